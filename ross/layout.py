@@ -1,0 +1,130 @@
+"""Every path below the root and the run directory. No other module joins paths of the state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attrs import frozen
+
+from ross.oci.digest import Digest
+
+
+@frozen(kw_only=True)
+class StateLayout:
+    """What outlives a reboot, below the root (default ``/var/lib/ross``, mode 0700). See docs/storage.md."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held locked by the one daemon of this root; contains its pid."""
+        return self.root / "lock"
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "blobs"
+
+    def blob(self, digest: Digest) -> Path:
+        return self.blobs / digest.algorithm / digest.encoded
+
+    @property
+    def manifests(self) -> Path:
+        return self.root / "manifests"
+
+    def manifest(self, digest: Digest) -> Path:
+        return self.manifests / digest.algorithm / digest.encoded
+
+    @property
+    def tags(self) -> Path:
+        """``tags/<host>/<path>/.../<tag>``; the file's content is the digest of the tagged manifest or index."""
+        return self.root / "tags"
+
+    @property
+    def ingests(self) -> Path:
+        """What is on its way: one directory for each ingest, with ``data`` and ``metadata.json``."""
+        return self.root / "ingest"
+
+    def ingest(self, key: str) -> Path:
+        return self.ingests / key
+
+    @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    def snapshot(self, name: str) -> Path:
+        """``snapshots/<name>/{fs,work,metadata.json}``."""
+        return self.snapshots / name
+
+    @property
+    def containers(self) -> Path:
+        return self.root / "containers"
+
+    def container(self, container_id: str) -> ContainerLayout:
+        return ContainerLayout(directory=self.containers / container_id)
+
+    @property
+    def trash(self) -> Path:
+        """Renamed here, in one step, before it is taken apart; whatever is found here at start-up is removed."""
+        return self.root / "trash"
+
+
+@frozen(kw_only=True)
+class ContainerLayout:
+    """What one container keeps below the root."""
+
+    directory: Path
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "metadata.json"
+
+    @property
+    def bundle(self) -> Path:
+        return self.directory / "bundle"
+
+    @property
+    def runtime_config(self) -> Path:
+        return self.bundle / "config.json"
+
+    @property
+    def rootfs(self) -> Path:
+        return self.bundle / "rootfs"
+
+    @property
+    def etc(self) -> Path:
+        """The generated ``hosts``, ``hostname`` and ``resolv.conf``, bind-mounted into the container."""
+        return self.directory / "etc"
+
+    @property
+    def log(self) -> Path:
+        """The container's output in CRI format, written by the monitor."""
+        return self.directory / "log"
+
+
+@frozen(kw_only=True)
+class RuntimeLayout:
+    """What a reboot may lose, below the run directory (default ``/run/ross``, mode 0711)."""
+
+    run: Path
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "ross.sock"
+
+    @property
+    def runtime_root(self) -> Path:
+        """The OCI runtime's ``--root`` (0700)."""
+        return self.run / "runtime"
+
+    @property
+    def exits(self) -> Path:
+        """The monitor's exit files, one a container (0700)."""
+        return self.run / "exits"
+
+    @property
+    def monitors(self) -> Path:
+        """One directory a container: the monitor's pid file, attach socket and control fifo (0700)."""
+        return self.run / "monitors"
+
+    def monitor(self, container_id: str) -> Path:
+        return self.monitors / container_id

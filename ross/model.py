@@ -1,0 +1,324 @@
+"""The records that services return, the wire carries and clients receive.
+
+Frozen facts, never live state. Each record has a struct of the same shape in ``schema/ross.capnp`` (field names in camelCase);
+``ross.wire.convert`` carries one into the other by this definition alone, and a test holds the two together.
+Times are integer nanoseconds since the epoch, 0 where the thing has not happened; sizes are bytes; an absent limit is 0.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import field, frozen
+
+from ross.oci.digest import Digest
+
+
+class ContainerState(Enum):
+    """Where a container is in its life. Drawn in ``schema/ross.capnp``."""
+
+    UNKNOWN = "unknown"
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class Stream(Enum):
+    """Which of a process's outputs a piece of log comes from."""
+
+    UNKNOWN = "unknown"
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class PullPhase(Enum):
+    """What is happening to one blob of a pull."""
+
+    UNKNOWN = "unknown"
+    WAITING = "waiting"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    UNPACKING = "unpacking"
+    DONE = "done"
+    EXISTS = "exists"
+
+
+class Role(Enum):
+    """What the daemon lets a peer do, decided once from the credentials of its socket."""
+
+    UNKNOWN = "unknown"
+    GATE = "gate"
+    ENGINE = "engine"
+
+
+class NetworkMode(Enum):
+    """The networks a container can have today."""
+
+    UNKNOWN = "unknown"
+    NONE = "none"
+    HOST = "host"
+
+
+@frozen(kw_only=True)
+class VersionInfo:
+    """What answered, and what it speaks."""
+
+    version: str
+    protocol: int
+    """Rises when the schema gains a method or a field; a client may require a minimum."""
+    features: tuple[str, ...]
+    role: Role
+
+
+@frozen(kw_only=True)
+class EngineInfo:
+    """The engine and its host, at one moment."""
+
+    version: str
+    root: str
+    run: str
+    pid: int
+    started_at: int
+    runtime: str
+    runtime_version: str
+    monitor: str
+    monitor_version: str
+    kernel: str
+    architecture: str
+    operating_system: str
+    hostname: str
+    cpus: int
+    memory_bytes: int
+    cgroup_version: int
+    images: int
+    containers: int
+    containers_running: int
+    snapshots: int
+
+
+@frozen(kw_only=True)
+class Platform:
+    """os/architecture[/variant] of an image, in the names of the Go toolchain (image-spec, image-index.md)."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@frozen(kw_only=True)
+class ImageInfo:
+    """An image that is in the store, unpacked."""
+
+    id: Digest
+    """The digest of the image config, what Docker calls the image id."""
+    names: tuple[str, ...]
+    """Normalised references that point to it; empty for one that only a container keeps."""
+    target: Digest
+    """What the names denote: the index, or the manifest where there is no index."""
+    manifest: Digest
+    platform: Platform
+    created_at: int
+    size_bytes: int
+    """Compressed: config and layers, as the registry sends them."""
+    unpacked_bytes: int
+    chain_id: Digest | None
+    """The committed snapshot that holds its root filesystem; absent for an image with no layer."""
+    layers: tuple[Digest, ...]
+    entrypoint: tuple[str, ...]
+    command: tuple[str, ...]
+    env: tuple[str, ...]
+    working_dir: str
+    user: str
+    stop_signal: str
+    exposed_ports: tuple[str, ...]
+    volumes: tuple[str, ...]
+    labels: dict[str, str]
+
+
+@frozen(kw_only=True)
+class PullOptions:
+    """How to pull."""
+
+    platform: Platform | None = None
+    """Absent: the host's own."""
+
+
+@frozen(kw_only=True)
+class BlobProgress:
+    """How far one blob of a pull has come."""
+
+    digest: Digest
+    phase: PullPhase
+    current_bytes: int
+    total_bytes: int
+
+
+@frozen(kw_only=True)
+class RemovedImages:
+    """What removing an image did."""
+
+    untagged: tuple[str, ...]
+    deleted: tuple[Digest, ...]
+    """Manifests and blobs that nothing references any more."""
+    freed_bytes: int
+
+
+@frozen(kw_only=True)
+class BindMount:
+    """A directory or file of the host, seen inside the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    propagation: str = "rprivate"
+
+
+@frozen(kw_only=True)
+class ContainerSpec:
+    """What ``create`` may ask for. What is left at its default comes from the image, then from Ross."""
+
+    name: str = ""
+    """Empty: the engine makes one up."""
+    args: tuple[str, ...] = ()
+    """Replaces the image's command; follows the entrypoint."""
+    entrypoint: tuple[str, ...] | None = None
+    """Absent: the image's. Empty: none, and the image's command is dropped too (as Docker does)."""
+    env: tuple[str, ...] = ()
+    """``NAME=value``; later ones win, and all win over the image's."""
+    working_dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    terminal: bool = False
+    stdin_open: bool = False
+    mounts: tuple[BindMount, ...] = ()
+    network: NetworkMode = NetworkMode.NONE
+    read_only: bool = False
+    privileged: bool = False
+    no_new_privileges: bool = False
+    memory_bytes: int = 0
+    nano_cpus: int = 0
+    """Billionths of a processor: ``--cpus 1.5`` is 1_500_000_000."""
+    pids_limit: int = 0
+    """0: the engine's default. -1: unlimited."""
+    labels: dict[str, str] = field(factory=dict)
+    auto_remove: bool = False
+    stop_signal: str = ""
+    stop_grace_seconds: int = 10
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """How a process ended. The shell's number is derived, never stored apart."""
+
+    exit_code: int
+    """0 to 255; for one that a signal ended, 128 + signal."""
+    signal: int = 0
+    """The signal that ended it, or 0."""
+    oom: bool = False
+    """The kernel killed a process of the container for want of memory."""
+    error: str = ""
+    """Why the engine could not run it or lost sight of it; empty for a process that ran and ended."""
+    finished_at: int = 0
+
+
+@frozen(kw_only=True)
+class ContainerInfo:
+    """A container: the stored facts and the state last observed."""
+
+    id: str
+    name: str
+    image: str
+    """The reference or digest it was created from, as the user would type it."""
+    image_id: Digest
+    manifest: Digest
+    spec: ContainerSpec
+    command: tuple[str, ...]
+    """What runs: entrypoint and arguments, merged."""
+    state: ContainerState
+    pid: int
+    created_at: int
+    started_at: int
+    outcome: Outcome | None
+    error: str
+    """Why the last start failed, or why the container cannot be observed; empty otherwise."""
+    log_path: str
+    rootfs_path: str
+
+
+@frozen(kw_only=True)
+class ContainerFilter:
+    """Which containers a list holds."""
+
+    all: bool = False
+    """False: only those that are starting, running or stopping."""
+
+
+@frozen(kw_only=True)
+class LogOptions:
+    """What to read of a log."""
+
+    follow: bool = False
+    tail: int = -1
+    """The last so many lines; -1: all."""
+    since: int = 0
+    until: int = 0
+    stdout: bool = True
+    stderr: bool = True
+
+
+@frozen(kw_only=True)
+class LogEntry:
+    """A piece of output, as the monitor recorded it."""
+
+    time: int
+    stream: Stream
+    data: bytes
+    """With its newline, except where the output had none."""
+    partial: bool
+    """The line goes on in the next entry of the same stream."""
+
+
+@frozen(kw_only=True)
+class AttachOptions:
+    """Which streams of the init process to connect."""
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    rows: int = 0
+    columns: int = 0
+    """The terminal's size to begin with; 0 leaves it as it is."""
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something that happened. Sequence numbers rise by one; a missing number is a gap."""
+
+    sequence: int
+    time: int
+    kind: str
+    """``image`` or ``container``."""
+    action: str
+    """``pull``, ``remove``, ``create``, ``start``, ``exit``, ..."""
+    subject: str
+    """The container's id or the image's digest."""
+    name: str
+    attributes: dict[str, str]
+
+
+@frozen(kw_only=True)
+class TaskInfo:
+    """One task of the daemon's live task tree."""
+
+    name: str
+    depth: int
+    """0 for the main task; a child stands behind its parent, one deeper."""
+    waiting_at: str
+    """``file:line function`` of the innermost frame of Ross."""

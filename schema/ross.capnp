@@ -1,0 +1,409 @@
+@0xa517d90d572e38b4;
+# The whole public contract of Ross, a container engine.
+#
+# A client connects to a Unix socket and receives one reference, the bootstrap. The daemon reads the peer's credentials once
+# (SO_PEERCRED) and decides by them what that reference is: an Engine for root, for the daemon's own user and for members of the
+# socket's group; a Gate for everybody else. `version` is answered by both and says which of the two it is.
+#
+# After that there are only references. A name or an id enters once, through Images.get or Containers.get; what comes back is a
+# reference, and its methods take no id. Dropping a reference never destroys what it denotes, unless its interface says so; a
+# container lives until it is removed. References do not outlive their connection. Dropping the promise of a call, or losing the
+# connection, cancels the call in the daemon.
+#
+# Failures are exceptions whose text is one line, `code: message`, followed by a tab and a JSON object with the hint and the
+# facts where there are any. Codes: invalidArgument, notFound, alreadyExists, failedPrecondition, unauthenticated, denied,
+# unavailable, resourceExhausted, cancelled, corrupt, internal. Expected alternatives are data.
+#
+# An enumerant that a client does not know is to be treated as `unknown`. Fields and methods are only ever added.
+
+using TimeInNs = Int64;
+# Nanoseconds since the epoch; 0 where the thing has not happened.
+
+using Digest = Text;
+# `algorithm:hex`, of sha256 or sha512.
+
+struct Pair {
+  # One entry of a map with text keys. Keys do not repeat.
+
+  key @0 :Text;
+  value @1 :Text;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Bootstraps
+
+interface Gate {
+  # What anybody who can reach the socket holds. Implemented by the daemon, one for each connection.
+
+  version @0 () -> (version :VersionInfo);
+  # Who answers. Feature detection goes through this, never through calling and seeing what fails.
+}
+
+interface Engine extends(Gate) {
+  # The whole engine. Implemented by the daemon, one for each connection of a peer that may have it.
+
+  info @0 () -> (info :EngineInfo);
+  # The engine and its host.
+
+  images @1 () -> (images :Images);
+  # The images in the store, and the way to get more.
+
+  containers @2 () -> (containers :Containers);
+  # The containers by name.
+
+  events @3 (sink :EventSink) -> ();
+  # Tells `sink` what happens from now on, until this call is cancelled or the sink fails. A sink that is too slow loses
+  # events, never the engine its time: the sequence numbers show the gap.
+
+  tasks @4 () -> (tasks :List(TaskInfo));
+  # The daemon's live task tree, each parent before its children.
+
+  collect @5 () -> (removed :RemovedImages);
+  # Removes what nothing references: content, snapshots, ingests that nobody continues.
+
+  shutdown @6 () -> ();
+  # Begins an orderly shutdown and returns. Containers keep running.
+}
+
+struct VersionInfo {
+  version @0 :Text;
+  protocol @1 :UInt32;
+  features @2 :List(Text);
+  role @3 :Role;
+
+  enum Role {
+    unknown @0;
+    gate @1;
+    engine @2;
+  }
+}
+
+struct EngineInfo {
+  version @0 :Text;
+  root @1 :Text;
+  run @2 :Text;
+  pid @3 :UInt32;
+  startedAt @4 :TimeInNs;
+  runtime @5 :Text;
+  runtimeVersion @6 :Text;
+  monitor @7 :Text;
+  monitorVersion @8 :Text;
+  kernel @9 :Text;
+  architecture @10 :Text;
+  operatingSystem @11 :Text;
+  hostname @12 :Text;
+  cpus @13 :UInt32;
+  memoryBytes @14 :UInt64;
+  cgroupVersion @15 :UInt8;
+  images @16 :UInt32;
+  containers @17 :UInt32;
+  containersRunning @18 :UInt32;
+  snapshots @19 :UInt32;
+}
+
+struct TaskInfo {
+  name @0 :Text;
+  depth @1 :UInt32;
+  waitingAt @2 :Text;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Images
+
+interface Images {
+  # The image store. Implemented by the daemon; holding it keeps nothing alive.
+
+  pull @0 (reference :Text, options :PullOptions, progress :Progress) -> (image :Image);
+  # Resolves `reference` (as people type it) at its registry, fetches what is missing, unpacks it, and names it. `progress` may
+  # be null. Cancelling leaves only ingests, which the next pull continues.
+
+  get @1 (name :Text) -> (image :Image);
+  # By reference, digest, image id or a unique prefix of one.
+
+  list @2 () -> (images :List(ImageInfo));
+
+  remove @3 (name :Text, force :Bool) -> (removed :RemovedImages);
+  # Takes a name away; with the last name goes the image, and what nothing else references. By id, all names go, if there is
+  # only one or `force` is set. Refused while a container uses the image. References to it, and running pulls, keep content.
+}
+
+interface Image {
+  # One image: a manifest, its config, its layers. Implemented by the daemon. Denotes a digest, never a tag: it stays what it was
+  # when the tag moves. As long as it is held, its content is not collected.
+
+  info @0 () -> (info :ImageInfo);
+
+  create @1 (spec :ContainerSpec) -> (container :Container);
+  # A new container of this image, not started. It outlives the reference and the connection.
+}
+
+interface Progress {
+  # Implemented by a client that wants to see a pull's progress.
+
+  update @0 (blobs :List(BlobProgress)) -> stream;
+  # What changed since the last update, at most some ten times a second; the last one has every blob in phase done or exists.
+}
+
+struct PullOptions {
+  platform @0 :Platform;
+  # Null: the host's own.
+}
+
+struct Platform {
+  os @0 :Text;
+  architecture @1 :Text;
+  variant @2 :Text;
+}
+
+struct BlobProgress {
+  digest @0 :Digest;
+  phase @1 :PullPhase;
+  currentBytes @2 :UInt64;
+  totalBytes @3 :UInt64;
+}
+
+enum PullPhase {
+  unknown @0;
+  waiting @1;
+  downloading @2;
+  verifying @3;
+  unpacking @4;
+  done @5;
+  exists @6;
+}
+
+struct ImageInfo {
+  id @0 :Digest;
+  names @1 :List(Text);
+  target @2 :Digest;
+  manifest @3 :Digest;
+  platform @4 :Platform;
+  createdAt @5 :TimeInNs;
+  sizeBytes @6 :UInt64;
+  unpackedBytes @7 :UInt64;
+  chainId @8 :Digest;
+  layers @9 :List(Digest);
+  entrypoint @10 :List(Text);
+  command @11 :List(Text);
+  env @12 :List(Text);
+  workingDir @13 :Text;
+  user @14 :Text;
+  stopSignal @15 :Text;
+  exposedPorts @16 :List(Text);
+  volumes @17 :List(Text);
+  labels @18 :List(Pair);
+}
+
+struct RemovedImages {
+  untagged @0 :List(Text);
+  deleted @1 :List(Digest);
+  freedBytes @2 :UInt64;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Containers
+
+interface Containers {
+  # The directory of containers: the one place where a name becomes a reference. Implemented by the daemon.
+
+  get @0 (name :Text) -> (container :Container);
+  # By name, id or a unique prefix of an id.
+
+  list @1 (filter :ContainerFilter) -> (containers :List(ContainerInfo));
+  # From what was last observed; never waits for a container.
+}
+
+interface Container {
+  # One container. Implemented by the daemon; lives until it is removed, whoever holds it. A reference to a removed container still
+  # answers `info` and `wait`; everything else fails with notFound.
+  #
+  #     create ──► created ──start──► starting ──► running ──(process ends)──► stopped ──start──► starting ...
+  #                                       │           │ stop                      ▲
+  #                                       │           └──────► stopping ──────────┤
+  #                                       └────────(start failed)─────────────────┘
+  #     created | stopped ──remove──► removing ──► removed          running ──remove(force)──► (killed, then as stopped)
+  #
+  # Any other transition fails with failedPrecondition and says from which state.
+
+  info @0 () -> (info :ContainerInfo);
+
+  start @1 () -> ();
+  # Returns when its process runs. Finished even if the caller goes away: a start is never half done.
+
+  wait @2 () -> (outcome :Outcome);
+  # Returns when it is stopped: at once if it is. For one not yet started, when its first run has ended.
+
+  stop @3 (signal :Text, graceSeconds :Int32) -> ();
+  # Sends the signal (empty: the spec's, then the image's, then SIGTERM), waits that long (-1: the spec's), then sends SIGKILL; returns
+  # when it is stopped. Does nothing to a container that does not run. Cancelling the call cancels neither signal.
+
+  signal @4 (signal :Text) -> ();
+  # Sends one signal, by name or number, to its first process.
+
+  attach @5 (options :AttachOptions, stdout :ByteStream, stderr :ByteStream) -> (process :Process, stdin :ByteStream);
+  # Connects to its first process. Before `start`: from the first byte on, once it starts. With a terminal everything arrives on
+  # `stdout`. A sink may be null. Dropping `process` and `stdin` detaches and ends nothing.
+
+  logs @6 (options :LogOptions, sink :LogSink) -> ();
+  # Sends the log to `sink` and returns at its end; with `follow`, when the container has stopped and all was sent.
+
+  remove @7 (force :Bool) -> ();
+  # Removes it and all that is its own; with `force` also one that runs. Returns when nothing of it is left.
+}
+
+interface Process {
+  # The init process of a container, as one attachment sees it. Implemented by the daemon. Dropping it detaches.
+
+  wait @0 () -> (outcome :Outcome);
+  # Returns when the process has ended and all of its output was written to the attachment's sinks, or they failed.
+
+  signal @1 (signal :Text) -> ();
+
+  resize @2 (rows :UInt16, columns :UInt16) -> ();
+  # Of its terminal; fails with failedPrecondition where it has none.
+}
+
+interface ByteStream {
+  # Bytes one way, with flow control. Implemented by whoever receives them.
+
+  write @0 (data :Data) -> stream;
+
+  done @1 () -> ();
+  # No more will come. Dropping the stream without it means that the rest was lost.
+}
+
+interface LogSink {
+  # Receives a log. Implemented by the client.
+
+  write @0 (entries :List(LogEntry)) -> stream;
+}
+
+interface EventSink {
+  # Receives events. Implemented by the client.
+
+  event @0 (event :Event) -> stream;
+}
+
+struct ContainerSpec {
+  # What is absent comes from the image, then from the engine. Documented field by field in ross.model.ContainerSpec.
+
+  name @0 :Text;
+  args @1 :List(Text);
+  entrypoint @2 :List(Text);
+  # Null: the image's. Empty: none, and the image's command is dropped.
+  env @3 :List(Text);
+  workingDir @4 :Text;
+  user @5 :Text;
+  hostname @6 :Text;
+  terminal @7 :Bool;
+  stdinOpen @8 :Bool;
+  mounts @9 :List(BindMount);
+  network @10 :NetworkMode;
+  readOnly @11 :Bool;
+  privileged @12 :Bool;
+  noNewPrivileges @13 :Bool;
+  memoryBytes @14 :UInt64;
+  nanoCpus @15 :UInt64;
+  pidsLimit @16 :Int64;
+  labels @17 :List(Pair);
+  autoRemove @18 :Bool;
+  stopSignal @19 :Text;
+  stopGraceSeconds @20 :Int32 = 10;
+}
+
+enum NetworkMode {
+  unknown @0;
+  none @1;
+  host @2;
+}
+
+struct BindMount {
+  source @0 :Text;
+  target @1 :Text;
+  readOnly @2 :Bool;
+  propagation @3 :Text;
+}
+
+struct ContainerFilter {
+  all @0 :Bool;
+  # False: only those that are starting, running or stopping.
+}
+
+struct ContainerInfo {
+  id @0 :Text;
+  name @1 :Text;
+  image @2 :Text;
+  imageId @3 :Digest;
+  manifest @4 :Digest;
+  spec @5 :ContainerSpec;
+  command @6 :List(Text);
+  state @7 :ContainerState;
+  pid @8 :UInt32;
+  createdAt @9 :TimeInNs;
+  startedAt @10 :TimeInNs;
+  outcome @11 :Outcome;
+  # Null until it has run.
+  error @12 :Text;
+  logPath @13 :Text;
+  rootfsPath @14 :Text;
+}
+
+enum ContainerState {
+  unknown @0;
+  created @1;
+  starting @2;
+  running @3;
+  stopping @4;
+  stopped @5;
+  removing @6;
+  removed @7;
+}
+
+struct Outcome {
+  exitCode @0 :UInt8;
+  # For a process that a signal ended, 128 + signal.
+  signal @1 :UInt8;
+  oom @2 :Bool;
+  error @3 :Text;
+  finishedAt @4 :TimeInNs;
+}
+
+struct AttachOptions {
+  stdin @0 :Bool;
+  stdout @1 :Bool = true;
+  stderr @2 :Bool = true;
+  rows @3 :UInt16;
+  columns @4 :UInt16;
+}
+
+struct LogOptions {
+  follow @0 :Bool;
+  tail @1 :Int64 = -1;
+  since @2 :TimeInNs;
+  until @3 :TimeInNs;
+  stdout @4 :Bool = true;
+  stderr @5 :Bool = true;
+}
+
+struct LogEntry {
+  time @0 :TimeInNs;
+  stream @1 :Stream;
+  data @2 :Data;
+  partial @3 :Bool;
+
+  enum Stream {
+    unknown @0;
+    stdout @1;
+    stderr @2;
+  }
+}
+
+struct Event {
+  sequence @0 :UInt64;
+  time @1 :TimeInNs;
+  kind @2 :Text;
+  action @3 :Text;
+  subject @4 :Text;
+  name @5 :Text;
+  attributes @6 :List(Pair);
+}
