@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ross.oci.digest import Digest
+if TYPE_CHECKING:
+    from ross.oci.digest import Digest
 
 
 @frozen(kw_only=True)

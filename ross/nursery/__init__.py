@@ -1,0 +1,1 @@
+"""Supervision for Trio programs: task handles, a service tree, restarts, bounded cleanup. Knows nothing of containers."""

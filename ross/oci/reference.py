@@ -39,7 +39,9 @@ class Reference:
             raise InvalidArgument(f"image name is longer than {MAX_NAME_LENGTH} characters: {self.path[:60]!r}...")
         for component in self.path.split("/"):
             if not _COMPONENT.match(component):
-                raise InvalidArgument(f"image name {self.path!r} has the part {component!r}, which is not allowed", hint=_hint(component))
+                raise InvalidArgument(
+                    f"image name {self.path!r} has the part {component!r}, which is not allowed", hint=_hint(component)
+                )
         if self.tag is not None and not _TAG.match(self.tag):
             raise InvalidArgument(
                 f"tag {self.tag[:140]!r} is not allowed",
@@ -91,7 +93,11 @@ class Reference:
     def familiar(self) -> str:
         """The short form that people type, without docker.io and library."""
         text = str(self)
-        return text.removeprefix(f"{DEFAULT_HOST}/").removeprefix(f"{DEFAULT_NAMESPACE}/") if self.host == DEFAULT_HOST else text
+        return (
+            text.removeprefix(f"{DEFAULT_HOST}/").removeprefix(f"{DEFAULT_NAMESPACE}/")
+            if self.host == DEFAULT_HOST
+            else text
+        )
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag else ""
