@@ -1,0 +1,125 @@
+"""The daemon's settings: defaults, then a file, then the environment, then flags; each value knows where it came from.
+
+# /etc/ross/config.toml
+root = "/var/lib/ross"
+log_level = "debug"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+from attrs import Attribute, field, frozen, validators
+
+from ross.errors import FailedPrecondition, InvalidArgument
+
+DEFAULT_CONFIG: Final = Path("/etc/ross/config.toml")
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("text", "json")
+
+
+def _absolute(_instance: object, attribute: Attribute[Path], value: Path) -> None:
+    if not value.is_absolute():
+        raise ValueError(f"{attribute.name} must be an absolute path, not {str(value)!r}")
+
+
+def _choice(*allowed: str) -> Any:  # attrs' validators are typed by the field they serve
+    def check(_instance: object, attribute: Attribute[str], value: str) -> None:
+        if value not in allowed:
+            raise ValueError(f"{attribute.name} must be one of {', '.join(allowed)}, not {value!r}")
+
+    return check
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that can be set about a daemon."""
+
+    root: Path = field(default=Path("/var/lib/ross"), validator=_absolute, converter=Path)
+    """Where the state lives that outlives a reboot."""
+    run: Path = field(default=Path("/run/ross"), validator=_absolute, converter=Path)
+    """Where sockets, pids and exit files live; a reboot may lose it."""
+    socket: Path = field(validator=_absolute, converter=Path)
+    """Where clients connect; ``ross.sock`` in the run directory if not set."""
+    group: str = field(default="ross", validator=validators.instance_of(str))
+    """Members of this group of the host hold the whole engine, as root does; it need not exist."""
+    runtime: str = field(default="runc", validator=validators.instance_of(str))
+    """The OCI runtime, by name or path."""
+    log_level: str = field(default="info", validator=_choice(*LOG_LEVELS))
+    log_format: str = field(default="text", validator=_choice(*LOG_FORMATS))
+    sources: dict[str, str] = field(factory=dict)
+    """Where each value came from, in words, by the name of the field."""
+
+    @socket.default
+    def _socket_in_run(self) -> Path:
+        return self.run / "ross.sock"
+
+
+NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Settings) if attribute.name != "sources")
+
+
+def load_settings(
+    *, flags: Mapping[str, object], environment: Mapping[str, str] | None = None, config: Path | None = None
+) -> Settings:
+    """Collect the settings.
+
+    Args:
+        flags: What the command line gave, by field name; ``None`` stands for a flag that was not given.
+        environment: ``ROSS_<FIELD>`` variables and ``ROSS_CONFIG``; the process's own if absent.
+        config: The file; else ``ROSS_CONFIG``, else ``/etc/ross/config.toml``, which need not exist.
+
+    Raises:
+        InvalidArgument: a value is not allowed, or the file has a key that is unknown; the message names the source.
+        FailedPrecondition: the file cannot be read, or is not TOML.
+    """
+    environment = os.environ if environment is None else environment
+    values: dict[str, object] = {}
+    sources = dict.fromkeys(NAMES, "default")
+    for source, found in (
+        *_from_file(config, environment),
+        *(
+            (f"environment variable ROSS_{name.upper()}", {name: environment.get(f"ROSS_{name.upper()}")})
+            for name in NAMES
+        ),
+        *((f"flag --{name.replace('_', '-')}", {name: flags.get(name)}) for name in NAMES),
+    ):
+        for name, value in found.items():
+            if value is not None and value != "":
+                _check_one(name, value, source)
+                values[name] = value
+                sources[name] = source
+    return Settings(**values, sources=sources)  # type: ignore[arg-type]  # each was checked against its own field
+
+
+def _check_one(name: str, value: object, source: str) -> None:
+    """Build the settings from this value alone, so that a complaint can name the source."""
+    try:
+        if not isinstance(value, str | Path):
+            raise TypeError(f"{name} must be text, not {type(value).__name__}")  # noqa: TRY301 -- one place makes the message
+        Settings(**{name: value})  # type: ignore[arg-type]  # a wrong type raises, which is the point
+    except (TypeError, ValueError) as error:
+        raise InvalidArgument(f"{error} ({source})") from None
+
+
+def _from_file(config: Path | None, environment: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    named = config or (Path(environment["ROSS_CONFIG"]) if environment.get("ROSS_CONFIG") else None)
+    path = named or DEFAULT_CONFIG
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        if named is None:
+            return []
+        raise FailedPrecondition(f"the configuration file {path} does not exist") from None
+    except OSError as error:
+        raise FailedPrecondition(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FailedPrecondition(f"the configuration file {path} is not TOML: {error}") from None
+    unknown = sorted(set(document) - set(NAMES))
+    if unknown:
+        raise InvalidArgument(f"unknown setting {unknown[0]!r} in {path}", hint=f"the settings are {', '.join(NAMES)}")
+    return [(str(path), document)]

@@ -1,0 +1,68 @@
+"""Settings: where a value comes from, which one wins, what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ross.errors import FailedPrecondition, InvalidArgument
+from ross.settings import load_settings
+
+
+def test_defaults_need_nothing(tmp_path: Path) -> None:
+    settings = load_settings(flags={}, environment={})
+    assert settings.root == Path("/var/lib/ross")
+    assert settings.socket == Path("/run/ross/ross.sock")
+    assert set(settings.sources.values()) == {"default"}
+
+
+def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('root = "/file"\nrun = "/file-run"\nlog_level = "error"\n')
+    settings = load_settings(
+        flags={"root": "/flag", "run": None},
+        environment={"ROSS_ROOT": "/env", "ROSS_LOG_LEVEL": "debug"},
+        config=config,
+    )
+    assert (settings.root, settings.run, settings.log_level) == (Path("/flag"), Path("/file-run"), "debug")
+    assert settings.socket == Path("/file-run/ross.sock")
+    assert settings.sources["root"] == "flag --root"
+    assert settings.sources["run"] == str(config)
+    assert settings.sources["log_level"] == "environment variable ROSS_LOG_LEVEL"
+    assert settings.sources["runtime"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"root": "relative"}, r"root must be an absolute path, not 'relative' \(flag --root\)"),
+        (
+            {"log_level": "loud"},
+            r"log_level must be one of debug, info, warning, error, not 'loud' \(flag --log-level\)",
+        ),
+    ],
+)
+def test_bad_value_names_its_source(flags: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        load_settings(flags=flags, environment={})
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("root = 5", InvalidArgument, "root must be text, not int"),
+        ("rooot = '/x'", InvalidArgument, "unknown setting 'rooot'"),
+        ("root = ", FailedPrecondition, "is not TOML"),
+    ],
+)
+def test_bad_file_is_refused(tmp_path: Path, text: str, error: type[Exception], message: str) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    with pytest.raises(error, match=message):
+        load_settings(flags={}, environment={}, config=config)
+
+
+def test_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(FailedPrecondition, match="does not exist"):
+        load_settings(flags={}, environment={"ROSS_CONFIG": str(tmp_path / "absent")})
