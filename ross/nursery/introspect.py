@@ -35,7 +35,8 @@ def _main_task() -> trio.lowlevel.Task | None:
     root = trio.lowlevel.current_root_task()
     if root is None:
         return None
-    for nursery in root.child_nurseries:
+    # Trio's own tasks live in the outer nurseries of its first task; the innermost one holds the program's.
+    for nursery in reversed(root.child_nurseries):
         for task in nursery.child_tasks:
             return task
     return root

@@ -1,0 +1,51 @@
+"""``ByteStream`` on both ends: received into a function, and written from one, with the flow control of the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from ross.wire.errors import translated
+from ross.wire.schema import schema
+
+CHUNK_BYTES: Final = 64 << 10
+
+
+class ByteStreamServer(schema.ByteStream.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """Receives a stream. The writer goes on when ``write`` has returned, so a slow one slows the writer down."""
+
+    def __init__(self, write: Callable[[bytes], Awaitable[None]], *, done: Callable[[], Awaitable[None]]) -> None:
+        self._write = write
+        self._done = done
+
+    async def write_context(self, context: Any) -> None:
+        await self._write(context.params.data)
+
+    async def done_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
+        await self._done()
+
+
+class ByteStreamSink:
+    """Writes to a ``ByteStream`` capability."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def write(self, data: bytes) -> None:
+        """Send; returns when the peer has room for more.
+
+        Raises:
+            Unavailable: the peer is gone.
+        """
+        with translated():
+            for start in range(0, len(data), CHUNK_BYTES):
+                await self._stream.write(data=data[start : start + CHUNK_BYTES])
+
+    async def done(self) -> None:
+        """Say that no more will come; returns when the peer has taken everything.
+
+        Raises:
+            Unavailable: the peer is gone.
+        """
+        with translated():
+            await self._stream.done()

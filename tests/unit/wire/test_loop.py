@@ -1,0 +1,277 @@
+"""Calls as Trio tasks: results, errors, cancellation from every side, bounds, file descriptors."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from ross.errors import Internal, NotFound, ResourceExhausted, Unavailable
+from ross.nursery.introspect import task_tree
+from ross.wire.errors import translated
+from ross.wire.limits import Limits
+from ross.wire.listener import Connection
+from ross.wire.loop import open_kj_loop
+from ross.wire.schema import schema
+from tests.unit.wire.conftest import Pair
+
+
+class Directory(schema.Containers.Server):  # type: ignore[misc]
+    """Blocks in ``list``, fails in ``get`` with whatever it is given."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.notes: list[str] = []
+        self.running = 0
+
+    async def get_context(self, context: Any) -> None:
+        assert self.error is not None
+        raise self.error
+
+    async def list_context(self, context: Any) -> None:
+        self.running += 1
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            self.notes.append("cancelled")
+            raise
+        finally:
+            self.running -= 1
+
+
+class Gate(schema.Gate.Server):  # type: ignore[misc]
+    async def version_context(self, context: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        context.results.version = {"version": "1.2", "protocol": 7}
+
+
+async def test_call_returns_what_the_method_set(pair: Pair) -> None:
+    async with pair(Gate()) as connection:
+        answer = await connection.bootstrap().cast_as(schema.Gate).version()
+        assert (answer.version.version, answer.version.protocol) == ("1.2", 7)
+
+
+async def test_error_of_a_method_arrives_whole_and_without_a_traceback(pair: Pair) -> None:
+    server = Directory(NotFound("no image is called 'x'", hint="ross pull x", kind="image"))
+    async with pair(server) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        with pytest.raises(NotFound, match="no image is called 'x'") as caught, translated():
+            await client.get("x")
+        assert (caught.value.hint, caught.value.facts) == ("ross pull x", {"kind": "image"})
+        with pytest.raises(Exception, match="no image") as raw:
+            await client.get("x")
+        assert "Traceback" not in str(raw.value)
+        assert "\n" not in raw.value.description.rstrip("\n")
+
+
+async def test_unexpected_error_is_logged_and_only_its_id_is_told(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
+    async with pair(Directory(KeyError("secret-path"))) as connection:
+        with pytest.raises(Internal, match="internal error [0-9a-f]{8}") as caught, translated():
+            await connection.bootstrap().cast_as(schema.Containers).get("x")
+        assert "secret-path" not in str(caught.value)
+    assert caplog.records[0].getMessage() == f"internal error {caught.value.facts['id']}"
+    caplog.clear()
+
+
+async def test_cancelling_a_call_cancels_the_method(pair: Pair) -> None:
+    server = Directory()
+    async with pair(server) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_wait_for, client)
+            await wait_all_tasks_blocked()
+            assert server.running == 1
+            assert any("Directory.list_context" in node.name for node in task_tree("tests"))
+            nursery.cancel_scope.cancel()
+        await wait_all_tasks_blocked()
+        assert server.notes == ["cancelled"]
+
+
+async def _wait_for(client: Any) -> None:
+    with translated():
+        await client.list()
+
+
+async def test_dropping_the_promise_cancels_the_method(pair: Pair) -> None:
+    server = Directory()
+    async with pair(server) as connection:
+        promise = connection.bootstrap().cast_as(schema.Containers).list()
+        await wait_all_tasks_blocked()
+        assert server.running == 1
+        del promise
+        await wait_all_tasks_blocked()
+        assert server.notes == ["cancelled"]
+
+
+async def test_losing_the_connection_cancels_the_method() -> None:
+    server = Directory()
+    async with open_kj_loop() as loop, trio.open_nursery() as nursery:
+        ours, theirs = socket.socketpair()
+        from ross.wire.listener import _serve_one
+
+        nursery.start_soon(_serve_one, loop, theirs, lambda _connection: server)
+        async with loop.connect(ours) as connection:
+            promise = connection.bootstrap().cast_as(schema.Containers).list()
+            await wait_all_tasks_blocked()
+            assert server.running == 1
+        await wait_all_tasks_blocked()
+        assert server.notes == ["cancelled"]
+        assert not nursery.child_tasks, "the connection's tasks are gone"
+        del promise
+
+
+async def test_call_on_a_lost_connection_is_unavailable() -> None:
+    async with open_kj_loop() as loop:
+        ours, theirs = socket.socketpair()
+        async with loop.connect(ours) as connection:
+            client = connection.bootstrap().cast_as(schema.Gate)
+            theirs.close()
+            with pytest.raises(Unavailable, match="connection to the daemon was lost"), translated():
+                await client.version()
+            await connection.closed.wait()
+
+
+async def test_end_of_the_server_ends_its_calls(tmp_path: Any) -> None:
+    server = Directory()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.setblocking(False)
+        async with open_kj_loop() as loop, trio.open_nursery() as outer:
+            serving = trio.CancelScope()
+
+            async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+                with serving:
+                    await loop.serve(listener, lambda _connection: server, task_status=task_status)
+
+            await outer.start(serve)
+            async with loop.connect(tmp_path / "s") as connection:
+                client = connection.bootstrap().cast_as(schema.Containers)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_expect_lost, client)
+                    await wait_all_tasks_blocked()
+                    serving.cancel()
+        assert server.notes == ["cancelled"]
+
+
+async def _expect_lost(client: Any) -> None:
+    with pytest.raises((Unavailable, Internal)), translated():
+        await client.list()
+
+
+async def test_too_many_calls_fail_and_the_others_go_on(pair: Pair) -> None:
+    server = Directory()
+    async with pair(server, limits=Limits(calls_in_flight=3)) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        promises = [client.list() for _ in range(3)]
+        await wait_all_tasks_blocked()
+        with pytest.raises(ResourceExhausted, match="too many calls in flight"), translated():
+            await client.list()
+        assert server.running == 3
+        promises.pop()
+        await wait_all_tasks_blocked()
+        promises.append(client.list())
+        await wait_all_tasks_blocked()
+        assert server.running == 3
+
+
+async def test_what_the_block_raises_is_in_no_group(pair: Pair) -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with open_kj_loop() as loop:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                async with loop.connect(ours):
+                    raise ValueError("mine")
+
+
+async def test_loop_can_be_opened_again_and_only_once_at_a_time() -> None:
+    for _ in range(2):
+        async with open_kj_loop():
+            with pytest.raises(RuntimeError, match="already runs"):
+                async with open_kj_loop():
+                    raise AssertionError("opened twice")
+
+
+class FdTaker(schema.Containers.Server):  # type: ignore[misc]
+    """``get`` takes a number and notes what is behind it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    async def get_context(self, context: Any) -> None:
+        fd = self.connection.claim_fd(int(context.params.name))
+        try:
+            inode, inheritable = os.fstat(fd).st_ino, os.get_inheritable(fd)
+        finally:
+            os.close(fd)
+        raise NotFound("taken", inode=inode, inheritable=inheritable)
+
+
+async def test_file_descriptors_arrive_in_order_with_their_messages(pair: Pair, tmp_path: Any) -> None:
+    async with pair(FdTaker) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        for index in range(40):
+            path = tmp_path / str(index)
+            path.touch()
+            with path.open() as file:
+                (number,) = connection.send_fds([file.fileno()])
+            with pytest.raises(NotFound) as caught, translated():
+                await client.get(str(number))
+            assert caught.value.facts == {"inode": path.stat().st_ino, "inheritable": False}
+
+
+async def test_many_descriptors_at_once_and_beyond_the_limit(pair: Pair) -> None:
+    async with pair(FdTaker, limits=Limits(unclaimed_fds=20)) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        before = len(os.listdir("/proc/self/fd"))
+        with open(os.devnull) as file:  # noqa: PTH123, ASYNC230 -- nothing is read
+            numbers = connection.send_fds([file.fileno()] * 20)
+            assert numbers == list(range(20))
+            with pytest.raises(NotFound), translated():
+                await client.get("19")
+            connection.send_fds([file.fileno()] * 2)
+        with pytest.raises(Unavailable), translated():
+            await client.get("20")
+        await wait_all_tasks_blocked()
+        assert len(os.listdir("/proc/self/fd")) <= before, "nothing that arrived stays open"
+
+
+async def test_slow_reader_costs_bounded_memory_and_stalls_nobody(tmp_path: Any) -> None:
+    """A peer that asks and never reads: the server stops reading its requests; another peer is served."""
+
+    class Big(schema.Gate.Server):  # type: ignore[misc]
+        answered = 0
+
+        async def version_context(self, context: Any) -> None:
+            context.results.version = {"version": "x" * 60_000}
+            Big.answered += 1
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        listener.setblocking(False)
+        limits = Limits(write_high_bytes=200_000, write_low_bytes=50_000, calls_in_flight=10_000)
+        async with open_kj_loop(limits) as loop, trio.open_nursery() as nursery:
+            await nursery.start(loop.serve, listener, lambda _connection: Big())
+            stalled = socket.socketpair()
+            async with loop.connect(tmp_path / "s") as connection:
+                client = connection.bootstrap().cast_as(schema.Gate)
+                await client.version()
+                connection._transport._want_read = False
+                connection._transport.resume_reading = lambda: None  # type: ignore[method-assign]  # a peer that never reads
+                promises = [client.version() for _ in range(2000)]
+                await wait_all_tasks_blocked()
+                answered = Big.answered
+                assert answered < 1500
+                async with loop.connect(tmp_path / "s") as other:
+                    assert len((await other.bootstrap().cast_as(schema.Gate).version()).version.version) == 60_000
+                await wait_all_tasks_blocked()
+                assert Big.answered == answered + 1
+                del promises
+            for end in stalled:
+                end.close()
+            nursery.cancel_scope.cancel()
