@@ -1,0 +1,138 @@
+"""Files and directories that survive a crash, and trees that are removed without being led astray."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+    """Replace ``path`` by ``data`` in one step: after a crash either the old content is there or the new, never a part.
+
+    Args:
+        path: In a directory that exists.
+        data: The whole content.
+        mode: Permission bits of the new file, exactly.
+        sync: Wait for the disk. Without it a power failure may bring the old content back, or an empty file.
+
+    Raises:
+        OSError: the old content is still there.
+    """
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        try:
+            os.fchmod(fd, mode)
+            write_all(fd, data)
+            if sync:
+                os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        fresh.rename(path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+    if sync:
+        sync_directory(path.parent)
+
+
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write everything, however many writes it takes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: Path, *, mode: int = 0o700) -> None:
+    """Make a directory and its parents, each with ``mode`` if it is new."""
+    if path.is_dir():
+        return
+    if path.parent != path:
+        make_directory(path.parent, mode=mode)
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def remove_tree(path: Path) -> int:
+    """Remove a file or a whole tree. Never follows a link, never enters another filesystem; missing is fine.
+
+    Walks by file descriptor and by hand, so that neither a renamed directory nor a deep one leads it out or down.
+
+    Returns:
+        The bytes that were allocated to what is gone.
+
+    Raises:
+        OSError: something could not be removed, such as a mount point (EBUSY); what went before is gone.
+    """
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return 0
+    try:
+        return _remove_at(parent, path.name)
+    finally:
+        os.close(parent)
+
+
+def _remove_at(parent: int, name: str) -> int:
+    try:
+        found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISDIR(found.st_mode):
+        os.unlink(name, dir_fd=parent)
+        return found.st_blocks * 512 if found.st_nlink == 1 else 0
+    freed = _empty(parent, name, found.st_dev)
+    os.rmdir(name, dir_fd=parent)
+    return freed + found.st_blocks * 512
+
+
+def _empty(parent: int, name: str, device: int) -> int:
+    """Remove what is in a directory, depth first, with one descriptor for each level that is being emptied."""
+    freed = 0
+    levels = [(os.open(name, _DIRECTORY, dir_fd=parent), name)]
+    try:
+        while levels:
+            fd, _here = levels[-1]
+            descended = False
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        os.unlink(entry.name, dir_fd=fd)
+                        freed += found.st_blocks * 512 if found.st_nlink == 1 else 0
+                        continue
+                    child = os.open(entry.name, _DIRECTORY, dir_fd=fd)
+                    if os.fstat(child).st_dev != device:
+                        os.close(child)
+                        raise OSError(16, "another filesystem is mounted here", entry.name)
+                    levels.append((child, entry.name))
+                    descended = True
+                    break
+            if descended:
+                continue
+            os.close(fd)
+            levels.pop()
+            if levels:
+                os.rmdir(_here, dir_fd=levels[-1][0])
+    finally:
+        for fd, _name in levels:
+            os.close(fd)
+    return freed

@@ -1,0 +1,151 @@
+"""Mounting and unmounting overlays (mount(2), fsopen(2), filesystems/overlayfs.rst)."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, MOVE_MOUNT, libc, syscall
+
+_FSOPEN_CLOEXEC: Final = 1
+_FSMOUNT_CLOEXEC: Final = 1
+_SET_STRING: Final = 1
+_CMD_CREATE: Final = 6
+_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
+_MS_RDONLY: Final = 1
+_MS_PRIVATE: Final = 1 << 18
+_MNT_DETACH: Final = 2
+_UMOUNT_NOFOLLOW: Final = 8
+_PAGE: Final = 4096
+
+_OPTIONS: Final = (
+    (
+        "index",
+        "off",
+    ),  # an index would refuse a lower directory that was moved to another filesystem, and needs no NFS export here
+    ("metacopy", "off"),  # a layer could otherwise claim another file's data by an attribute
+    ("redirect_dir", "off"),  # the same for directories; renaming one answers EXDEV, and tools copy
+)
+
+
+def mount_overlay(target: Path, *, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
+    """Mount an overlay on ``target``, private to where it is.
+
+    Args:
+        target: An existing directory.
+        lower: The read-only layers, top first; at least one.
+        upper: Where writes go; None for a read-only mount.
+        work: The overlay's own directory beside ``upper``, on the same filesystem.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    try:
+        _mount_by_fsopen(target, lower, upper, work)
+    except OSError as error:
+        # ENOSYS: no such calls. EINVAL: they do not know `lowerdir+` (before 6.8).
+        if error.errno not in {errno.ENOSYS, errno.EINVAL, errno.EPERM}:
+            raise
+        _mount_by_options(target, lower, upper, work)
+    _mount(None, target, None, _MS_PRIVATE, None)
+
+
+def _mount_by_fsopen(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
+    context = syscall(FSOPEN, b"overlay", _FSOPEN_CLOEXEC, what="overlay")
+    try:
+        _configure(context, "source", "overlay")
+        for path in lower:
+            _configure(context, "lowerdir+", os.fspath(path))
+        if upper is not None and work is not None:
+            _configure(context, "upperdir", os.fspath(upper))
+            _configure(context, "workdir", os.fspath(work))
+        for key, value in _OPTIONS:
+            _configure(context, key, value)
+        syscall(FSCONFIG, context, _CMD_CREATE, None, None, 0, what="overlay")
+        mounted = syscall(FSMOUNT, context, _FSMOUNT_CLOEXEC, 0, what="overlay")
+    finally:
+        os.close(context)
+    try:
+        at_cwd = -100
+        syscall(MOVE_MOUNT, mounted, b"", at_cwd, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=os.fspath(target))
+    finally:
+        os.close(mounted)
+
+
+def _configure(context: int, key: str, value: str) -> None:
+    syscall(FSCONFIG, context, _SET_STRING, key.encode(), os.fsencode(value), 0, what=f"overlay option {key}={value}")
+
+
+def _mount_by_options(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
+    """By one page of options. Directories stand in it as ``/proc/self/fd/N``: short, and without characters to escape."""
+    with _opened([*lower, *(path for path in (upper, work) if path is not None)]) as fds:
+        names = [f"/proc/self/fd/{fd}" for fd in fds]
+        options = [f"lowerdir={':'.join(names[: len(lower)])}"]
+        if upper is not None and work is not None:
+            options += [f"upperdir={names[-2]}", f"workdir={names[-1]}"]
+        options += [f"{key}={value}" for key, value in _OPTIONS]
+        data = ",".join(options)
+        if len(data) >= _PAGE:
+            raise OSError(
+                errno.E2BIG, "too many layers for this kernel's mount(2); Linux 6.8 takes more", os.fspath(target)
+            )
+        _mount("overlay", target, "overlay", 0 if upper is not None else _MS_RDONLY, data)
+
+
+@contextmanager
+def _opened(paths: Sequence[Path]) -> Iterator[list[int]]:
+    fds: list[int] = []
+    try:
+        for path in paths:
+            fds.append(os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))  # noqa: PERF401 -- what is open must be known if one fails
+        yield fds
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def _mount(source: str | None, target: Path, kind: str | None, flags: int, data: str | None) -> None:
+    encoded = [text.encode() if text is not None else None for text in (source, kind, data)]
+    if libc().mount(encoded[0], os.fsencode(target), encoded[1], ctypes.c_ulong(flags), encoded[2]) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(target))
+
+
+def unmount(target: Path, *, detach: bool = True) -> bool:
+    """Take down what is mounted on ``target``, all of it if several mounts are stacked. Never follows a link.
+
+    Args:
+        target: The mount point.
+        detach: Succeed although something still uses it; it vanishes from the tree now, and for good when the last user ends.
+
+    Returns:
+        Whether anything was mounted.
+
+    Raises:
+        OSError: EBUSY without ``detach``, and what else umount2(2) knows.
+    """
+    flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if detach else 0)
+    found = False
+    while libc().umount2(os.fsencode(target), flags) == 0:
+        found = True
+    code = ctypes.get_errno()
+    if code not in {errno.EINVAL, errno.ENOENT}:
+        raise OSError(code, os.strerror(code), os.fspath(target))
+    return found
+
+
+def mounts_below(path: Path) -> tuple[Path, ...]:
+    """The mount points at and below ``path`` in this process's mount namespace, deepest first (proc_pid_mountinfo(5))."""
+    top = os.path.realpath(path)
+    found = []
+    with suppress(FileNotFoundError):
+        for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+            point = os.fsdecode(line.split(b" ")[4].decode("unicode_escape").encode("latin-1"))
+            if point == top or point.startswith(top + "/"):
+                found.append(Path(point))
+    return tuple(reversed(found))

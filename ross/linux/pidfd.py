@@ -1,0 +1,76 @@
+"""Processes that are not our children: known by pid and start time, watched and signalled through a pidfd (pidfd_open(2))."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class ProcessIdentity:
+    """A process, told apart from a later one with the same pid by when it started."""
+
+    pid: int
+    start_time: int
+    """In clock ticks since boot: field 22 of ``/proc/<pid>/stat`` (proc_pid_stat(5))."""
+
+
+def identify(pid: int) -> ProcessIdentity | None:
+    """The identity of the process that has this pid now; None if there is none, or only its zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name, in parentheses, may contain anything; the fields after it do not.
+    state, *fields = text.rpartition(")")[2].split()
+    if state in {"Z", "X"}:
+        return None
+    return ProcessIdentity(pid=pid, start_time=int(fields[18]))
+
+
+def open_pidfd(identity: ProcessIdentity) -> int | None:
+    """A descriptor of exactly that process, or None if it is gone. The caller closes it."""
+    try:
+        fd = os.pidfd_open(identity.pid)
+    except ProcessLookupError:
+        return None
+    if identify(identity.pid) != identity:
+        os.close(fd)
+        return None
+    return fd
+
+
+async def wait_exited(pidfd: int) -> None:
+    """Return when the process has ended. Nothing is polled."""
+    await trio.lowlevel.wait_readable(pidfd)
+
+
+def send_signal(pidfd: int, number: int) -> bool:
+    """Send a signal to the process. Returns whether it was still there.
+
+    Raises:
+        OSError: the number is no signal, or we may not.
+    """
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def kill_and_wait(identity: ProcessIdentity) -> None:
+    """End a process with SIGKILL and wait until it is gone. Nothing happens if it is gone already."""
+    fd = open_pidfd(identity)
+    if fd is None:
+        return
+    try:
+        with suppress(OSError):
+            send_signal(fd, signal.SIGKILL)
+        await wait_exited(fd)
+    finally:
+        os.close(fd)

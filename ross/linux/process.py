@@ -1,0 +1,104 @@
+"""The one place that starts programs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+
+@frozen(kw_only=True)
+class Completed:
+    """A program that has ended, and what it printed."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    """Its exit code, or the negative number of the signal that ended it."""
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        if self.returncode < 0:
+            return f"was ended by {signal.Signals(-self.returncode).name}"
+        return f"ended with exit code {self.returncode}"
+
+
+def which(name: str) -> Path | None:
+    """A program of the host, by name or path; None if there is none that can be executed."""
+    # The sbin directories, which a user's PATH often lacks, are where Debian has runc.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    found = shutil.which(name, path=path)
+    return Path(found).absolute() if found else None
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    input: bytes = b"",  # noqa: A002 -- subprocess and Trio call it so
+    max_output_bytes: int = 1 << 20,
+) -> Completed:
+    """Run a program to its end. If the caller is cancelled, it is killed and reaped first.
+
+    Args:
+        argv: The program, by path, and its arguments; never through a shell.
+        env: The whole environment; ours if None.
+        cwd: Where it runs.
+        pass_fds: Descriptors that it inherits beside the standard three, under the same numbers.
+        input: Its standard input.
+        max_output_bytes: How much of each output is kept; the rest is read and dropped.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    process = await trio.lowlevel.open_process(
+        list(argv),
+        stdin=subprocess.PIPE if input else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=dict(env) if env is not None else None,
+        cwd=cwd,
+        pass_fds=pass_fds,
+    )
+    outputs = {"stdout": bytearray(), "stderr": bytearray()}
+
+    async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
+        async with stream:
+            async for chunk in stream:
+                into += chunk[: max(0, max_output_bytes - len(into))]
+
+    async def feed(stream: trio.abc.SendStream) -> None:
+        async with stream:
+            try:
+                await stream.send_all(input)
+            except trio.BrokenResourceError:
+                return  # it did not want to read it all
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for name, buffer in outputs.items():
+                nursery.start_soon(read, getattr(process, name), buffer)
+            if process.stdin is not None:
+                nursery.start_soon(feed, process.stdin)
+            await process.wait()
+    except BaseException:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        raise
+    return Completed(
+        argv=tuple(argv),
+        returncode=process.returncode if process.returncode is not None else -1,
+        stdout=bytes(outputs["stdout"]),
+        stderr=bytes(outputs["stderr"]),
+    )

@@ -1,0 +1,41 @@
+"""Raw system calls for which Python has no wrapper, 1:1. Failures are :class:`OSError` with errno and what was operated on."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from functools import cache
+from typing import Any, Final
+
+# unistd.h; these numbers are the same on every architecture that has the new calls (kernel 5.x, include/uapi/asm-generic).
+MOVE_MOUNT: Final = 429
+FSOPEN: Final = 430
+FSCONFIG: Final = 431
+FSMOUNT: Final = 432
+OPENAT2: Final = 437
+SYNCFS: Final = {"x86_64": 306, "aarch64": 267}.get(platform.machine(), 267)
+
+
+@cache
+def libc() -> Any:
+    """The C library, keeping errno for each thread."""
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def syscall(number: int, *arguments: Any, what: str | bytes = "") -> int:
+    """Make a system call. The GIL is released meanwhile.
+
+    Raises:
+        OSError: it failed; ``filename`` is ``what``.
+    """
+    result = libc().syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), what)
+    return int(result)
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the filesystem that ``fd`` is on to its disk (syncfs(2))."""
+    syscall(SYNCFS, ctypes.c_int(fd), what="syncfs")
