@@ -86,12 +86,13 @@ def remove_tree(path: Path) -> int:
     except FileNotFoundError:
         return 0
     try:
-        return _remove_at(parent, path.name)
+        return remove_entry(parent, path.name)
     finally:
         os.close(parent)
 
 
-def _remove_at(parent: int, name: str) -> int:
+def remove_entry(parent: int, name: str) -> int:
+    """Remove what has this name in a directory, as :func:`remove_tree` does. Returns the bytes that were allocated to it."""
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:

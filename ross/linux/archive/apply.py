@@ -1,0 +1,406 @@
+"""Applying one layer to a directory of its own, as an overlay's lower directory.
+
+Path-safe by construction: every parent directory is opened by openat2 with the layer's directory as root, so that links and ``..`` of a
+hostile archive are resolved inside it; the last component is then used by name alone, never followed. Nothing is ever done by path.
+
+A layer needs no parent to be applied. Whiteouts become 0:0 devices and opaque directories an attribute (overlayfs.rst, "whiteouts and
+opaque directories"). Two things do need what is below, and are noted for ``settle``: directories that entries imply without carrying
+them, and hard links to files that are not of this layer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from attrs import define, field
+
+from ross.errors import Corrupt, ResourceExhausted
+from ross.linux.archive.tar import Entry, EntryType, TarReader, show
+from ross.linux.files import remove_entry, write_all
+from ross.linux.openat2 import Resolve, openat2
+
+if TYPE_CHECKING:
+    from ross.linux.archive.inflate import LayerBytes
+    from ross.linux.archive.limits import ArchiveLimits
+
+T = TypeVar("T")
+
+WHITEOUT_PREFIX: Final = b".wh."
+_AUFS_PREFIX: Final = b".wh..wh."
+OPAQUE_MARKER: Final = b".wh..wh..opq"
+OPAQUE_XATTR: Final = "trusted.overlay.opaque"
+_INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV
+_PATH: Final = os.O_PATH | os.O_DIRECTORY
+_CACHED_DIRECTORIES: Final = 256
+_MAX_LINKS: Final = 40
+_KEPT_XATTRS: Final = (b"user.", b"security.capability", b"system.posix_acl_")
+"""Attributes that an image may set. Those of the overlay itself (trusted.overlay, user.overlay) would forge its metadata."""
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@define
+class Applied:
+    """What was applied, and what is left to settle."""
+
+    entries: int = 0
+    size_bytes: int = 0
+    root_carried: bool = False
+    """The archive has an entry for its own root."""
+    implied: set[bytes] = field(factory=set)
+    """Directories, by their resolved path in the layer, that entries need and that have no entry."""
+    pending_links: dict[bytes, bytes] = field(factory=dict)
+    """Hard links to what is not in this layer: their path, and that of their target."""
+
+
+class LayerWriter:
+    """Applies entries below a directory."""
+
+    def __init__(self, root: Path) -> None:
+        """Apply to ``root``, which exists and is empty."""
+        self.root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self.applied = Applied()
+        self._directories: dict[bytes, int] = {}
+        self._retired: list[int] = []
+        self._directory_times: dict[bytes, int] = {}
+
+    def __enter__(self) -> LayerWriter:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._forget_directories()
+        self._close_retired()
+        os.close(self.root_fd)
+
+    def apply(self, reader: TarReader, *, checkpoint: Callable[[], None] = lambda: None) -> Applied:
+        """Apply all entries.
+
+        Args:
+            reader: The archive.
+            checkpoint: Called before each entry; raises to stop.
+
+        Raises:
+            Corrupt: the archive is damaged, or an entry is not what an entry may be.
+            ResourceExhausted: a limit was reached, or the disk is full.
+        """
+        for entry in reader:
+            checkpoint()
+            self._close_retired()
+            try:
+                self._apply(entry, reader)
+            except OSError as error:
+                raise _explained(entry, error) from error
+        self._set_directory_times()
+        return self.applied
+
+    def _apply(self, entry: Entry, reader: TarReader) -> None:
+        self.applied.entries += 1
+        components = _components(entry.name)
+        if not components:
+            self._apply_root(entry)
+            return
+        *parents, base = components
+        if base.startswith(WHITEOUT_PREFIX):
+            self._whiteout(parents, base, entry)
+            return
+        parent = self._parent(parents)
+        path = b"/".join(components)
+        match entry.type:
+            case EntryType.FILE:
+                self._file(parent, base, entry, reader)
+            case EntryType.DIRECTORY:
+                self._directory(parent, base, path, entry)
+            case EntryType.HARD_LINK:
+                self._hard_link(parent, base, path, entry)
+            case EntryType.SYMLINK:
+                self._make(parent, base, lambda: os.symlink(entry.link, base, dir_fd=parent))
+                self._attributes(parent, base, entry)
+            case _:
+                device = os.makedev(entry.major, entry.minor) if entry.type is not EntryType.FIFO else 0
+                mode = entry.mode | _FORMATS[entry.type]
+                self._make(parent, base, lambda: os.mknod(base, mode, device, dir_fd=parent))
+                self._attributes(parent, base, entry)
+
+    # -- kinds of entries ---------------------------------------------------------------------------------------------
+
+    def _apply_root(self, entry: Entry) -> None:
+        if entry.type is not EntryType.DIRECTORY:
+            raise Corrupt(f"the layer's entry for its root is a {entry.type.value}, not a directory")
+        self.applied.root_carried = True
+        os.fchown(self.root_fd, entry.uid, entry.gid)
+        os.fchmod(self.root_fd, entry.mode)
+        self._set_xattrs(self.root_fd, entry)
+        self._directory_times[b""] = entry.mtime_ns
+
+    def _file(self, parent: int, base: bytes, entry: Entry, reader: TarReader) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = self._make(parent, base, lambda: os.open(base, flags, 0o600, dir_fd=parent))
+        try:
+            for piece in reader.content():
+                write_all(fd, piece)
+            self.applied.size_bytes += entry.size
+            if entry.uid or entry.gid:
+                os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode)  # behind the owner, whose change would take setuid away
+            if entry.xattrs:
+                self._set_xattrs(fd, entry)
+            os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+        finally:
+            os.close(fd)
+
+    def _directory(self, parent: int, base: bytes, path: bytes, entry: Entry) -> None:
+        was_whiteout = False
+        try:
+            os.mkdir(base, 0o700, dir_fd=parent)
+        except FileExistsError:
+            found = os.stat(base, dir_fd=parent, follow_symlinks=False)
+            if not stat.S_ISDIR(found.st_mode):
+                was_whiteout = is_whiteout(found)
+                self._clear(parent, base)
+                os.mkdir(base, 0o700, dir_fd=parent)
+        fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            os.fchown(fd, entry.uid, entry.gid)
+            os.fchmod(fd, entry.mode)
+            self._set_xattrs(fd, entry)
+            if was_whiteout:  # what is below was taken away first: none of it shows through
+                os.setxattr(fd, OPAQUE_XATTR, b"y")
+        finally:
+            os.close(fd)
+        self.applied.implied.discard(path)
+        self._directory_times[path] = entry.mtime_ns
+
+    def _hard_link(self, parent: int, base: bytes, path: bytes, entry: Entry) -> None:
+        components = _components(entry.link)
+        if not components:
+            raise Corrupt(f"the layer's entry {show(entry.name)} is a hard link to its root")
+        target = b"/".join(components)
+        try:
+            target_parent = openat2(self.root_fd, b"/".join(components[:-1]) or b".", _PATH, resolve=_INSIDE)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
+                raise
+            self.applied.pending_links[path] = target
+            return
+        try:
+            found = os.stat(components[-1], dir_fd=target_parent, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
+                raise Corrupt(
+                    f"the layer's entry {show(entry.name)} is a hard link to {show(entry.link)}, which is no file"
+                )
+            if path == target:
+                return
+            self._make(
+                parent,
+                base,
+                lambda: os.link(
+                    components[-1], base, src_dir_fd=target_parent, dst_dir_fd=parent, follow_symlinks=False
+                ),
+            )
+        except FileNotFoundError:
+            self.applied.pending_links[path] = target
+        finally:
+            os.close(target_parent)
+
+    def _whiteout(self, parents: list[bytes], base: bytes, entry: Entry) -> None:
+        if base == OPAQUE_MARKER:
+            parent = self._parent(parents)
+            fd = openat2(parent, b".", os.O_RDONLY | os.O_DIRECTORY, resolve=_INSIDE)
+            try:
+                os.setxattr(fd, OPAQUE_XATTR, b"y")
+            finally:
+                os.close(fd)
+            return
+        if base.startswith(_AUFS_PREFIX):
+            return  # aufs keeps its own books in such files; they mean nothing to an overlay
+        hidden = base[len(WHITEOUT_PREFIX) :]
+        if hidden in {b"", b".", b".."}:
+            raise Corrupt(f"the layer's whiteout {show(entry.name)} names {hidden.decode()!r}, which is refused")
+        parent = self._parent(parents)
+        try:
+            os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
+        except FileExistsError:
+            # This layer has the name itself: the whiteout means what is below only.
+            found = os.stat(hidden, dir_fd=parent, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode):
+                fd = os.open(hidden, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+                try:
+                    os.setxattr(fd, OPAQUE_XATTR, b"y")
+                finally:
+                    os.close(fd)
+
+    # -- attributes ---------------------------------------------------------------------------------------------------
+
+    def _attributes(self, parent: int, base: bytes, entry: Entry) -> None:
+        """Of what has no descriptor: links, devices, fifos. By name, never followed."""
+        os.chown(base, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
+        if entry.type is not EntryType.SYMLINK:
+            os.chmod(base, entry.mode, dir_fd=parent)  # it is no link: we have just made it
+        os.utime(base, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+
+    def _set_xattrs(self, fd: int, entry: Entry) -> None:
+        for name, value in (entry.xattrs or {}).items():
+            if name.startswith(_KEPT_XATTRS) and not name.startswith(b"user.overlay."):
+                try:
+                    os.setxattr(fd, name, value)
+                except OSError as error:
+                    if error.errno != errno.ENOTSUP:
+                        raise
+
+    def _set_directory_times(self) -> None:
+        for path, mtime_ns in self._directory_times.items():
+            with suppress(FileNotFoundError, NotADirectoryError, OSError):
+                # Gone, or replaced by a later entry: then it has no time of its own to set.
+                fd = openat2(
+                    self.root_fd, path or b".", os.O_RDONLY | os.O_DIRECTORY, resolve=_INSIDE | Resolve.NO_SYMLINKS
+                )
+                try:
+                    os.utime(fd, ns=(mtime_ns, mtime_ns))
+                finally:
+                    os.close(fd)
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _make(self, parent: int, base: bytes, make: Callable[[], T]) -> T:
+        """Make something new under a name, in the place of whatever this layer had there before."""
+        try:
+            return make()
+        except FileExistsError:
+            self._clear(parent, base)
+            return make()
+
+    def _clear(self, parent: int, base: bytes) -> None:
+        """Take away what an entry replaces. Directories that are open may be among it."""
+        self._forget_directories()
+        remove_entry(parent, os.fsdecode(base))
+
+    def _parent(self, components: list[bytes]) -> int:
+        """A descriptor of the directory that these components lead to, made where it is missing. Stays ours."""
+        path = b"/".join(components)
+        found = self._directories.get(path)
+        if found is not None:
+            return found
+        if not path:
+            return self.root_fd
+        try:
+            fd = openat2(self.root_fd, path, _PATH, resolve=_INSIDE)
+        except FileNotFoundError:
+            fd = self._make_parents(components)
+        if len(self._directories) >= _CACHED_DIRECTORIES:
+            self._forget_directories()
+        self._directories[path] = fd
+        return fd
+
+    def _make_parents(self, components: list[bytes]) -> int:
+        """Make what is missing on the way, following links inside the layer as the kernel would: also dangling ones."""
+        waiting = list(reversed(components))
+        resolved: list[bytes] = []
+        links = 0
+        while waiting:
+            name = waiting.pop()
+            if name in {b"", b"."}:
+                continue
+            if name == b"..":
+                del resolved[-1:]
+                continue
+            here = b"/".join(resolved)
+            parent = openat2(self.root_fd, here or b".", _PATH, resolve=_INSIDE | Resolve.NO_SYMLINKS)
+            try:
+                found = _stat(parent, name)
+                if found is None or is_whiteout(found):
+                    self._make_implied(parent, name, whiteout=found is not None)
+                    self.applied.implied.add(b"/".join([*resolved, name]))
+                elif stat.S_ISLNK(found.st_mode):
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise OSError(errno.ELOOP, "too many links on the way", name)
+                    target = os.readlink(name, dir_fd=parent)
+                    if target.startswith(b"/"):
+                        resolved.clear()
+                    waiting.extend(reversed(target.split(b"/")))
+                    continue
+                elif not stat.S_ISDIR(found.st_mode):
+                    raise OSError(errno.ENOTDIR, "a part of the path is no directory", name)
+            finally:
+                os.close(parent)
+            resolved.append(name)
+        return openat2(self.root_fd, b"/".join(resolved) or b".", _PATH, resolve=_INSIDE | Resolve.NO_SYMLINKS)
+
+    def _make_implied(self, parent: int, name: bytes, *, whiteout: bool) -> None:
+        if whiteout:
+            self._clear(parent, name)
+        os.mkdir(name, 0o755, dir_fd=parent)
+        if whiteout:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            try:
+                os.setxattr(fd, OPAQUE_XATTR, b"y")
+            finally:
+                os.close(fd)
+
+    def _forget_directories(self) -> None:
+        """Let go of the cached descriptors. They are closed before the next entry: the current one may be using some."""
+        self._retired.extend(self._directories.values())
+        self._directories.clear()
+
+    def _close_retired(self) -> None:
+        while self._retired:
+            os.close(self._retired.pop())
+
+
+_FORMATS: Final = {
+    EntryType.CHARACTER: stat.S_IFCHR,
+    EntryType.BLOCK: stat.S_IFBLK,
+    EntryType.FIFO: stat.S_IFIFO,
+}
+
+
+def apply_layer(
+    source: LayerBytes, root: Path, *, limits: ArchiveLimits, checkpoint: Callable[[], None] = lambda: None
+) -> Applied:
+    """Apply a whole layer to ``root``, an empty directory.
+
+    Raises:
+        Corrupt: the layer is damaged, or not what a layer may be.
+        ResourceExhausted: a limit was reached, or the disk is full.
+        Cancelled: the reading was cancelled.
+    """
+    with LayerWriter(root) as writer:
+        return writer.apply(TarReader(source.next_chunk, limits=limits), checkpoint=checkpoint)
+
+
+def _components(name: bytes) -> list[bytes]:
+    """The parts of an entry's path. An absolute path is taken below the root, as every engine does.
+
+    Raises:
+        Corrupt: it has ``..`` in it, which no honest archive needs.
+    """
+    parts = [part for part in name.split(b"/") if part not in {b"", b"."}]
+    if b".." in parts:
+        raise Corrupt(f"the layer's entry {show(name)} leads out of its directory by '..', which is refused")
+    return parts
+
+
+def _stat(parent: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def is_whiteout(found: os.stat_result) -> bool:
+    """Whether this is the overlay's mark for a name that the layer takes away."""
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == 0
+
+
+def _explained(entry: Entry, error: OSError) -> Exception:
+    what = f"the layer's entry {show(entry.name)} ({entry.type.value})"
+    if error.errno in _NO_SPACE:
+        return ResourceExhausted(
+            f"{what} does not fit: {error.strerror}", hint="free some space, for example with: ross rmi IMAGE"
+        )
+    return Corrupt(f"{what} cannot be made: {error.strerror}")
