@@ -77,19 +77,14 @@ class LayerWriter:
         self._close_retired()
         os.close(self.root_fd)
 
-    def apply(self, reader: TarReader, *, checkpoint: Callable[[], None] = lambda: None) -> Applied:
+    def apply(self, reader: TarReader) -> Applied:
         """Apply all entries.
-
-        Args:
-            reader: The archive.
-            checkpoint: Called before each entry; raises to stop.
 
         Raises:
             Corrupt: the archive is damaged, or an entry is not what an entry may be.
             ResourceExhausted: a limit was reached, or the disk is full.
         """
         for entry in reader:
-            checkpoint()
             self._close_retired()
             try:
                 self._apply(entry, reader)
@@ -364,13 +359,23 @@ def apply_layer(
 ) -> Applied:
     """Apply a whole layer to ``root``, an empty directory.
 
+    Args:
+        source: The layer's bytes.
+        root: Where to.
+        limits: What the archive may make us do.
+        checkpoint: Called before each chunk of the archive; raises to stop.
+
     Raises:
         Corrupt: the layer is damaged, or not what a layer may be.
         ResourceExhausted: a limit was reached, or the disk is full.
-        Cancelled: the reading was cancelled.
     """
+
+    def next_chunk() -> bytes:
+        checkpoint()
+        return source.next_chunk()
+
     with LayerWriter(root) as writer:
-        return writer.apply(TarReader(source.next_chunk, limits=limits), checkpoint=checkpoint)
+        return writer.apply(TarReader(next_chunk, limits=limits))
 
 
 def _components(name: bytes) -> list[bytes]:

@@ -1,0 +1,384 @@
+"""The content store: blobs and manifests by digest, and what is on its way to become one.
+
+A file under ``blobs/`` or ``manifests/`` is complete, durable and was verified when it got there: it came by rename, behind an fsync.
+What is on its way is an *ingest*, ``ingest/<digest>/{metadata.json,data}``; its record is written before its data, and it is kept when a
+download breaks off, so that the next one goes on where it stopped. One ingest a digest: a second caller waits for the first.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import frozen
+
+from ross.errors import Corrupt, NotFound, ResourceExhausted, RossError
+from ross.linux.files import make_directory, remove_tree, sync_directory, write_all, write_atomic
+from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
+from ross.oci.digest import ENCODED_LENGTH, Digest
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+    from ross.layout import StateLayout
+
+logger = logging.getLogger(__name__)
+
+_THREAD_FROM_BYTES: Final = 64 << 10
+"""Less than this is hashed and written inline: a thread would cost more."""
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@frozen(kw_only=True)
+class BlobInfo:
+    """Content that is in the store."""
+
+    digest: Digest
+    size_bytes: int
+
+
+@frozen(kw_only=True)
+class IngestRecord:
+    """What an ingest is to become; on disk before the first byte of it."""
+
+    digest: Digest
+    size_bytes: int
+    created_at: int
+
+
+class Ingest:
+    """Content on its way. Made by :meth:`ContentStore.ingest`."""
+
+    def __init__(self, store: ContentStore, directory: Path, record: IngestRecord) -> None:
+        self._store = store
+        self._directory = directory
+        self._record = record
+        self._fd = -1
+        self._hash: _Hash = hashlib.new(record.digest.algorithm)
+        self.offset = 0
+        """The bytes that are there, and hashed."""
+        self.committed = False
+        self.corrupt = False
+
+    def open(self) -> None:
+        """Open or make the data, and hash what is there from an earlier attempt. Blocking."""
+        make_directory(self._directory)
+        record = self._directory / "metadata.json"
+        if not record.exists():
+            write_atomic(record, write_record(self._record))
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._directory / "data", flags, 0o600)
+        while chunk := os.read(self._fd, 1 << 20):
+            self._hash.update(chunk)
+            self.offset += len(chunk)
+        if self.offset > self._record.size_bytes:
+            self._truncate()
+
+    def close(self) -> None:
+        """Close the data; what is not committed stays, except what was found to be wrong."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self.corrupt:
+            remove_tree(self._directory)
+
+    def _truncate(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        self._hash = hashlib.new(self._record.digest.algorithm)
+        self.offset = 0
+
+    async def restart(self) -> None:
+        """Throw away what is there and begin at 0."""
+        self._truncate()
+        await trio.lowlevel.checkpoint()
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Append.
+
+        Raises:
+            Corrupt: that is more than was promised; the ingest is thrown away.
+            ResourceExhausted: the disk is full; what is there is kept.
+        """
+        if self.offset + len(data) > self._record.size_bytes:
+            self.corrupt = True
+            raise Corrupt(
+                f"the content of {self._record.digest} is longer than the {self._record.size_bytes} bytes announced"
+            )
+        if len(data) < _THREAD_FROM_BYTES:
+            self._append(data)
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.to_thread.run_sync(self._append, data)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        try:
+            write_all(self._fd, data)
+        except OSError as error:
+            os.ftruncate(self._fd, self.offset)
+            os.lseek(self._fd, self.offset, os.SEEK_SET)
+            if error.errno in _NO_SPACE:
+                raise ResourceExhausted(
+                    f"no space is left for {self._record.digest} in {self._directory.parent}",
+                    hint="free some, for example with: ross rmi IMAGE",
+                ) from None
+            raise
+        self._hash.update(data)
+        self.offset += len(data)
+
+    async def commit(self) -> None:
+        """Verify size and digest, make the content durable, and move it to its place.
+
+        Raises:
+            Corrupt: it is not what its digest promises; it is thrown away.
+        """
+        record = self._record
+        found = Digest(record.digest.algorithm, self._hash.hexdigest())
+        if self.offset != record.size_bytes or found != record.digest:
+            self.corrupt = True
+            raise Corrupt(
+                f"content that should be {record.digest} with {record.size_bytes} bytes is {found} with {self.offset} bytes",
+                hint="the registry or something on the way to it serves wrong content; try again, or another registry",
+            )
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(self._move)
+        self.committed = True
+
+    def _move(self) -> None:
+        os.fsync(self._fd)
+        target = self._store.layout.blob(self._record.digest)
+        make_directory(target.parent)
+        (self._directory / "data").rename(target)
+        sync_directory(target.parent)
+        remove_tree(self._directory)
+        self._store.add(BlobInfo(digest=self._record.digest, size_bytes=self._record.size_bytes))
+
+
+class ContentStore:
+    """Content by digest. What exists is known from memory; the disk is read once, at :meth:`recover`."""
+
+    def __init__(self, layout: StateLayout) -> None:
+        self.layout = layout
+        self._blobs: dict[Digest, BlobInfo] = {}
+        self._manifests: dict[Digest, BlobInfo] = {}
+        self._busy: dict[Digest, trio.Lock] = {}
+
+    async def recover(self) -> None:
+        """Read what is there; remove what no record owns. Once, before anything else."""
+        await trio.to_thread.run_sync(self._recover)
+
+    def _recover(self) -> None:
+        remove_tree(self.layout.trash)
+        for directory, known in ((self.layout.blobs, self._blobs), (self.layout.manifests, self._manifests)):
+            for path, digest in _contents(directory):
+                if digest is None:
+                    logger.info("removing %s, which is no content", path)
+                    remove_tree(path)
+                else:
+                    known[digest] = BlobInfo(digest=digest, size_bytes=path.stat().st_size)
+        for directory in _children(self.layout.ingests):
+            if self._ingest_record(directory) is None:
+                logger.info("removing the ingest %s, which has no record", directory)
+                remove_tree(directory)
+
+    def _ingest_record(self, directory: Path) -> IngestRecord | None:
+        try:
+            record = read_record((directory / "metadata.json").read_bytes(), IngestRecord, what="ingest record")
+        except (OSError, RossError):
+            return None
+        wanted = directory == self.layout.ingest(_key(record.digest)) and record.digest not in self._blobs
+        return record if wanted else None
+
+    # -- blobs --------------------------------------------------------------------------------------------------------
+
+    def add(self, info: BlobInfo) -> None:
+        """Note a blob that has got to its place."""
+        self._blobs[info.digest] = info
+
+    def find(self, digest: Digest) -> BlobInfo | None:
+        """The blob, if it is there."""
+        return self._blobs.get(digest)
+
+    def blobs(self) -> tuple[BlobInfo, ...]:
+        return tuple(self._blobs.values())
+
+    def path(self, digest: Digest) -> Path:
+        """The file of a blob.
+
+        Raises:
+            NotFound: it is not in the store.
+        """
+        if digest not in self._blobs:
+            raise NotFound(f"the content {digest} is not in the store")
+        return self.layout.blob(digest)
+
+    async def read(self, digest: Digest) -> bytes:
+        """A document, whole and verified.
+
+        Raises:
+            NotFound: it is not in the store.
+            Corrupt: it is not what its digest promises, or too large for a document.
+        """
+        path = self.path(digest)
+        return await trio.to_thread.run_sync(_read_verified, path, digest)
+
+    @asynccontextmanager
+    async def ingest(self, digest: Digest, size_bytes: int) -> AsyncIterator[Ingest | None]:
+        """Take in a blob. Waits while another caller does so; None if the blob is there then.
+
+        Leaving the block without a commit keeps what was written for the next attempt, unless it was found to be wrong.
+        """
+        lock = self._busy.setdefault(digest, trio.Lock())
+        try:
+            async with lock:
+                if digest in self._blobs:
+                    yield None
+                    return
+                record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
+                made = Ingest(self, self.layout.ingest(_key(digest)), record)
+                try:
+                    await trio.to_thread.run_sync(made.open)
+                    yield made
+                finally:
+                    made.close()
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._busy.pop(digest, None)
+
+    async def write(self, digest: Digest, data: bytes) -> None:
+        """Take in a small blob at once.
+
+        Raises:
+            Corrupt: it is not what its digest promises.
+        """
+        async with self.ingest(digest, len(data)) as ingest:
+            if ingest is not None:
+                await ingest.restart()
+                await ingest.write(data)
+                await ingest.commit()
+
+    async def remove(self, digest: Digest) -> int:
+        """Remove a blob; missing is fine. Returns the bytes that were freed."""
+        info = self._blobs.pop(digest, None)
+        if info is None:
+            return 0
+        await trio.to_thread.run_sync(remove_tree, self.layout.blob(digest))
+        return info.size_bytes
+
+    # -- manifests ----------------------------------------------------------------------------------------------------
+
+    def find_manifest(self, digest: Digest) -> BlobInfo | None:
+        """The manifest or index, if it is there."""
+        return self._manifests.get(digest)
+
+    def manifests(self) -> tuple[BlobInfo, ...]:
+        return tuple(self._manifests.values())
+
+    async def write_manifest(self, digest: Digest, data: bytes) -> None:
+        """Take in a manifest or index.
+
+        Raises:
+            Corrupt: it is not what its digest promises.
+        """
+        if Digest.of(data, algorithm=digest.algorithm) != digest:
+            raise Corrupt(f"the manifest {digest} is not what its digest promises")
+        if digest in self._manifests:
+            await trio.lowlevel.checkpoint()
+            return
+        path = self.layout.manifest(digest)
+
+        def write() -> None:
+            make_directory(path.parent)
+            write_atomic(path, data)
+            self._manifests[digest] = BlobInfo(digest=digest, size_bytes=len(data))
+
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(write)
+
+    async def read_manifest(self, digest: Digest) -> bytes:
+        """A manifest or index, whole and verified.
+
+        Raises:
+            NotFound: it is not in the store.
+            Corrupt: it is not what its digest promises.
+        """
+        if digest not in self._manifests:
+            raise NotFound(f"the manifest {digest} is not in the store")
+        return await trio.to_thread.run_sync(_read_verified, self.layout.manifest(digest), digest)
+
+    async def remove_manifest(self, digest: Digest) -> int:
+        """Remove a manifest or index; missing is fine. Returns the bytes that were freed."""
+        info = self._manifests.pop(digest, None)
+        if info is None:
+            return 0
+        await trio.to_thread.run_sync(remove_tree, self.layout.manifest(digest))
+        return info.size_bytes
+
+    # -- ingests ------------------------------------------------------------------------------------------------------
+
+    def ingests(self) -> tuple[Digest, ...]:
+        """What is on its way, whether or not anybody goes on with it."""
+        records = (self._ingest_record(directory) for directory in _children(self.layout.ingests))
+        return tuple(record.digest for record in records if record is not None)
+
+    async def expire_ingests(self, *, older_than_seconds: float, keep: Iterable[Digest] = ()) -> int:
+        """Remove the ingests that nobody has written to for so long. Returns the bytes that were freed."""
+        kept = {_key(digest) for digest in keep} | {_key(digest) for digest in self._busy}
+        oldest = time.time() - older_than_seconds
+
+        def expire() -> int:
+            freed = 0
+            for directory in _children(self.layout.ingests):
+                data = directory / "data"
+                if directory.name not in kept and (not data.exists() or data.stat().st_mtime <= oldest):
+                    freed += remove_tree(directory)
+            return freed
+
+        return await trio.to_thread.run_sync(expire)
+
+
+def _key(digest: Digest) -> str:
+    return f"{digest.algorithm}-{digest.encoded}"
+
+
+def _children(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _contents(directory: Path) -> Iterator[tuple[Path, Digest | None]]:
+    """The files that should be content, with the digest that their names say; None for what should not be there."""
+    for algorithm in _children(directory):
+        if algorithm.name not in ENCODED_LENGTH:
+            yield algorithm, None
+            continue
+        for path in _children(algorithm):
+            try:
+                digest = Digest(algorithm.name, path.name)
+            except RossError:
+                yield path, None
+            else:
+                yield path, digest if path.is_file() and not path.is_symlink() else None
+
+
+def _read_verified(path: Path, digest: Digest) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_DOCUMENT_BYTES + 1)
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise Corrupt(f"the document {digest} is larger than {MAX_DOCUMENT_BYTES} bytes")
+    if Digest.of(data, algorithm=digest.algorithm) != digest:
+        raise Corrupt(
+            f"the document {digest} in the store is damaged",
+            hint="remove the image with ross rmi --force, and pull it again",
+        )
+    return data
