@@ -38,7 +38,8 @@ class StateLayout:
 
     @property
     def tags(self) -> Path:
-        """``tags/<host>/<path>/.../<tag>``; the file's content is the digest of the tagged manifest or index."""
+        """Names of images: ``tags/<host>/<path>/.../:<tag>``, or ``@<digest>`` for one pulled by digest. A path's part
+        begins with neither ``:`` nor ``@``, so that a repository below another never clashes with a tag of it."""
         return self.root / "tags"
 
     @property

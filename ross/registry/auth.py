@@ -1,0 +1,141 @@
+"""Answering a registry's challenge: Basic (RFC 7617), and Bearer tokens as the distribution project specifies them.
+
+A token belongs to the origin and the scope that it was asked for. Credentials go to the registry that they are for, or to the token
+service that this registry names, over TLS unless both are on this machine.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import trio
+from attrs import frozen
+
+from ross.errors import Corrupt, Denied, Unauthenticated
+from ross.registry.hosts import Origin, check_destination
+from ross.registry.http import origin_of, read_bounded, send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ross.registry.challenge import Challenge
+    from ross.registry.credentials import Credentials, CredentialStore
+
+_DEFAULT_LIFETIME_SECONDS: Final = 60.0
+_MARGIN_SECONDS: Final = 10.0
+_MAX_TOKEN_BYTES: Final = 256 << 10
+
+
+@frozen
+class _Granted:
+    header: str
+    expires_at: float
+    """In Trio's time."""
+
+
+class Authenticator:
+    """Headers for registries, asked for when a registry wants one and kept as long as they are good."""
+
+    def __init__(self, client: httpx.AsyncClient, credentials: CredentialStore) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._granted: dict[tuple[Origin, str], _Granted] = {}
+
+    def header(self, origin: Origin, scope: str) -> str | None:
+        """The ``Authorization`` header that was last good here, if it still should be."""
+        granted = self._granted.get((origin, scope))
+        if granted is None or granted.expires_at <= trio.current_time():
+            return None
+        return granted.header
+
+    async def answer(self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge]) -> str:
+        """A new header, for a registry that has refused the last one or none.
+
+        Args:
+            origin: The registry that asks.
+            host: Its name in references, under which its credentials are kept.
+            scope: What is to be done, as ``repository:path:pull``.
+            challenges: What it asks for.
+
+        Raises:
+            Unauthenticated: credentials are wanted and there are none, or they are not accepted.
+            Denied: the token service is somewhere it must not be.
+            Unavailable: the token service does not answer.
+        """
+        self._granted.pop((origin, scope), None)
+        credentials = await self._credentials.find(host)
+        for challenge in challenges:
+            if challenge.scheme == "bearer":
+                granted = await self._bearer(origin, host, scope, challenge, credentials)
+            elif challenge.scheme == "basic" and credentials is not None and credentials.username:
+                granted = _Granted(_basic(credentials), float("inf"))
+            else:
+                continue
+            self._granted[origin, scope] = granted
+            return granted.header
+        raise unauthenticated(host, had_credentials=credentials is not None)
+
+    async def _bearer(
+        self, origin: Origin, host: str, scope: str, challenge: Challenge, credentials: Credentials | None
+    ) -> _Granted:
+        realm = challenge.parameters.get("realm", "")
+        try:
+            url = httpx.URL(realm)
+        except httpx.InvalidURL:
+            raise Corrupt(f"the registry {host} names a token service that is no URL") from None
+        check_destination(origin, origin_of(url), has_user=bool(url.userinfo), what="token realm")
+        service = challenge.parameters.get("service", "")
+        if credentials is not None and credentials.identity_token:
+            form = {
+                "grant_type": "refresh_token",
+                "service": service,
+                "scope": scope,
+                "client_id": "ross",
+                "refresh_token": credentials.identity_token,
+            }
+            request = self._client.build_request("POST", url, data=form)
+        else:
+            query = {"scope": scope} | ({"service": service} if service else {})
+            request = self._client.build_request("GET", url.copy_merge_params(query))
+            if credentials is not None:
+                request.headers["Authorization"] = _basic(credentials)
+        async with send(self._client, request) as response:
+            if response.status_code in {400, 401, 403}:
+                raise unauthenticated(host, had_credentials=credentials is not None)
+            if response.status_code != 200:
+                raise Denied(f"the token service of {host} answered with status {response.status_code}")
+            body = await read_bounded(response, _MAX_TOKEN_BYTES, what=f"the token of {host}")
+        return _granted(body, host)
+
+
+def unauthenticated(host: str, *, had_credentials: bool) -> Unauthenticated:
+    """The error for a registry that wants to know who we are."""
+    if had_credentials:
+        return Unauthenticated(
+            f"the registry {host} does not accept the stored credentials for this image",
+            hint=f"is the name right? else log in again: docker login {host}, or podman login --authfile ~/.docker/config.json {host}",
+        )
+    return Unauthenticated(
+        f"the registry {host} wants credentials for this image, or it does not exist there",
+        hint=f"is the name right? else log in as the daemon's user: docker login {host}, "
+        f"or podman login --authfile ~/.docker/config.json {host}",
+    )
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.password}".encode()
+    return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def _granted(body: bytes, host: str) -> _Granted:
+    try:
+        document: Any = httpx.Response(200, content=body).json()
+        token = document.get("token") or document.get("access_token")
+        lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME_SECONDS)
+    except (ValueError, AttributeError, TypeError):
+        token = lifetime = None
+    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or lifetime is None:
+        raise Corrupt(f"the token service of {host} gave an answer that is no token")
+    return _Granted(f"Bearer {token}", trio.current_time() + max(lifetime - _MARGIN_SECONDS, 1.0))

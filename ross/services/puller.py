@@ -1,0 +1,239 @@
+"""From a reference to content in the store and committed snapshots: resolve, choose, fetch what is missing, unpack.
+
+All layers are fetched at the same time, within a bound; each is unpacked as soon as its blob is verified. The largest begin first, since
+the whole pull is as slow as its last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import frozen
+
+from ross.errors import Corrupt, InvalidArgument, NotFound
+from ross.model import BlobProgress, PullPhase
+from ross.oci import media_types
+from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
+from ross.oci.digest import Digest, chain_ids
+from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
+from ross.registry.retry import Transient
+from ross.services.unpacker import LayerSource
+
+if TYPE_CHECKING:
+    from ross.oci.reference import Reference
+    from ross.registry.client import RegistryClient
+    from ross.services.pins import Pin
+    from ross.services.store import ContentStore, Ingest
+    from ross.services.unpacker import Unpacker
+
+Report = Callable[[BlobProgress], None]
+MAX_INDEX_DEPTH: Final = 4
+_VARIANTS: Final = {
+    ("arm", "v8"): ("v8", "v7", "v6", "v5", ""),
+    ("arm", "v7"): ("v7", "v6", "v5", ""),
+    ("arm", "v6"): ("v6", "v5", ""),
+}
+"""What else a machine of this variant runs, best first."""
+
+
+@frozen(kw_only=True)
+class Pulled:
+    """An image that is in the store, unpacked."""
+
+    target: Descriptor
+    """What the reference denotes: an index, or the manifest itself."""
+    manifest_descriptor: Descriptor
+    manifest: Manifest
+    config: ImageConfig
+    chain_id: Digest | None
+
+
+class Puller:
+    """Pulls images."""
+
+    def __init__(
+        self, *, registry: RegistryClient, store: ContentStore, unpacker: Unpacker, max_downloads: int = 6
+    ) -> None:
+        self._registry = registry
+        self._store = store
+        self._unpacker = unpacker
+        self._downloads = trio.CapacityLimiter(max_downloads)
+
+    async def pull(self, reference: Reference, *, platform: DocumentPlatform, pin: Pin, progress: Report) -> Pulled:
+        """Fetch and unpack what is missing of an image.
+
+        Args:
+            reference: With a tag or a digest.
+            platform: For which machine, where there is a choice.
+            pin: Gets everything that belongs to the image, before it is looked for or written.
+            progress: Told of each layer's progress, from worker threads too.
+
+        Raises:
+            NotFound: there is no such image, or none for this platform; the message lists those that exist.
+            Unauthenticated, Denied, Unavailable: the registry.
+            Corrupt: something is not what it should be. Nothing of it is kept.
+            ResourceExhausted: the disk is full, or a limit was reached.
+        """
+        resolved = await self._registry.resolve(reference)
+        pin.add(resolved.descriptor.digest)
+        await self._store.write_manifest(resolved.descriptor.digest, resolved.data)
+        descriptor, manifest = await self._choose(reference, resolved.descriptor, resolved.data, platform, pin)
+        config = await self._config(reference, manifest, pin)
+        _check_layers(reference, manifest, config)
+        for chain in chain_ids(config.rootfs.diff_ids):
+            pin.add(chain)
+        layers = self._sources(reference, manifest, config, pin, progress)
+        chain_id = await self._unpacker.unpack(layers, progress=progress)
+        return Pulled(
+            target=resolved.descriptor,
+            manifest_descriptor=descriptor,
+            manifest=manifest,
+            config=config,
+            chain_id=chain_id,
+        )
+
+    # -- documents ----------------------------------------------------------------------------------------------------
+
+    async def _choose(
+        self, reference: Reference, descriptor: Descriptor, data: bytes, platform: DocumentPlatform, pin: Pin
+    ) -> tuple[Descriptor, Manifest]:
+        for _level in range(MAX_INDEX_DEPTH):
+            document = parse_manifest(
+                data, content_type=descriptor.media_type or None, what=f"the manifest of {reference}"
+            )
+            if isinstance(document, Manifest):
+                return descriptor, document
+            descriptor = choose_platform(document, platform, str(reference))
+            pin.add(descriptor.digest)
+            if self._store.find_manifest(descriptor.digest) is not None:
+                data = await self._store.read_manifest(descriptor.digest)
+            else:
+                data = await self._registry.manifest(reference, descriptor)
+                await self._store.write_manifest(descriptor.digest, data)
+        raise Corrupt(f"{reference} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
+
+    async def _config(self, reference: Reference, manifest: Manifest, pin: Pin) -> ImageConfig:
+        descriptor = manifest.config
+        if descriptor.media_type not in media_types.CONFIGS:
+            raise InvalidArgument(
+                f"{reference} is not a container image: its config is of type {descriptor.media_type!r}",
+                hint="Ross runs images; other artifacts need the tool that made them",
+            )
+        if descriptor.size > MAX_DOCUMENT_BYTES:
+            raise Corrupt(f"the config of {reference} would be {descriptor.size} bytes, which is refused")
+        pin.add(descriptor.digest)
+        if self._store.find(descriptor.digest) is None:
+            await self._fetch(reference, descriptor, lambda _progress: None)
+        data = await self._store.read(descriptor.digest)
+        return read_document(data, ImageConfig, what=f"the config of {reference}")
+
+    # -- layers -------------------------------------------------------------------------------------------------------
+
+    def _sources(
+        self, reference: Reference, manifest: Manifest, config: ImageConfig, pin: Pin, progress: Report
+    ) -> list[LayerSource]:
+        sizes = {descriptor.digest: descriptor.size for descriptor in manifest.layers}
+        largest_first = sorted(sizes, key=lambda digest: -sizes[digest])
+        turns = {digest: trio.Event() for digest in largest_first}
+        order = {digest: index for index, digest in enumerate(largest_first)}
+        for digest in largest_first[:1]:
+            turns[digest].set()
+
+        def source(descriptor: Descriptor, diff_id: Digest) -> LayerSource:
+            async def fetch() -> None:
+                await turns[descriptor.digest].wait()
+                following = order[descriptor.digest] + 1
+                async with self._downloads:
+                    if following < len(largest_first):
+                        turns[largest_first[following]].set()
+                    await self._fetch(reference, descriptor, progress)
+
+            pin.add(descriptor.digest)
+            _report(progress, descriptor, PullPhase.WAITING, 0)
+            return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch)
+
+        return [source(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)]
+
+    async def _fetch(self, reference: Reference, descriptor: Descriptor, progress: Report) -> None:
+        """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
+        async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
+            if ingest is None:
+                _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
+                return
+            backoff = self._registry.backoff()
+            while ingest.offset < descriptor.size:
+                before = ingest.offset
+                try:
+                    await self._download(reference, descriptor, ingest, progress)
+                except Transient as error:
+                    if ingest.offset > before:
+                        backoff.progressed()
+                    await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {reference}")
+            _report(progress, descriptor, PullPhase.VERIFYING, ingest.offset)
+            await ingest.commit()
+
+    async def _download(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: Report) -> None:
+        async with self._registry.blob(reference, descriptor, offset=ingest.offset) as stream:
+            if stream.offset != ingest.offset:
+                await ingest.restart()
+            _report(progress, descriptor, PullPhase.DOWNLOADING, ingest.offset)
+            async for chunk in stream.chunks():
+                await ingest.write(chunk)
+                _report(progress, descriptor, PullPhase.DOWNLOADING, ingest.offset)
+
+
+def choose_platform(index: Index, platform: DocumentPlatform, what: str) -> Descriptor:
+    """The manifest of an index that suits a machine best; the first of equals.
+
+    Raises:
+        NotFound: there is none; the message lists what exists.
+    """
+    candidates = [
+        descriptor
+        for descriptor in index.manifests
+        if descriptor.platform is None
+        or (descriptor.platform.os, descriptor.platform.architecture) == (platform.os, platform.architecture)
+    ]
+    variants = _VARIANTS.get((platform.architecture, platform.variant), (platform.variant, ""))
+    for variant in variants:
+        for descriptor in candidates:
+            if descriptor.platform is not None and descriptor.platform.variant == variant:
+                return descriptor
+    if not platform.variant and candidates:  # the user named none: the first will do
+        return candidates[0]
+    for descriptor in candidates:
+        if descriptor.platform is None:
+            return descriptor
+    existing = sorted({
+        _platform_text(one.platform) for one in index.manifests if one.platform and one.platform.os != "unknown"
+    })
+    raise NotFound(
+        f"{what} does not exist for {_platform_text(platform)}",
+        hint=f"it exists for {', '.join(existing)}; choose one with --platform" if existing else None,
+    )
+
+
+def _platform_text(platform: DocumentPlatform) -> str:
+    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
+
+
+def _check_layers(reference: Reference, manifest: Manifest, config: ImageConfig) -> None:
+    if config.os not in {"linux", ""}:
+        raise InvalidArgument(f"{reference} is for {config.os}; Ross runs linux images")
+    if config.rootfs.type != "layers":
+        raise Corrupt(
+            f"the config of {reference} describes its root filesystem as {config.rootfs.type!r}, not as layers"
+        )
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise Corrupt(
+            f"{reference} has {len(manifest.layers)} layers, but its config describes {len(config.rootfs.diff_ids)}"
+        )
+    for layer in manifest.layers:
+        if layer.media_type not in media_types.LAYERS:
+            raise InvalidArgument(f"{reference} has a layer of the type {layer.media_type!r}, which Ross cannot unpack")
+
+
+def _report(progress: Report, descriptor: Descriptor, phase: PullPhase, current: int) -> None:
+    progress(BlobProgress(digest=descriptor.digest, phase=phase, current_bytes=current, total_bytes=descriptor.size))

@@ -1,0 +1,124 @@
+"""Names of images on disk: one small record for each name, written in one step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ross.errors import RossError
+from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
+from ross.oci.codec import read_record, write_record
+from ross.oci.digest import Digest
+from ross.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ross.layout import StateLayout
+
+logger = logging.getLogger(__name__)
+
+
+@frozen(kw_only=True)
+class TagRecord:
+    """What a name denotes."""
+
+    target: Digest
+    """The index or manifest that the registry has under the name."""
+    manifest: Digest
+    """The manifest that was chosen of it for a platform; the same where there is no index."""
+
+
+class Tags:
+    """The names, in memory and on disk. All methods are brief and block."""
+
+    def __init__(self, layout: StateLayout) -> None:
+        self._root = layout.tags
+        self._known: dict[Reference, TagRecord] = {}
+
+    def recover(self) -> None:
+        """Read what is there; what is no name, or no record, is removed."""
+        for path, reference in _names(self._root):
+            record = _read(path) if reference is not None else None
+            if reference is None or record is None:
+                logger.warning("removing %s, which names no image", path)
+                remove_tree(path)
+            else:
+                self._known[reference] = record
+
+    def records(self) -> tuple[tuple[Reference, TagRecord], ...]:
+        return tuple(self._known.items())
+
+    def find(self, reference: Reference) -> TagRecord | None:
+        """What a name denotes."""
+        return self._known.get(_canonical(reference))
+
+    def of(self, manifest: Digest) -> tuple[Reference, ...]:
+        """The names of an image, sorted."""
+        return tuple(sorted((ref for ref, record in self._known.items() if record.manifest == manifest), key=str))
+
+    def set(self, reference: Reference, record: TagRecord) -> None:
+        """Let a name denote something, durably.
+
+        Raises:
+            OSError: it could not be written; the name denotes what it did.
+        """
+        reference = _canonical(reference)
+        path = self._path(reference)
+        make_directory(path.parent)
+        write_atomic(path, write_record(record))
+        self._known[reference] = record
+
+    def remove(self, reference: Reference) -> None:
+        """Take a name away, durably; missing is fine."""
+        reference = _canonical(reference)
+        if self._known.pop(reference, None) is None:
+            return
+        path = self._path(reference)
+        path.unlink(missing_ok=True)
+        sync_directory(path.parent)
+        for parent in path.parents:
+            if parent == self._root:
+                return
+            try:
+                parent.rmdir()
+            except OSError:  # other names live there
+                return
+
+    def _path(self, reference: Reference) -> Path:
+        last = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
+        return self._root / reference.host / reference.path / last
+
+
+def _canonical(reference: Reference) -> Reference:
+    """A digest says more than a tag beside it: the name is by digest then."""
+    reference = reference.with_default_tag()
+    return Reference(reference.host, reference.path, None, reference.digest) if reference.digest else reference
+
+
+def _names(root: Path) -> Iterator[tuple[Path, Reference | None]]:
+    for path in sorted(root.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        yield path, _reference(path.relative_to(root))
+
+
+def _reference(relative: Path) -> Reference | None:
+    host, *parts, last = relative.parts if len(relative.parts) >= 3 else ("", "", "")
+    try:
+        if last.startswith(":"):
+            return Reference(host, "/".join(parts), last[1:])
+        if last.startswith("@"):
+            return Reference(host, "/".join(parts), None, Digest.parse(last[1:]))
+    except RossError:
+        return None
+    return None
+
+
+def _read(path: Path) -> TagRecord | None:
+    try:
+        return read_record(path.read_bytes(), TagRecord, what="tag record")
+    except (OSError, RossError):
+        return None
