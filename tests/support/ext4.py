@@ -1,0 +1,31 @@
+"""A filesystem of its own for a test: a fresh ext4 with a journal, in a file, by loop mount.
+
+A machine's root filesystem may be anything: one without a journal that slows down after deletions, one on which overlay cannot write.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def fresh_ext4(directory: Path, *, size: str = "4G") -> Iterator[Path]:
+    """Yield the root of the filesystem; it is unmounted and deleted with the block, whatever is still mounted inside."""
+    image, target = directory / "ext4.img", directory / "ext4"
+    target.mkdir(parents=True)
+    subprocess.run(["truncate", "-s", size, image], check=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, target], check=True)
+    try:
+        yield target
+    finally:
+        inside = [
+            line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4].startswith(f"{target}/")
+        ]
+        for mounted in reversed(inside):
+            subprocess.run(["umount", "-l", mounted], check=False)
+        subprocess.run(["umount", target], check=False) if subprocess.run(["umount", target], check=False).returncode else None
+        image.unlink()
