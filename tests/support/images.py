@@ -135,7 +135,7 @@ def busybox_layer() -> Layer:
     layer.add("bin/busybox", Path(program).read_bytes(), mode=0o755)
     for applet in applets:
         if applet != "busybox":
-            layer.hard_link(f"bin/{applet}", "bin/busybox")
+            layer.add(f"bin/{applet}", type=tarfile.LNKTYPE, linkname="bin/busybox", mode=0o755)
     layer.add("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
     layer.add("etc/group", b"root:x:0:\nnogroup:x:65534:\nstaff:x:50:nobody\n")
     return layer

@@ -1,0 +1,135 @@
+"""A container's bundle: its mounted root filesystem made ready, and its ``config.json`` (runtime-spec, bundle.md)."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import frozen
+
+from ross.errors import FailedPrecondition, InvalidArgument
+from ross.linux.files import write_atomic
+from ross.model import NetworkMode
+from ross.shim.command import effective_command
+from ross.shim.hostfiles import write_host_files
+from ross.shim.programs import check_program
+from ross.shim.rootfs import Rootfs, open_rootfs
+from ross.shim.spec import HostFacts, Resolved, environment, runtime_config
+from ross.shim.users import resolve_user
+
+if TYPE_CHECKING:
+    from ross.layout import ContainerLayout
+    from ross.model import ContainerSpec
+    from ross.oci.image import Execution
+
+
+@frozen(kw_only=True)
+class BundleFacts:
+    """What was found out while making a bundle."""
+
+    command: tuple[str, ...]
+    terminal: bool
+
+
+def write_bundle(
+    layout: ContainerLayout,
+    *,
+    container_id: str,
+    spec: ContainerSpec,
+    execution: Execution,
+    host: HostFacts,
+    cgroups_path: str,
+) -> BundleFacts:
+    """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
+
+    Raises:
+        InvalidArgument: there is nothing to run, or a mount's source does not exist.
+        FailedPrecondition: the user, working directory, a mount target or the program is not what it must be in this image; for the
+            program ``reason`` says how.
+    """
+    command = effective_command(spec, execution)
+    hostname = os.uname().nodename if spec.network is NetworkMode.HOST else spec.hostname or container_id[:12]
+    working_dir = _working_dir(spec, execution)
+    sources = {mount.target: _source(mount.source) for mount in spec.mounts}
+    with open_rootfs(layout.rootfs) as rootfs:
+        user = resolve_user(spec.user or execution.user, rootfs)
+        _make_working_dir(rootfs, working_dir)
+        host_files = write_host_files(layout, hostname=hostname, network=spec.network)
+        _make_targets(
+            rootfs, {**dict.fromkeys(host_files, False), **{target: path.is_dir() for target, path in sources.items()}}
+        )
+        variables = dict(
+            entry.split("=", 1) for entry in environment(spec, execution, hostname=hostname, home=user.home)
+        )
+        check_program(rootfs, command, search_path=variables["PATH"], working_dir=working_dir, mounted=tuple(sources))
+    resolved = Resolved(
+        command=command,
+        user=user,
+        working_dir=working_dir,
+        hostname=hostname,
+        rootfs=layout.rootfs,
+        host_files=host_files,
+        bind_sources=sources,
+        cgroups_path=cgroups_path,
+    )
+    config = runtime_config(spec, execution, resolved, host)
+    # Not waited for: it is made anew at each start.
+    write_atomic(layout.runtime_config, json.dumps(config, separators=(",", ":")).encode(), sync=False)
+    return BundleFacts(command=command, terminal=spec.terminal)
+
+
+def _working_dir(spec: ContainerSpec, execution: Execution) -> str:
+    path = spec.working_dir or execution.working_dir or "/"
+    if not path.startswith("/"):
+        raise FailedPrecondition(
+            f"the image's working directory {path!r} is not absolute", hint="give another with --workdir"
+        )
+    if "\0" in path:
+        raise FailedPrecondition("the image's working directory has a zero byte in it")
+    if path.startswith(("/proc/", "/sys/")) or path in {"/proc", "/sys"}:
+        # Where /proc/self/fd leads is the runtime's business at that moment, not the container's (CVE-2024-21626).
+        raise FailedPrecondition(
+            f"the working directory {path!r} is inside the kernel's own filesystems, which is refused"
+        )
+    return path
+
+
+def _make_working_dir(rootfs: Rootfs, path: str) -> None:
+    try:
+        rootfs.make_directory(path)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"the working directory {path!r} cannot be used in this image: {error.strerror}",
+            hint="give another with --workdir",
+        ) from None
+
+
+def _source(text: str) -> Path:
+    path = Path(text)
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise InvalidArgument(
+            f"the source {text!r} of a mount cannot be used: {error.strerror}", hint="make it first"
+        ) from None
+    if not (
+        stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode) or stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+    ):
+        raise InvalidArgument(f"the source {text!r} of a mount is neither a directory nor a file")
+    return path.resolve()
+
+
+def _make_targets(rootfs: Rootfs, targets: Mapping[str, bool]) -> None:
+    """Make the mount points, parents first: directories where the value is true, files else."""
+    for target, is_directory in sorted(targets.items(), key=lambda item: item[0].count("/")):
+        try:
+            if is_directory:
+                rootfs.make_directory(target)
+            else:
+                rootfs.make_file(target)
+        except OSError as error:
+            raise FailedPrecondition(f"nothing can be mounted on {target!r} in this image: {error.strerror}") from None

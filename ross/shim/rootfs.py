@@ -1,0 +1,138 @@
+"""Looking into a mounted root filesystem, and making mount points in it. Everything in there is somebody else's.
+
+All access is by descriptor, resolved with the root filesystem as root: no link in it leads outside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ross.linux.openat2 import Resolve, openat2
+
+_INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
+_MAX_LINKS: Final = 40
+
+
+class Rootfs:
+    """A mounted root filesystem. Made by :func:`open_rootfs`."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, path: str, *, limit: int) -> bytes | None:
+        """At most ``limit`` bytes of a regular file; None if there is none there. Never blocks on a fifo or device."""
+        try:
+            fd = openat2(self._fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, resolve=_INSIDE)
+        except OSError:
+            return None
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return None
+            parts = []
+            while limit > 0 and (part := os.read(fd, limit)):
+                parts.append(part)
+                limit -= len(part)
+            return b"".join(parts)
+        finally:
+            os.close(fd)
+
+    def stat(self, path: str) -> os.stat_result | None:
+        """What a path leads to, links followed inside; None if to nothing."""
+        try:
+            fd = openat2(self._fd, path, os.O_PATH, resolve=_INSIDE)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV}:
+                return None
+            raise
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def make_directory(self, path: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> None:
+        """See that a path leads to a directory, making what is missing.
+
+        Raises:
+            OSError: a part of it is something else (ENOTDIR), or links lead in circles (ELOOP).
+        """
+        os.close(self._make(path, mode, owner))
+
+    def make_file(self, path: str) -> None:
+        """See that a path leads to something that is no directory, making an empty file if there is nothing.
+
+        Raises:
+            OSError: it leads to a directory (EISDIR), or cannot be made.
+        """
+        found = self.stat(path)
+        if found is not None:
+            if stat.S_ISDIR(found.st_mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            return
+        parent, _slash, base = path.rstrip("/").rpartition("/")
+        directory = self._make(parent or "/", 0o755, (0, 0))
+        try:
+            os.close(
+                os.open(
+                    base, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory
+                )
+            )
+        finally:
+            os.close(directory)
+
+    def _make(self, path: str, mode: int, owner: tuple[int, int]) -> int:
+        waiting = [part for part in reversed(path.split("/")) if part not in {"", "."}]
+        resolved: list[str] = []
+        links = 0
+        while waiting:
+            name = waiting.pop()
+            if name == "..":
+                del resolved[-1:]
+                continue
+            parent = self._directory(resolved)
+            try:
+                found = _lstat(parent, name)
+                if found is None:
+                    os.mkdir(name, mode, dir_fd=parent)
+                    os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
+                elif stat.S_ISLNK(found.st_mode):
+                    links += 1
+                    if links > _MAX_LINKS:
+                        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+                    target = os.readlink(name, dir_fd=parent)
+                    if target.startswith("/"):
+                        resolved.clear()
+                    waiting.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
+                    continue
+                elif not stat.S_ISDIR(found.st_mode):
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            finally:
+                os.close(parent)
+            resolved.append(name)
+        return self._directory(resolved)
+
+    def _directory(self, parts: list[str]) -> int:
+        path = "/".join(parts) or "."
+        return openat2(self._fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=_INSIDE | Resolve.NO_SYMLINKS)
+
+
+@contextmanager
+def open_rootfs(path: Path) -> Iterator[Rootfs]:
+    """A mounted root filesystem, for the length of a block."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        yield Rootfs(fd)
+    finally:
+        os.close(fd)
+
+
+def _lstat(parent: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,112 @@
+"""Who a container's process is: a user as people write it, looked up in the root filesystem's own files (passwd(5), group(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from ross.errors import FailedPrecondition
+
+if TYPE_CHECKING:
+    from ross.shim.rootfs import Rootfs
+
+_MAX_BYTES: Final = 1 << 20
+_MAX_ID: Final = (1 << 32) - 2
+_MAX_GROUPS: Final = 1024
+
+
+@frozen(kw_only=True)
+class User:
+    """Ids and home of a process."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    """Supplementary."""
+    home: str
+
+
+def resolve_user(text: str, rootfs: Rootfs) -> User:
+    """The user that ``user``, ``uid``, ``user:group``, ``uid:gid`` or nothing (root) means in a root filesystem.
+
+    A number need not be in the files. With a group given there are no supplementary groups, as with other engines.
+
+    Raises:
+        FailedPrecondition: a name is not in the files, or a number is no id.
+    """
+    name, colon, group = text.partition(":")
+    entry = _passwd(rootfs, name or "0")
+    number = _id(name or "0", "user")
+    if entry is None and number is None:
+        raise FailedPrecondition(f"the image has no user {name!r}", hint="see its /etc/passwd, or use a number")
+    uid = entry.uid if entry is not None else number
+    assert uid is not None  # noqa: S101 -- one of the two was there
+    home = entry.home if entry is not None and entry.home else "/"
+    if colon and group:
+        return User(uid=uid, gid=_resolve_group(group, rootfs), groups=(), home=home)
+    gid = entry.gid if entry is not None else 0
+    groups = _groups_of(rootfs, entry.name, gid) if entry is not None else ()
+    return User(uid=uid, gid=gid, groups=groups, home=home)
+
+
+@frozen
+class _Entry:
+    name: str
+    uid: int
+    gid: int
+    home: str
+
+
+def _passwd(rootfs: Rootfs, wanted: str) -> _Entry | None:
+    """By name, else by number; the first of several."""
+    by_number: _Entry | None = None
+    for name, _password, uid, gid, _gecos, home, *_shell in _lines(rootfs, "/etc/passwd", 6):
+        if not _is_id(uid) or not _is_id(gid):
+            continue
+        entry = _Entry(name, int(uid), int(gid), home if home.startswith("/") else "")
+        if name == wanted:
+            return entry
+        if by_number is None and wanted.isdigit() and uid == wanted:
+            by_number = entry
+    return by_number
+
+
+def _resolve_group(wanted: str, rootfs: Rootfs) -> int:
+    for name, _password, gid, *_members in _lines(rootfs, "/etc/group", 3):
+        if name == wanted and _is_id(gid):
+            return int(gid)
+    number = _id(wanted, "group")
+    if number is None:
+        raise FailedPrecondition(f"the image has no group {wanted!r}", hint="see its /etc/group, or use a number")
+    return number
+
+
+def _groups_of(rootfs: Rootfs, user: str, primary: int) -> tuple[int, ...]:
+    found: list[int] = []
+    for _name, _password, gid, members, *_rest in _lines(rootfs, "/etc/group", 4):
+        if user in members.split(",") and _is_id(gid) and int(gid) != primary and int(gid) not in found:
+            found.append(int(gid))
+    return tuple(found[:_MAX_GROUPS])
+
+
+def _lines(rootfs: Rootfs, path: str, fields: int) -> Iterator[list[str]]:
+    """The lines that have at least so many fields; what else is in there is not our concern."""
+    data = rootfs.read(path, limit=_MAX_BYTES) or b""
+    for line in data.decode(errors="replace").split("\n"):
+        parts = line.split(":")
+        if len(parts) >= fields and not line.startswith("#") and parts[0]:
+            yield parts
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= _MAX_ID
+
+
+def _id(text: str, what: str) -> int | None:
+    if not (text.isascii() and text.isdigit()):
+        return None
+    if not _is_id(text):
+        raise FailedPrecondition(f"{text} is no {what} id: the largest is {_MAX_ID}")
+    return int(text)

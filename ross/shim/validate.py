@@ -1,0 +1,90 @@
+"""What can be refused about a spec before anything is made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from ross.errors import InvalidArgument
+from ross.model import NetworkMode
+from ross.shim.signals import parse_signal
+
+if TYPE_CHECKING:
+    from ross.model import BindMount, ContainerSpec
+
+NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
+_HOSTNAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}|[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?\Z")
+_LABEL_BYTES: Final = 64 << 10
+_MIN_MEMORY_BYTES: Final = 6 << 20
+_PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
+_FORBIDDEN_TARGETS: Final = frozenset({"/", "/proc", "/sys", "/dev"})
+
+
+def validate_spec(spec: ContainerSpec) -> None:
+    """Check all that does not depend on the image or the host.
+
+    Raises:
+        InvalidArgument: something is not allowed; the message says what and why.
+    """
+    if spec.name and not NAME.match(spec.name):
+        raise InvalidArgument(
+            f"container name {spec.name[:140]!r} is not allowed", hint="use letters, digits, '_', '.' and '-'"
+        )
+    if spec.hostname and not _HOSTNAME.match(spec.hostname):
+        raise InvalidArgument(f"hostname {spec.hostname[:260]!r} is not a host name")
+    if spec.network not in {NetworkMode.NONE, NetworkMode.HOST}:
+        raise InvalidArgument("this engine does not know that network", hint="the networks are none and host")
+    if spec.network is NetworkMode.HOST and spec.hostname:
+        raise InvalidArgument(
+            "a container in the host's network has the host's name", hint="leave out --hostname, or --network host"
+        )
+    if spec.working_dir and not spec.working_dir.startswith("/"):
+        raise InvalidArgument(f"the working directory {spec.working_dir!r} is not an absolute path")
+    if spec.stop_signal:
+        parse_signal(spec.stop_signal)
+    if spec.stop_grace_seconds < -1:
+        raise InvalidArgument("the time to stop cannot be negative", hint="-1 means for ever")
+    for entry in spec.env:
+        _check_env(entry)
+    for text in (*spec.args, *(spec.entrypoint or ()), spec.working_dir, spec.user, *spec.env):
+        if "\0" in text:
+            raise InvalidArgument("a text of the container has a zero byte in it")
+    _check_limits(spec)
+    _check_mounts(spec.mounts)
+    if sum(len(key) + len(value) for key, value in spec.labels.items()) > _LABEL_BYTES or "" in spec.labels:
+        raise InvalidArgument(f"labels need a key, and take no more than {_LABEL_BYTES} bytes in all")
+
+
+def _check_env(entry: str) -> None:
+    name, equals, _value = entry.partition("=")
+    if not equals or not name:
+        raise InvalidArgument(f"the environment entry {entry[:80]!r} is not NAME=value")
+
+
+def _check_limits(spec: ContainerSpec) -> None:
+    if spec.memory_bytes and spec.memory_bytes < _MIN_MEMORY_BYTES:
+        raise InvalidArgument(f"a memory limit of {spec.memory_bytes} bytes is too small", hint="the least is 6m")
+    if spec.nano_cpus and spec.nano_cpus < 10_000_000:
+        raise InvalidArgument("that is too little of a processor", hint="the least is 0.01")
+    if spec.pids_limit < -1:
+        raise InvalidArgument("a limit of processes is a number, or -1 for none")
+
+
+def _check_mounts(mounts: tuple[BindMount, ...]) -> None:
+    targets: set[str] = set()
+    for mount in mounts:
+        target = str(PurePosixPath(mount.target))
+        if not mount.source.startswith("/") or "\0" in mount.source:
+            raise InvalidArgument(f"the source {mount.source!r} of a mount is not an absolute path")
+        if not target.startswith("/") or ".." in PurePosixPath(target).parts or "\0" in target:
+            raise InvalidArgument(f"the target {mount.target!r} of a mount is not an absolute path without '..'")
+        if target in _FORBIDDEN_TARGETS:
+            raise InvalidArgument(f"nothing can be mounted on {target} of a container")
+        if target in targets:
+            raise InvalidArgument(f"two mounts have the target {target}")
+        if mount.propagation not in _PROPAGATIONS:
+            raise InvalidArgument(
+                f"{mount.propagation!r} is not a propagation", hint=f"one of {', '.join(sorted(_PROPAGATIONS))}"
+            )
+        targets.add(target)
