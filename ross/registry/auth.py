@@ -7,6 +7,8 @@ service that this registry names, over TLS unless both are on this machine.
 from __future__ import annotations
 
 import base64
+import json
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -15,7 +17,7 @@ from attrs import frozen
 
 from ross.errors import Corrupt, Denied, Unauthenticated
 from ross.registry.hosts import Origin, check_destination
-from ross.registry.http import origin_of, read_bounded, send
+from ross.registry.http import answered_within, origin_of, read_bounded, send
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _MARGIN_SECONDS: Final = 10.0
 _MAX_TOKEN_BYTES: Final = 256 << 10
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+\Z")
+"""What may stand in a header as it is; anything else could end the header, or be quoted in an error."""
 
 
 @frozen
@@ -33,15 +37,19 @@ class _Granted:
     header: str
     expires_at: float
     """In Trio's time."""
+    personal: bool
+    """Credentials went into it; else it is what anybody gets."""
 
 
 class Authenticator:
     """Headers for registries, asked for when a registry wants one and kept as long as they are good."""
 
-    def __init__(self, client: httpx.AsyncClient, credentials: CredentialStore) -> None:
+    def __init__(self, client: httpx.AsyncClient, credentials: CredentialStore, *, answer_seconds: float) -> None:
         self._client = client
         self._credentials = credentials
+        self._answer_seconds = answer_seconds
         self._granted: dict[tuple[Origin, str], _Granted] = {}
+        self._asking: dict[tuple[Origin, str], trio.Lock] = {}
 
     def header(self, origin: Origin, scope: str) -> str | None:
         """The ``Authorization`` header that was last good here, if it still should be."""
@@ -50,7 +58,14 @@ class Authenticator:
             return None
         return granted.header
 
-    async def answer(self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge]) -> str:
+    def personal(self, origin: Origin, scope: str) -> bool:
+        """Stored credentials went into the header that is in use."""
+        granted = self._granted.get((origin, scope))
+        return granted is not None and granted.personal
+
+    async def answer(
+        self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge], *, refused: str | None
+    ) -> str:
         """A new header, for a registry that has refused the last one or none.
 
         Args:
@@ -58,23 +73,35 @@ class Authenticator:
             host: Its name in references, under which its credentials are kept.
             scope: What is to be done, as ``repository:path:pull``.
             challenges: What it asks for.
+            refused: The header that it did not accept. Where another task has got a new one meanwhile, that is the answer: the
+                layers of one pull ask once, not each for itself.
 
         Raises:
             Unauthenticated: credentials are wanted and there are none, or they are not accepted.
             Denied: the token service is somewhere it must not be.
             Unavailable: the token service does not answer.
         """
-        self._granted.pop((origin, scope), None)
+        key = (origin, scope)
+        lock = self._asking.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                present = self.header(origin, scope)
+                if present is not None and present != refused:
+                    return present
+                self._granted.pop(key, None)
+                granted = self._granted[key] = await self._ask(origin, host, scope, challenges)
+                return granted.header
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._asking.pop(key, None)
+
+    async def _ask(self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge]) -> _Granted:
         credentials = await self._credentials.find(host)
         for challenge in challenges:
             if challenge.scheme == "bearer":
-                granted = await self._bearer(origin, host, scope, challenge, credentials)
-            elif challenge.scheme == "basic" and credentials is not None and credentials.username:
-                granted = _Granted(_basic(credentials), float("inf"))
-            else:
-                continue
-            self._granted[origin, scope] = granted
-            return granted.header
+                return await self._bearer(origin, host, scope, challenge, credentials)
+            if challenge.scheme == "basic" and credentials is not None and credentials.username:
+                return _Granted(_basic(credentials), float("inf"), personal=True)
         raise unauthenticated(host, had_credentials=credentials is not None)
 
     async def _bearer(
@@ -87,27 +114,32 @@ class Authenticator:
             raise Corrupt(f"the registry {host} names a token service that is no URL") from None
         check_destination(origin, origin_of(url), has_user=bool(url.userinfo), what="token realm")
         service = challenge.parameters.get("service", "")
+        # A registry may name a scope of its own making (Amazon's is called "aws"). Which repository is meant, and that it is
+        # only to be read, is ours to say.
+        own = challenge.parameters.get("scope", "")
+        scopes = [scope, *(one for one in own.split() if not one.startswith("repository:"))]
         if credentials is not None and credentials.identity_token:
             form = {
                 "grant_type": "refresh_token",
                 "service": service,
-                "scope": scope,
+                "scope": " ".join(scopes),
                 "client_id": "ross",
                 "refresh_token": credentials.identity_token,
             }
             request = self._client.build_request("POST", url, data=form)
         else:
-            query = {"scope": scope} | ({"service": service} if service else {})
+            query: dict[str, str | list[str]] = {"scope": scopes} | ({"service": service} if service else {})
             request = self._client.build_request("GET", url.copy_merge_params(query))
             if credentials is not None:
                 request.headers["Authorization"] = _basic(credentials)
-        async with send(self._client, request) as response:
-            if response.status_code in {400, 401, 403}:
-                raise unauthenticated(host, had_credentials=credentials is not None)
-            if response.status_code != 200:
-                raise Denied(f"the token service of {host} answered with status {response.status_code}")
-            body = await read_bounded(response, _MAX_TOKEN_BYTES, what=f"the token of {host}")
-        return _granted(body, host)
+        with answered_within(self._answer_seconds, where=f"the token service of {host}"):
+            async with send(self._client, request) as response:
+                if response.status_code in {400, 401, 403}:
+                    raise unauthenticated(host, had_credentials=credentials is not None)
+                if response.status_code != 200:
+                    raise Denied(f"the token service of {host} answered with status {response.status_code}")
+                body = await read_bounded(response, _MAX_TOKEN_BYTES, what=f"the token of {host}")
+        return _granted(body, host, personal=credentials is not None)
 
 
 def unauthenticated(host: str, *, had_credentials: bool) -> Unauthenticated:
@@ -129,13 +161,14 @@ def _basic(credentials: Credentials) -> str:
     return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def _granted(body: bytes, host: str) -> _Granted:
+def _granted(body: bytes, host: str, *, personal: bool) -> _Granted:
     try:
-        document: Any = httpx.Response(200, content=body).json()
+        document: Any = json.loads(body)
         token = document.get("token") or document.get("access_token")
         lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME_SECONDS)
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
         token = lifetime = None
-    if not isinstance(token, str) or not token.isascii() or not token.isprintable() or lifetime is None:
+    if not isinstance(token, str) or not _TOKEN.match(token) or lifetime is None:
         raise Corrupt(f"the token service of {host} gave an answer that is no token")
-    return _Granted(f"Bearer {token}", trio.current_time() + max(lifetime - _MARGIN_SECONDS, 1.0))
+    expires_at = trio.current_time() + max(lifetime - _MARGIN_SECONDS, 1.0)
+    return _Granted(f"Bearer {token}", expires_at, personal=personal)

@@ -8,17 +8,18 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx
+import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, Denied, NotFound, Unavailable
+from ross.errors import Corrupt, Denied, InvalidArgument, NotFound, Unavailable
 from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest
-from ross.oci.image import Descriptor
+from ross.oci.image import Descriptor, Index, parse_manifest
 from ross.registry.auth import Authenticator, unauthenticated
 from ross.registry.challenge import parse_challenges
 from ross.registry.hosts import check_destination, registry_origin
-from ross.registry.http import origin_of, read_bounded, send
+from ross.registry.http import answered_within, new_client, origin_of, raw_body, read_bounded, send
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
@@ -28,10 +29,24 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CHUNK_BYTES: Final = 1 << 20
+"""How much of a blob is handed on at once: each piece costs its taker a switch to a thread."""
+_CHUNK_SECONDS: Final = 0.5
+"""After so long a smaller piece is handed on, for the sake of progress bars and of what a broken connection would lose."""
 _MAX_REDIRECTS: Final = 5
-_CONNECT_SECONDS: Final = 10.0
-_SILENCE_SECONDS: Final = 60.0
-_LOOPBACK: Final = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+
+
+@frozen(kw_only=True)
+class Timing:
+    """How long a registry may take."""
+
+    connect_seconds: float = 10.0
+    silence_seconds: float = 60.0
+    """Between two pieces of an answer."""
+    document_seconds: float = 120.0
+    """For all of a manifest or a token."""
+    window_seconds: float = 60.0
+    window_bytes: int = 64 << 10
+    """A blob that comes slower than ``window_bytes`` in ``window_seconds`` is taken for a connection that has died."""
 
 
 @frozen(kw_only=True)
@@ -45,32 +60,84 @@ class ResolvedManifest:
 class BlobStream:
     """A blob on its way."""
 
-    def __init__(self, response: httpx.Response, offset: int, left: int, host: str) -> None:
+    def __init__(self, source: AsyncIterator[bytes], offset: int, left: int, host: str, timing: Timing) -> None:
         self.offset = offset
         """Where it begins: 0 if the registry sends the whole although a part was asked for."""
-        self._response = response
+        self._source = source
+        self._failure: Transient | Corrupt | None = None
         self._left = left
         self._host = host
+        self._pace = _Pace(timing)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, in large pieces.
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes, in large pieces. What came before a failure is handed on before the failure is told.
 
         Raises:
             Corrupt: there are more than the descriptor says.
-            Transient: the connection broke.
+            Transient: the connection broke, or became too slow to be called one.
         """
+        return self
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        begun = trio.current_time()
+        while self._failure is None and size < CHUNK_BYTES and trio.current_time() - begun < _CHUNK_SECONDS:
+            part = await self._part()
+            if not part:
+                break
+            parts.append(part)
+            size += len(part)
+        if parts:
+            return b"".join(parts)
+        if self._failure is not None:
+            raise self._failure
+        raise StopAsyncIteration
+
+    async def _part(self) -> bytes:
+        """What comes next, empty at the end; a failure is kept for later, so that nothing that came before it is lost."""
         try:
-            async for chunk in self._response.aiter_raw(CHUNK_BYTES):
-                self._left -= len(chunk)
-                if self._left < 0:
-                    raise Corrupt(f"the registry {self._host} sends more of a blob than its descriptor says")
-                yield chunk
+            part = await anext(self._source, b"")
+            self._take(part)
         except httpx.TimeoutException:
-            raise Transient(f"the registry {self._host} stopped sending") from None
+            self._failure = Transient(f"the registry {self._host} stopped sending")
         except httpx.TransportError:
-            raise Transient(f"the connection to the registry {self._host} broke") from None
-        if self._left:
+            self._failure = Transient(f"the connection to the registry {self._host} broke")
+        except (Transient, Corrupt) as error:
+            self._failure = error
+        else:
+            return part
+        return b""
+
+    def _take(self, part: bytes) -> None:
+        self._left -= len(part)
+        if self._left < 0:
+            raise Corrupt(f"the registry {self._host} sends more of a blob than its descriptor says")
+        if not part and self._left:
             raise Transient(f"the registry {self._host} sent {self._left} bytes of a blob too few")
+        if not self._pace.keeps_up(len(part)):
+            raise Transient(f"the registry {self._host} sends too slowly to ever end")
+
+
+class _Pace:
+    """Tells a slow connection from one that is only kept open: so many bytes in each stretch of time."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._begun = trio.current_time()
+        self._seen = 0
+
+    def keeps_up(self, count: int) -> bool:
+        self._seen += count
+        now = trio.current_time()
+        if now - self._begun < self._timing.window_seconds:
+            return True
+        enough = self._seen >= self._timing.window_bytes
+        self._begun, self._seen = now, 0
+        return enough
 
 
 class RegistryClient:
@@ -83,17 +150,17 @@ class RegistryClient:
         user_agent: str,
         insecure_hosts: Collection[str] = (),
         policy: RetryPolicy | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self._insecure_hosts = insecure_hosts
         self._policy = policy or RetryPolicy()
-        self._client = httpx.AsyncClient(
-            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
-            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30),
-            # A proxy of the environment is for other machines.
-            mounts={pattern: httpx.AsyncHTTPTransport() for pattern in _LOOPBACK},
+        self._timing = timing or Timing()
+        self._client = new_client(
+            user_agent=user_agent,
+            connect_seconds=self._timing.connect_seconds,
+            silence_seconds=self._timing.silence_seconds,
         )
-        self._auth = Authenticator(self._client, credentials)
+        self._auth = Authenticator(self._client, credentials, answer_seconds=self._timing.document_seconds)
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -102,7 +169,7 @@ class RegistryClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, traceback)
+        await self._client.__aexit__(kind, error, traceback)  # noqa: ASYNC102 -- httpcore shields it, and it waits for nobody
 
     async def resolve(self, reference: Reference) -> ResolvedManifest:
         """The index or manifest that a reference denotes.
@@ -117,9 +184,10 @@ class RegistryClient:
         wanted = str(reference.digest or reference.tag or "latest")
 
         async def fetch() -> ResolvedManifest:
-            async with self._get(reference, f"manifests/{wanted}", accept=media_types.ACCEPT) as response:
-                data = await read_bounded(response, MAX_DOCUMENT_BYTES, what=f"the manifest of {reference}")
-                return _resolved(reference, response, data)
+            with answered_within(self._timing.document_seconds, where=f"the registry {reference.host}"):
+                async with self._get(reference, f"manifests/{wanted}", accept=media_types.ACCEPT) as response:
+                    data = await read_bounded(response, MAX_DOCUMENT_BYTES, what=f"the manifest of {reference}")
+                    return _resolved(reference, response, data)
 
         return await self._retried(fetch, what=f"resolving {reference}")
 
@@ -132,10 +200,11 @@ class RegistryClient:
 
         async def fetch() -> bytes:
             path = f"manifests/{descriptor.digest}"
-            async with self._get(repository, path, accept=(descriptor.media_type,)) as response:
-                data = await read_bounded(
-                    response, min(descriptor.size, MAX_DOCUMENT_BYTES), what=f"the manifest {descriptor.digest}"
-                )
+            bound = min(descriptor.size, MAX_DOCUMENT_BYTES)
+            data = b""
+            with answered_within(self._timing.document_seconds, where=f"the registry {repository.host}"):
+                async with self._get(repository, path, accept=(descriptor.media_type,)) as response:
+                    data = await read_bounded(response, bound, what=f"the manifest {descriptor.digest}")
             _verify(data, descriptor.digest, f"the manifest {descriptor.digest} from {repository.host}")
             return data
 
@@ -153,9 +222,18 @@ class RegistryClient:
             Transient: no connection, or it broke; trying again may help.
             As :meth:`resolve`.
         """
-        async with self._get(repository, f"blobs/{descriptor.digest}", offset=offset) as response:
-            begins = _offset(response, offset, descriptor.size, repository.host)
-            yield BlobStream(response, begins, descriptor.size - begins, repository.host)
+        path = f"blobs/{descriptor.digest}"
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(self._get(repository, path, offset=offset))
+            begins = _begins(response, offset, descriptor.size)
+            if begins is None:
+                # The registry does not do ranges as the standard has them. The whole is longer, and right.
+                await stack.aclose()
+                response = await stack.enter_async_context(self._get(repository, path))
+                begins = 0
+            _check_blob(response, descriptor.size - begins, repository.host)
+            source = await stack.enter_async_context(raw_body(response))
+            yield BlobStream(source, begins, descriptor.size - begins, repository.host, self._timing)
 
     def backoff(self) -> Backoff:
         """The waits between the attempts at one blob."""
@@ -192,7 +270,9 @@ class RegistryClient:
                     answered = True
                     challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
                     await stack.aclose()
-                    authorization = await self._auth.answer(origin, reference.host, scope, challenges)
+                    authorization = await self._auth.answer(
+                        origin, reference.host, scope, challenges, refused=authorization
+                    )
                     continue
                 if response.is_redirect:
                     target = _redirected(url, response)
@@ -200,7 +280,9 @@ class RegistryClient:
                     await stack.aclose()
                     url = target
                     continue
-                _check_status(response, reference, path)
+                if response.status_code == 401:
+                    raise unauthenticated(reference.host, had_credentials=self._auth.personal(origin, scope))
+                _check_status(response, reference, path, ranged=bool(offset))
                 yield response
                 return
         raise Unavailable(f"the registry {reference.host} redirects without end")
@@ -213,17 +295,15 @@ def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
         raise Corrupt(f"{url.host} redirects to what is no URL") from None
 
 
-def _check_status(response: httpx.Response, reference: Reference, path: str) -> None:
-    if response.status_code in {200, 206}:
+def _check_status(response: httpx.Response, reference: Reference, path: str, *, ranged: bool) -> None:
+    if response.status_code == 200 or (ranged and response.status_code in {206, 416}):
         return
-    if response.status_code == 401:
-        raise unauthenticated(reference.host, had_credentials=True)
     if response.status_code == 403:
         raise Denied(
             f"the registry {reference.host} does not allow access to {reference.path}",
             hint="is the name right, and do the credentials allow it?",
         )
-    if response.status_code in {404, 416}:
+    if response.status_code == 404:
         if path.startswith("manifests/"):
             raise NotFound(
                 f"{reference} does not exist: the registry {reference.host} knows no such image",
@@ -236,9 +316,19 @@ def _check_status(response: httpx.Response, reference: Reference, path: str) -> 
 def _resolved(reference: Reference, response: httpx.Response, data: bytes) -> ResolvedManifest:
     what = f"the manifest of {reference}"
     announced = response.headers.get("Docker-Content-Digest")
-    digest = reference.digest or (Digest.parse(announced) if announced else Digest.of(data))
-    _verify(data, digest, what)
-    kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    try:
+        promised = Digest.parse(announced) if announced else None
+    except InvalidArgument as error:
+        raise Corrupt(f"{what} is announced with what is no digest: {error}") from None
+    for digest in (reference.digest, promised):
+        if digest is not None:
+            _verify(data, digest, what)
+    declared = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    document = parse_manifest(data, content_type=declared, what=what)
+    kind = document.media_type or (declared if declared in media_types.ACCEPT else "")
+    if not kind:
+        kind = media_types.OCI_INDEX if isinstance(document, Index) else media_types.OCI_MANIFEST
+    digest = reference.digest or promised or Digest.of(data)
     return ResolvedManifest(descriptor=Descriptor(media_type=kind, digest=digest, size=len(data)), data=data)
 
 
@@ -251,12 +341,19 @@ def _verify(data: bytes, digest: Digest, what: str) -> None:
         )
 
 
-def _offset(response: httpx.Response, asked: int, size: int, host: str) -> int:
-    """Where the body begins: what was asked for, if the registry understood that; else 0."""
+def _begins(response: httpx.Response, asked: int, size: int) -> int | None:
+    """Where the body begins: where it was asked to, or at 0; None if it is another part, or none."""
+    if response.status_code == 200:
+        return 0
+    promised = response.headers.get("Content-Range", "").strip().lower()
+    if response.status_code == 206 and promised in {f"bytes {asked}-{size - 1}/{size}", f"bytes {asked}-{size - 1}/*"}:
+        return asked
+    return None
+
+
+def _check_blob(response: httpx.Response, expected: int, host: str) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
         raise Corrupt(f"the registry {host} sends a blob in an encoding that was not asked for")
-    if response.status_code != 206:
-        return 0
-    if response.headers.get("Content-Range", "").replace(" ", "") != f"bytes{asked}-{size - 1}/{size}":
-        raise Corrupt(f"the registry {host} sends another part of a blob than was asked for")
-    return asked
+    announced = response.headers.get("Content-Length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > expected:
+        raise Corrupt(f"the registry {host} announces more of a blob than its descriptor says")

@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
+import trio
 from attrs import field, frozen
 
 from ross.errors import FailedPrecondition
@@ -23,6 +24,8 @@ from ross.oci.reference import DEFAULT_HOST
 logger = logging.getLogger(__name__)
 
 _DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"
+_MAX_FILE_BYTES: Final = 1 << 20
+_HELPER_SECONDS: Final = 30.0
 _HELPER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _NOT_FOUND: Final = b"credentials not found"
 _TOKEN_USER: Final = "<token>"  # noqa: S105 -- what a helper says instead of a user name when the secret is an identity token
@@ -63,19 +66,25 @@ class CredentialStore:
 
     def _read(self) -> dict[str, Any]:
         try:
-            document = json.loads(self._path.read_bytes())
+            with self._path.open("rb") as file:
+                document = json.loads(file.read(_MAX_FILE_BYTES))
         except FileNotFoundError:
             return {}
         except OSError as error:
             raise FailedPrecondition(f"the credentials in {self._path} cannot be read: {error.strerror}") from None
-        except ValueError as error:
-            raise FailedPrecondition(f"the credentials in {self._path} are not JSON: {error}") from None
+        except (ValueError, RecursionError):
+            # Not the parser's own words: they could quote what stands there.
+            raise FailedPrecondition(
+                f"the credentials in {self._path} are not JSON", hint="mend the file, or move it away and log in again"
+            ) from None
         if not isinstance(document, dict):
             raise FailedPrecondition(f"the credentials in {self._path} are not a JSON object")
         return document
 
     def _listed(self, auths: dict[str, Any], host: str, key: str) -> Credentials | None:
-        for name in (key, host, f"https://{host}", f"http://{host}"):
+        # Docker writes the bare host; old versions and other tools wrote URLs.
+        urls = (f"{scheme}://{host}{path}" for scheme in ("https", "http") for path in ("", "/", "/v2/", "/v1/"))
+        for name in (key, host, *urls):
             entry = auths.get(name)
             if isinstance(entry, dict) and entry:
                 return self._entry(entry, name)
@@ -110,11 +119,23 @@ class CredentialStore:
                 f"the credential helper {helper!r} named in {self._path} is not installed",
                 hint=f"install docker-credential-{helper}, or take it out of the file",
             )
-        done = await run([str(program), "get"], input=key.encode())
+        done = None
+        try:
+            with trio.move_on_after(_HELPER_SECONDS):
+                done = await run([str(program), "get"], input=key.encode())
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the credential helper {program.name} cannot be started: {error.strerror}"
+            ) from None
+        if done is None:
+            raise FailedPrecondition(f"the credential helper {program.name} did not answer in {_HELPER_SECONDS:g} s")
         if done.returncode != 0:
             if _NOT_FOUND in done.stdout or _NOT_FOUND in done.stderr:
                 return None
-            raise FailedPrecondition(f"the credential helper {program.name} {done.how}")
+            raise FailedPrecondition(
+                f"the credential helper {program.name} {done.how}",
+                hint=f"try it by hand, as the daemon's user: echo {key} | {program.name} get",
+            )
         try:
             answer = json.loads(done.stdout)
             username, secret = str(answer["Username"]), str(answer["Secret"])

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Final
 
 import httpx
+import trio
 
-from ross.errors import Corrupt, Unavailable
+from ross.errors import Corrupt, InvalidArgument, Unavailable
 from ross.registry.hosts import Origin
 from ross.registry.retry import Transient, parse_retry_after
+
+_LOOPBACK: Final = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 
 
 def origin_of(url: httpx.URL) -> Origin:
     """The origin of a URL."""
     return Origin(url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0))
+
+
+def new_client(*, user_agent: str, connect_seconds: float, silence_seconds: float) -> httpx.AsyncClient:
+    """A client that trusts what the system trusts, keeps no cookies, and follows no redirects of its own accord.
+
+    Raises:
+        InvalidArgument: the proxy that the environment names cannot be used.
+    """
+    try:
+        return httpx.AsyncClient(
+            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(silence_seconds, connect=connect_seconds, pool=None),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30),
+            # The system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR: not the bundle that httpx brings along,
+            # which knows nothing of the CA that an administrator has installed.
+            verify=ssl.create_default_context(),
+            # What one registry sets must not come back to it, or to a sibling of its domain, with another pull.
+            cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+            # A proxy of the environment is for other machines.
+            mounts={pattern: httpx.AsyncHTTPTransport() for pattern in _LOOPBACK},
+        )
+    except (ValueError, ImportError) as error:
+        raise InvalidArgument(
+            f"the proxy that the environment names cannot be used: {_cause(error)}",
+            hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; Ross speaks to http proxies",
+        ) from None
 
 
 @asynccontextmanager
@@ -57,17 +88,48 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterat
 
 
 async def read_bounded(response: httpx.Response, limit: int, *, what: str) -> bytes:
-    """The whole body.
+    """The whole body, as it was sent: a body that would have to be inflated first could be of any size.
 
     Raises:
-        Corrupt: it is longer than ``limit`` bytes.
+        Corrupt: it is longer than ``limit`` bytes, or encoded although that was not asked for.
     """
+    if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
+        raise Corrupt(f"{what} comes in an encoding that was not asked for")
     body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > limit:
-            raise Corrupt(f"{what} is longer than {limit} bytes, which is refused")
+    async with raw_body(response) as chunks:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > limit:
+                raise Corrupt(f"{what} is longer than {limit} bytes, which is refused")
     return bytes(body)
+
+
+@asynccontextmanager
+async def raw_body(response: httpx.Response) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The body as it is sent; it may be left before its end."""
+    source = response.aiter_raw()
+    try:
+        yield source
+    finally:
+        # httpx and httpcore stack five generators here, and closing the outermost closes no other: the rest would be left to the
+        # garbage collector, which Trio rightly warns of. Reading on from the closed connection fails at once, through all of them.
+        await response.aclose()  # noqa: ASYNC102 -- httpcore shields it, and it waits for nobody
+        with suppress(httpx.TransportError, httpx.StreamError):
+            async for _rest in source:
+                pass
+
+
+@contextmanager
+def answered_within(seconds: float, *, where: str) -> Iterator[None]:
+    """Bounds a whole exchange of something small, so that no server holds one open by a byte now and then.
+
+    Raises:
+        Transient: the time is over.
+    """
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise Transient(f"{where} did not answer in full within {seconds:g} s")
 
 
 def _cause(error: Exception) -> str:

@@ -6,6 +6,7 @@ the whole pull is as slow as its last layer.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ross.services.pins import Pin
     from ross.services.store import ContentStore, Ingest
     from ross.services.unpacker import Unpacker
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[BlobProgress], None]
 MAX_INDEX_DEPTH: Final = 4
@@ -81,6 +84,7 @@ class Puller:
         await self._store.write_manifest(resolved.descriptor.digest, resolved.data)
         descriptor, manifest = await self._choose(reference, resolved.descriptor, resolved.data, platform, pin)
         config = await self._config(reference, manifest, pin)
+        _check_platform(reference, config, platform)
         _check_layers(reference, manifest, config)
         for chain in chain_ids(config.rootfs.diff_ids):
             pin.add(chain)
@@ -158,21 +162,38 @@ class Puller:
 
     async def _fetch(self, reference: Reference, descriptor: Descriptor, progress: Report) -> None:
         """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
+        if not await self._ingest(reference, descriptor, progress):
+            logger.warning("%s of %s came out wrong after a resume; fetching all of it", descriptor.digest, reference)
+            await self._ingest(reference, descriptor, progress)
+
+    async def _ingest(self, reference: Reference, descriptor: Descriptor, progress: Report) -> bool:
+        """Take a blob in. False: it came out wrong, but began with what an earlier attempt had left, which is gone now."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
             if ingest is None:
                 _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
-                return
-            backoff = self._registry.backoff()
-            while ingest.offset < descriptor.size:
-                before = ingest.offset
-                try:
-                    await self._download(reference, descriptor, ingest, progress)
-                except Transient as error:
-                    if ingest.offset > before:
-                        backoff.progressed()
-                    await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {reference}")
-            _report(progress, descriptor, PullPhase.VERIFYING, ingest.offset)
-            await ingest.commit()
+                return True
+            resumed = ingest.offset > 0
+            try:
+                await self._fill(reference, descriptor, ingest, progress)
+                _report(progress, descriptor, PullPhase.VERIFYING, ingest.offset)
+                await ingest.commit()
+            except Corrupt:
+                ingest.corrupt = True  # nothing of it is kept
+                if not resumed:
+                    raise
+                return False
+            return True
+
+    async def _fill(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: Report) -> None:
+        backoff = self._registry.backoff()
+        while ingest.offset < descriptor.size:
+            before = ingest.offset
+            try:
+                await self._download(reference, descriptor, ingest, progress)
+            except Transient as error:
+                if ingest.offset > before:
+                    backoff.progressed()
+                await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {reference}")
 
     async def _download(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: Report) -> None:
         async with self._registry.blob(reference, descriptor, offset=ingest.offset) as stream:
@@ -219,9 +240,19 @@ def _platform_text(platform: DocumentPlatform) -> str:
     return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
-def _check_layers(reference: Reference, manifest: Manifest, config: ImageConfig) -> None:
+def _check_platform(reference: Reference, config: ImageConfig, platform: DocumentPlatform) -> None:
+    # A manifest that no index led to says only here what it is for; some tools leave it empty.
     if config.os not in {"linux", ""}:
         raise InvalidArgument(f"{reference} is for {config.os}; Ross runs linux images")
+    if config.architecture not in {platform.architecture, ""}:
+        actual = DocumentPlatform(os=config.os, architecture=config.architecture, variant=config.variant)
+        raise NotFound(
+            f"{reference} does not exist for {_platform_text(platform)}: it is for {_platform_text(actual)} only",
+            hint=f"to have it all the same: --platform {_platform_text(actual)}",
+        )
+
+
+def _check_layers(reference: Reference, manifest: Manifest, config: ImageConfig) -> None:
     if config.rootfs.type != "layers":
         raise Corrupt(
             f"the config of {reference} describes its root filesystem as {config.rootfs.type!r}, not as layers"

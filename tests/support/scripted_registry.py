@@ -1,0 +1,153 @@
+"""An HTTP server that does what a test says, byte by byte: a registry that drops, lies, redirects, or never ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from attrs import define, field, frozen
+
+OCI = "application/vnd.oci.image"
+
+
+@frozen
+class Request:
+    """What the client sent."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+
+Handler = Callable[[Request, trio.SocketStream], Awaitable[None]]
+
+
+@define
+class ScriptedRegistry:
+    """Calls a handler for each request and keeps what it saw. One request a connection, so that nothing is left over."""
+
+    port: int
+    handler: Handler
+    requests: list[Request] = field(factory=list)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        try:
+            async with stream:
+                request = await _read_request(stream)
+                if request is not None:
+                    self.requests.append(request)
+                    await self.handler(request, stream)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # the client has had enough
+
+    def sent(self, path: str) -> list[Request]:
+        return [request for request in self.requests if request.path == path]
+
+
+@asynccontextmanager
+async def scripted_registry(handler: Handler) -> AsyncIterator[ScriptedRegistry]:
+    """A server on a free loopback port, for the length of the block."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        server = ScriptedRegistry(listener.socket.getsockname()[1], handler)
+        await nursery.start(trio.serve_listeners, server.serve, [listener])
+        try:
+            yield server
+        except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
+            failure = error
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+async def reply(stream: trio.SocketStream, status: int, body: bytes = b"", /, **headers: str) -> None:
+    """One whole answer. Header names are given with ``_`` for ``-``; a length of one's own replaces the right one."""
+    await begin(stream, status, **{"Content_Length": str(len(body))} | headers)
+    await stream.send_all(body)
+
+
+async def begin(stream: trio.SocketStream, status: int, /, **headers: str) -> None:
+    """The head of an answer."""
+    lines = [f"HTTP/1.1 {status} X", "Connection: close", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
+    await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+
+
+async def _read_request(stream: trio.SocketStream) -> Request | None:
+    data = bytearray()
+    while b"\r\n\r\n" not in data:
+        more = await stream.receive_some()
+        if not more:
+            return None
+        data += more
+    head, _, rest = bytes(data).partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, target, _version = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    while len(rest) < int(headers.get("content-length", "0")):
+        rest += await stream.receive_some()
+    return Request(method, target, headers, rest)
+
+
+@frozen
+class ScriptedImage:
+    """A one-platform image as documents and blobs, for a handler to serve."""
+
+    manifest: bytes
+    blobs: dict[str, bytes]
+    config_digest: str
+    layer_digests: tuple[str, ...]
+
+
+def digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def make_image(*layers: bytes, architecture: str, **manifest_fields: object) -> ScriptedImage:
+    """Layers are plain tar streams, so that each is its own diff ID."""
+    digests = tuple(digest_of(layer) for layer in layers)
+    rootfs = {"type": "layers", "diff_ids": list(digests)}
+    config = json.dumps({"os": "linux", "architecture": architecture, "rootfs": rootfs}).encode()
+    document = {
+        "schemaVersion": 2,
+        "mediaType": f"{OCI}.manifest.v1+json",
+        "config": descriptor(config, f"{OCI}.config.v1+json"),
+        "layers": [descriptor(layer, f"{OCI}.layer.v1.tar") for layer in layers],
+    } | manifest_fields
+    blobs = {digest_of(config): config} | dict(zip(digests, layers, strict=True))
+    return ScriptedImage(json.dumps(document).encode(), blobs, digest_of(config), digests)
+
+
+def descriptor(data: bytes, media_type: str, **more: object) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)} | more
+
+
+async def serve_image(image: ScriptedImage, request: Request, stream: trio.SocketStream) -> None:
+    """Answer as an honest registry does, ranges included."""
+    name = request.path.rpartition("/")[2]
+    if "/manifests/" in request.path:
+        await reply(stream, 200, image.manifest, Content_Type=f"{OCI}.manifest.v1+json")
+        return
+    blob = image.blobs.get(name)
+    if blob is None:
+        await reply(stream, 404)
+        return
+    wanted = request.headers.get("range", "")
+    if wanted:
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        await reply(stream, 206, blob[start:], Content_Range=f"bytes {start}-{len(blob) - 1}/{len(blob)}")
+    else:
+        await reply(stream, 200, blob)
