@@ -102,3 +102,29 @@ async def run(
         stdout=bytes(outputs["stdout"]),
         stderr=bytes(outputs["stderr"]),
     )
+
+
+async def spawn_and_forget(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, pass_fds: Sequence[int] = ()
+) -> None:
+    """Start a program that puts itself in the background (daemon(7)), and wait until its first process has ended.
+
+    Never cancelled half-way: what was started has then gone where it wanted to.
+
+    Raises:
+        OSError: it could not be started.
+        ChildProcessError: its first process failed.
+    """
+    with trio.CancelScope(shield=True):
+        process = await trio.lowlevel.open_process(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=dict(env),
+            cwd=cwd,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        if await process.wait() != 0:
+            raise ChildProcessError(f"{argv[0]} ended with {process.returncode}")

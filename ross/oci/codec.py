@@ -6,7 +6,8 @@ Documents of the specs may carry unknown fields (the specs require that they are
 from __future__ import annotations
 
 import json
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import attrs
 import cattrs
@@ -26,7 +27,7 @@ def _camel(name: str) -> str:
     return head + "".join(part.title() for part in tail)
 
 
-def _strict(kind: type) -> object:
+def _strict(kind: type) -> Callable[[Any, Any], Any]:
     def structure(value: object, _: object) -> object:
         if type(value) is not kind:
             raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}")
@@ -44,7 +45,7 @@ def _digest(value: object, _: object) -> Digest:
 def _converter(*, forbid_extra_keys: bool, rename: bool) -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=forbid_extra_keys, detailed_validation=False)
     for kind in (str, int, bool):
-        converter.register_structure_hook(kind, _strict(kind))  # type: ignore[arg-type]  # cattrs types hooks as Any
+        converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook(Digest, _digest)
     converter.register_unstructure_hook(Digest, str)
 
@@ -54,7 +55,7 @@ def _converter(*, forbid_extra_keys: bool, rename: bool) -> cattrs.Converter:
             return given
         return _camel(attribute.name) if rename else attribute.name
 
-    def structure_factory(cls: type) -> object:
+    def structure_factory(cls: Any) -> Any:
         renames = {a.name: override(rename=json_name(a)) for a in attrs.fields(cls)}
         return make_dict_structure_fn(
             cls,
@@ -64,7 +65,7 @@ def _converter(*, forbid_extra_keys: bool, rename: bool) -> cattrs.Converter:
             **renames,  # type: ignore[arg-type]  # overrides are keyed by attribute name
         )
 
-    def unstructure_factory(cls: type) -> object:
+    def unstructure_factory(cls: Any) -> Any:
         renames = {a.name: override(rename=json_name(a), omit_if_default=rename) for a in attrs.fields(cls)}
         return make_dict_unstructure_fn(cls, converter, **renames)  # type: ignore[arg-type]  # as above
 

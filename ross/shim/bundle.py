@@ -43,8 +43,11 @@ def write_bundle(
     execution: Execution,
     host: HostFacts,
     cgroups_path: str,
+    console_size: tuple[int, int] | None = None,
 ) -> BundleFacts:
     """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
+
+    ``console_size`` is rows and columns that its terminal begins with.
 
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source does not exist.
@@ -75,6 +78,7 @@ def write_bundle(
         host_files=host_files,
         bind_sources=sources,
         cgroups_path=cgroups_path,
+        console_size=console_size if spec.terminal else None,
     )
     config = runtime_config(spec, execution, resolved, host)
     # Not waited for: it is made anew at each start.

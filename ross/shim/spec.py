@@ -104,6 +104,8 @@ class Resolved:
     bind_sources: Mapping[str, Path]
     """The sources of the spec's mounts, by target, as they were found."""
     cgroups_path: str
+    console_size: tuple[int, int] | None = None
+    """Rows and columns of its terminal, to begin with."""
 
 
 def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved, host: HostFacts) -> dict[str, Any]:
@@ -137,7 +139,9 @@ def _wanted_capabilities(spec: ContainerSpec) -> Sequence[str]:
 
 def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, capabilities: list[str]) -> dict[str, Any]:
     user = resolved.user
-    return {
+    size = resolved.console_size
+    console = {"consoleSize": {"height": size[0], "width": size[1]}} if size is not None else {}
+    return console | {
         "terminal": spec.terminal,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": [user.gid, *user.groups]},
         "args": list(resolved.command),

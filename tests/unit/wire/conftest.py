@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 from ross.wire.errors import to_exception
-from ross.wire.limits import Limits
 from ross.wire.listener import Connection, connect
 from ross.wire.listener import _serve_one as serve_one
 from ross.wire.loop import open_kj_loop
+
+if TYPE_CHECKING:
+    from ross.wire.limits import Limits
 
 Pair = Callable[..., AbstractAsyncContextManager[Connection]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -14,10 +14,12 @@ from ross.errors import Internal, NotFound, ResourceExhausted, Unavailable
 from ross.nursery.introspect import task_tree
 from ross.wire.errors import translated
 from ross.wire.limits import Limits
-from ross.wire.listener import Connection
 from ross.wire.loop import open_kj_loop
 from ross.wire.schema import schema
-from tests.unit.wire.conftest import Pair
+
+if TYPE_CHECKING:
+    from ross.wire.listener import Connection
+    from tests.unit.wire.conftest import Pair
 
 
 class Directory(schema.Containers.Server):  # type: ignore[misc]

@@ -1,0 +1,103 @@
+"""``Containers``, ``Container`` and ``Process``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ross.model import AttachOptions, ContainerFilter, LogEntry, LogOptions
+from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
+from ross.wire.convert import from_wire, to_wire
+from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from ross.capabilities.session import Session
+    from ross.services.attachment import Attachment
+    from ross.services.container import Container
+    from ross.services.containers import Containers
+
+
+class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """The directory of containers, for one connection."""
+
+    def __init__(self, containers: Containers, session: Session) -> None:
+        self._containers = containers
+        self._session = session
+
+    async def get_context(self, context: Any) -> None:
+        context.results.container = ContainerServer(self._containers.get(context.params.name), self._session)
+
+    async def list_context(self, context: Any) -> None:
+        wanted = from_wire(ContainerFilter, context.params.filter)
+        context.results.containers = [to_wire(info) for info in self._containers.list(wanted)]
+
+
+class ContainerServer(schema.Container.Server):  # type: ignore[misc]
+    """One container. Dropping it means nothing to the container."""
+
+    def __init__(self, container: Container, session: Session) -> None:
+        self._container = container
+        self._session = session
+
+    async def info_context(self, context: Any) -> None:
+        context.results.info = to_wire(self._container.info)
+
+    async def start_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
+        await self._container.start()
+
+    async def wait_context(self, context: Any) -> None:
+        context.results.outcome = to_wire(await self._container.wait())
+
+    async def stop_context(self, context: Any) -> None:
+        await self._container.stop(signal=context.params.signal, grace_seconds=context.params.graceSeconds)
+
+    async def signal_context(self, context: Any) -> None:
+        await self._container.signal(context.params.signal)
+
+    async def attach_context(self, context: Any) -> None:
+        params = context.params
+        options = from_wire(AttachOptions, params.options) if _given(params, "options") else AttachOptions()
+        attachment = await self._container.attach(
+            options,
+            stdout=ByteStreamSink(params.stdout) if _given(params, "stdout") else None,
+            stderr=ByteStreamSink(params.stderr) if _given(params, "stderr") else None,
+        )
+        context.results.process = ProcessServer(attachment, self._session)
+        context.results.stdin = ByteStreamServer(attachment.write_stdin, done=attachment.close_stdin)
+
+    async def logs_context(self, context: Any) -> None:
+        sink = context.params.sink
+        options = from_wire(LogOptions, context.params.options) if _given(context.params, "options") else LogOptions()
+
+        async def write(entries: Sequence[LogEntry]) -> None:
+            await sink.write(entries=[to_wire(entry) for entry in entries])
+
+        await self._container.logs(options, write)
+
+    async def remove_context(self, context: Any) -> None:
+        await self._container.remove(force=context.params.force)
+
+
+class ProcessServer(schema.Process.Server):  # type: ignore[misc]
+    """One attachment to a container's first process. Dropping it detaches; so does the end of the connection."""
+
+    def __init__(self, attachment: Attachment, session: Session) -> None:
+        self._attachment = attachment
+        self._holding = session.hold(attachment.detach)
+
+    def __del__(self) -> None:
+        self._holding.release()
+
+    async def wait_context(self, context: Any) -> None:
+        context.results.outcome = to_wire(await self._attachment.wait())
+
+    async def signal_context(self, context: Any) -> None:
+        await self._attachment.signal(context.params.signal)
+
+    async def resize_context(self, context: Any) -> None:
+        await self._attachment.resize(rows=context.params.rows, columns=context.params.columns)
+
+
+def _given(params: Any, name: str) -> bool:
+    """Whether a pointer of the parameters is not null."""
+    return bool(params._has(name))  # noqa: SLF001 -- pycapnp's own spelling

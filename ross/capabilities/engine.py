@@ -1,0 +1,58 @@
+"""``Engine`` and ``Gate``: what a connection begins with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ross.capabilities.containers import ContainersServer
+from ross.capabilities.images import ImagesServer
+from ross.model import Role
+from ross.services.engine import version_info
+from ross.wire.convert import to_wire
+from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from ross.capabilities.session import Session
+    from ross.services.engine import Engine
+
+
+class GateServer(schema.Gate.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """For a peer that may not have the engine."""
+
+    async def version_context(self, context: Any) -> None:
+        context.results.version = to_wire(version_info(Role.GATE))
+
+
+class EngineServer(schema.Engine.Server):  # type: ignore[misc]
+    """The whole engine, for one connection."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self._engine = engine
+        self._session = session
+
+    async def version_context(self, context: Any) -> None:
+        context.results.version = to_wire(version_info(Role.ENGINE))
+
+    async def info_context(self, context: Any) -> None:
+        context.results.info = to_wire(self._engine.info())
+
+    async def images_context(self, context: Any) -> None:
+        context.results.images = ImagesServer(self._engine, self._session)
+
+    async def containers_context(self, context: Any) -> None:
+        context.results.containers = ContainersServer(self._engine.containers, self._session)
+
+    async def events_context(self, context: Any) -> None:
+        sink = context.params.sink
+        with self._engine.events.subscribe() as events:
+            async for event in events:
+                await sink.event(event=to_wire(event))
+
+    async def tasks_context(self, context: Any) -> None:
+        context.results.tasks = [to_wire(task) for task in self._engine.tasks()]
+
+    async def collect_context(self, context: Any) -> None:
+        context.results.removed = to_wire(await self._engine.collect())
+
+    async def shutdown_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
+        self._engine.shutdown()

@@ -1,0 +1,65 @@
+"""``Images`` and ``Image``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ross.capabilities.containers import ContainerServer
+from ross.capabilities.progress import open_progress
+from ross.model import ContainerSpec, PullOptions
+from ross.wire.convert import from_wire, to_wire
+from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from ross.capabilities.session import Session
+    from ross.services.engine import Engine
+    from ross.services.images import Image
+
+
+class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """The image store, for one connection."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self._engine = engine
+        self._session = session
+
+    async def pull_context(self, context: Any) -> None:
+        params = context.params
+        options = from_wire(PullOptions, params.options) if params._has("options") else PullOptions()  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
+        async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
+            image = await self._engine.images.pull(params.reference, options, report)
+        context.results.image = self._reference(image)
+
+    async def get_context(self, context: Any) -> None:
+        context.results.image = self._reference(self._engine.images.get(context.params.name))
+
+    async def list_context(self, context: Any) -> None:
+        context.results.images = [to_wire(image) for image in self._engine.images.list()]
+
+    async def remove_context(self, context: Any) -> None:
+        removed = await self._engine.images.remove(context.params.name, force=context.params.force)
+        context.results.removed = to_wire(removed)
+
+    def _reference(self, image: Image) -> ImageServer:
+        return ImageServer(self._engine, self._session, image)
+
+
+class ImageServer(schema.Image.Server):  # type: ignore[misc]
+    """One image; pins its content until it is dropped, or its connection ends."""
+
+    def __init__(self, engine: Engine, session: Session, image: Image) -> None:
+        self._engine = engine
+        self._session = session
+        self._image = image
+        self._holding = session.hold(image.hold().release)
+
+    def __del__(self) -> None:
+        self._holding.release()
+
+    async def info_context(self, context: Any) -> None:
+        context.results.info = to_wire(self._image.info)
+
+    async def create_context(self, context: Any) -> None:
+        spec = from_wire(ContainerSpec, context.params.spec)
+        container = await self._engine.containers.create(self._image, spec)
+        context.results.container = ContainerServer(container, self._session)

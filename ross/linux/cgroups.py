@@ -1,0 +1,39 @@
+"""Control groups that were left behind, in whatever hierarchies there are (cgroups(7))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def hierarchies() -> Iterator[Path]:
+    """Where control groups are mounted: one place on a unified host, several on a legacy or hybrid one."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, target, kind, *_rest = line.split(" ")
+        if kind in {"cgroup", "cgroup2"}:
+            yield Path(target)
+
+
+def remove_cgroup(path: str) -> bool:
+    """Remove a control group and those inside it, in every hierarchy; one in which a process lives stays.
+
+    Args:
+        path: From the root of each hierarchy.
+
+    Returns:
+        Whether nothing of it is left.
+    """
+    gone = True
+    for hierarchy in hierarchies():
+        top = hierarchy / path.lstrip("/")
+        if not top.is_dir():
+            continue
+        for directory in sorted((one for one in top.rglob("*") if one.is_dir()), reverse=True):
+            with suppress(OSError):
+                directory.rmdir()
+        try:
+            top.rmdir()
+        except OSError:
+            gone = False
+    return gone

@@ -1,0 +1,252 @@
+"""The containers: making them, finding them by name, and taking over those that an earlier daemon left running."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+from attrs import evolve, frozen
+
+from ross.errors import AlreadyExists, InvalidArgument, NotFound, RossError
+from ross.layout import StateLayout
+from ross.linux.cgroups import remove_cgroup
+from ross.linux.files import remove_tree
+from ross.linux.mount import mounts_below, unmount
+from ross.linux.pidfd import identify
+from ross.model import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState
+from ross.services.container import Container
+from ross.services.events import Events
+from ross.services.names import make_id, make_name
+from ross.services.records import ContainerRecord, Records, Run, boot_id
+from ross.services.snapshotter import SnapshotKind, Snapshotter, committed_name
+from ross.shim.command import effective_command
+from ross.shim.monitor import Monitor
+from ross.shim.runtime import Runtime
+from ross.shim.spec import HostFacts, host_facts
+from ross.shim.validate import validate_spec
+
+if TYPE_CHECKING:
+    from ross.layout import RuntimeLayout
+    from ross.oci.digest import Digest
+    from ross.services.images import Image, Images
+
+logger = logging.getLogger(__name__)
+
+_SETTLE_SECONDS = 15.0
+_CGROUP_PARENT = "/ross"
+
+
+@frozen(kw_only=True)
+class Parts:
+    """What every container needs of the engine."""
+
+    state: StateLayout
+    snapshotter: Snapshotter
+    events: Events
+    runtime: Runtime
+    monitor: Monitor
+    records: Records
+    nursery: trio.Nursery
+    host: HostFacts
+    forget: Callable[[Container], None]
+
+    def cgroups_path(self, container_id: str) -> str:
+        """The control group of a container, from the root of each hierarchy."""
+        return f"{_CGROUP_PARENT}/{container_id}"
+
+
+class Containers:
+    """The containers, all in memory; the disk is read once, at :meth:`recover`."""
+
+    def __init__(
+        self,
+        *,
+        layout: StateLayout,
+        runtime_layout: RuntimeLayout,
+        images: Images,
+        snapshotter: Snapshotter,
+        events: Events,
+        runtime: Runtime,
+        monitor: Monitor,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._layout = layout
+        self._runtime_layout = runtime_layout
+        self._images = images
+        self._by_id: dict[str, Container] = {}
+        self._names: dict[str, str] = {}
+        self._parts = Parts(
+            state=layout,
+            snapshotter=snapshotter,
+            events=events,
+            runtime=runtime,
+            monitor=monitor,
+            records=Records(layout),
+            nursery=nursery,
+            host=host_facts(),
+            forget=self._forget,
+        )
+        images.add_user(self._users_of)
+
+    # -- making -------------------------------------------------------------------------------------------------------
+
+    async def create(self, image: Image, spec: ContainerSpec, *, image_name: str = "") -> Container:
+        """Make a container, not started. It outlives whoever asked for it.
+
+        Args:
+            image: Of what.
+            spec: How.
+            image_name: How the user calls the image; one of its names if empty.
+
+        Raises:
+            InvalidArgument: something of the spec is not allowed, or there is nothing to run.
+            AlreadyExists: the name is taken.
+        """
+        validate_spec(spec)
+        command = effective_command(spec, image.config.execution)
+        if spec.name in self._names:
+            raise AlreadyExists(
+                f"the name {spec.name!r} is taken by the container {self._names[spec.name][:12]}",
+                hint=f"choose another, or remove that one: ross rm {spec.name}",
+            )
+        name = spec.name or make_name(self._names.__contains__)
+        record = self._new_record(image, evolve(spec, name=name), command, image_name)
+        container = Container(self._parts, record, image)
+        self._add(container)
+        self._images.keep(image)
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
+                chain = record.chain_id
+                await self._parts.snapshotter.prepare(
+                    record.id, parent=committed_name(chain) if chain is not None else None
+                )
+        except BaseException:
+            self._forget(container)
+            remove_tree(container.layout.directory)
+            raise
+        self._parts.events.publish("container", "create", subject=record.id, name=name, image=record.image)
+        return container
+
+    def _new_record(
+        self, image: Image, spec: ContainerSpec, command: tuple[str, ...], image_name: str
+    ) -> ContainerRecord:
+        names = image.info.names
+        return ContainerRecord(
+            id=make_id(),
+            name=spec.name,
+            image=image_name or (names[0] if names else str(image.manifest.config.digest)),
+            image_id=image.manifest.config.digest,
+            target=image.target,
+            manifest=image.digest,
+            chain_id=image.chain_id,
+            spec=spec,
+            command=command,
+            created_at=time.time_ns(),
+        )
+
+    def _add(self, container: Container) -> None:
+        self._by_id[container.id] = container
+        self._names[container.record.name] = container.id
+
+    def _forget(self, container: Container) -> None:
+        self._by_id.pop(container.id, None)
+        if self._names.get(container.record.name) == container.id:
+            del self._names[container.record.name]
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> Container:
+        """By name, id, or a unique beginning of an id.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: several ids begin so.
+        """
+        if name in self._names:
+            return self._by_id[self._names[name]]
+        found = [container for identity, container in self._by_id.items() if name and identity.startswith(name)]
+        if len(found) > 1:
+            listed = ", ".join(sorted(container.id[:12] for container in found))
+            raise InvalidArgument(f"{name!r} is the beginning of several ids: {listed}", hint="type more of it")
+        if not found:
+            raise NotFound(f"no container {name!r}", hint="see them all with: ross ps -a")
+        return found[0]
+
+    def list(self, wanted: ContainerFilter) -> tuple[ContainerInfo, ...]:
+        """The newest first. Never waits."""
+        running = {ContainerState.STARTING, ContainerState.RUNNING, ContainerState.STOPPING}
+        infos = (container.info for container in self._by_id.values() if wanted.all or container.state in running)
+        return tuple(sorted(infos, key=lambda info: -info.created_at))
+
+    def _users_of(self, manifest: Digest) -> Sequence[str]:
+        return [one.record.name for one in self._by_id.values() if one.record.manifest == manifest]
+
+    # -- recovering ---------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Read the records; take over what runs, finish what was begun, remove what no record owns."""
+        await self._parts.monitor.settle(seconds=_SETTLE_SECONDS)
+        for found in self._parts.records.load():
+            if isinstance(found, ContainerRecord):
+                self._add(Container(self._parts, found, await self._image_of(found)))
+            else:
+                logger.warning("removing %s, which has no record that can be read", found)
+                for mounted in mounts_below(found):
+                    unmount(mounted)
+                remove_tree(found)
+        for container in tuple(self._by_id.values()):
+            await self._recover_one(container)
+        await self._remove_orphans()
+
+    async def _image_of(self, record: ContainerRecord) -> Image | None:
+        try:
+            return await self._images.load(record.manifest, target=record.target)
+        except RossError as error:
+            logger.error("the image of the container %s cannot be used: %s", record.name, error)
+            return None
+
+    async def _recover_one(self, container: Container) -> None:
+        record = container.record
+        if record.removing:
+            await container._remove_now()  # noqa: SLF001 -- the other half of this service
+            return
+        run = record.run
+        started_at = record.started_at
+        if run is None:
+            run, started_at = await self._unrecorded_run(container), time.time_ns()
+        if run is not None:
+            container.adopt(run, started_at=started_at)
+        else:
+            await container._take_down()  # noqa: SLF001 -- the other half of this service
+            if record.spec.auto_remove and record.outcome is not None:
+                await container.remove(force=True)
+
+    async def _unrecorded_run(self, container: Container) -> Run | None:
+        """A start that went through without its record: it is told by what the monitor and the runtime have."""
+        monitor = self._parts.monitor.running().get(container.id) or self._parts.monitor.pid_of_monitor(container.id)
+        ended = self._parts.monitor.exit_of(container.id, container.layout)
+        state = await self._parts.runtime.state(container.id)
+        if state is None or (state.status not in {"running", "stopped"} and ended is None) or monitor is None:
+            return None
+        if state.status == "stopped" and ended is None:
+            return None
+        process = identify(state.pid) if state.pid else None
+        return Run(boot=boot_id(), process=process or monitor, monitor=monitor)
+
+    async def _remove_orphans(self) -> None:
+        parts = self._parts
+        for identity in {*parts.runtime.known(), *parts.monitor.left_behind(), *parts.monitor.running()} - set(
+            self._by_id
+        ):
+            logger.info("removing what is left of the container %s, which has no record", identity[:12])
+            await parts.runtime.delete(identity)
+            parts.monitor.forget(identity)
+            await trio.to_thread.run_sync(remove_cgroup, parts.cgroups_path(identity))
+        for info in parts.snapshotter.list():
+            if info.kind is SnapshotKind.ACTIVE and info.name not in self._by_id:
+                logger.info("removing the snapshot %s, which no container owns", info.name[:12])
+                await parts.snapshotter.remove(info.name)

@@ -1,0 +1,94 @@
+"""Containers on disk: one record each, written in one step at every turn of its life."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from ross.errors import RossError
+from ross.linux.files import make_directory, write_atomic
+from ross.linux.pidfd import ProcessIdentity
+from ross.model import ContainerSpec, Outcome
+from ross.oci.codec import read_record, write_record
+from ross.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from ross.layout import StateLayout
+
+logger = logging.getLogger(__name__)
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """What tells this boot of the kernel from every other."""
+    return _BOOT_ID.read_text().strip()
+
+
+@frozen(kw_only=True)
+class Run:
+    """A run of a container: who to look for."""
+
+    boot: str
+    process: ProcessIdentity
+    monitor: ProcessIdentity
+
+
+@frozen(kw_only=True)
+class ContainerRecord:
+    """What is kept of a container."""
+
+    id: str
+    name: str
+    image: str
+    """As the user typed it."""
+    image_id: Digest
+    target: Digest
+    manifest: Digest
+    chain_id: Digest | None
+    spec: ContainerSpec
+    command: tuple[str, ...]
+    created_at: int
+    started_at: int = 0
+    run: Run | None = None
+    """The run that was begun and whose end is not recorded yet."""
+    outcome: Outcome | None = None
+    """Of the last run that ended."""
+    error: str = ""
+    removing: bool = False
+
+
+class Records:
+    """The records. All methods are brief and block."""
+
+    def __init__(self, layout: StateLayout) -> None:
+        self._layout = layout
+
+    def save(self, record: ContainerRecord, *, durable: bool) -> None:
+        """Write a record.
+
+        Args:
+            record: The record.
+            durable: Wait for the disk. What a power failure ends anyway, such as a run, need not wait.
+        """
+        path = self._layout.container(record.id).record
+        make_directory(path.parent)
+        write_atomic(path, write_record(record), sync=durable)
+
+    def load(self) -> Iterator[ContainerRecord | Path]:
+        """All records; for a directory without one that can be read, the directory."""
+        make_directory(self._layout.containers)
+        for directory in sorted(self._layout.containers.iterdir()):
+            try:
+                record = read_record(
+                    (directory / "metadata.json").read_bytes(), ContainerRecord, what="container record"
+                )
+            except (OSError, RossError) as error:
+                logger.warning("the container record in %s cannot be read: %s", directory, error)
+                yield directory
+                continue
+            yield record if record.id == directory.name else directory

@@ -1,0 +1,131 @@
+"""One attachment to a container: its output into sinks, input from a caller, through the monitor's socket.
+
+The socket keeps packets apart; the first byte of each says which stream it is of (conmon, conn_sock.c).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+from ross.errors import FailedPrecondition, RossError
+
+_PACKET_BYTES: Final = 64 << 10
+_STDIN_BYTES: Final = 8 << 10
+"""What the monitor surely takes in one packet; the rest of a longer one would be lost."""
+_STDOUT: Final = 2
+_STDERR: Final = 3
+
+
+class Sink(Protocol):
+    """Where output goes."""
+
+    async def write(self, data: bytes) -> None:
+        """Take some bytes; returning late slows the container down."""
+
+    async def done(self) -> None:
+        """There will be no more."""
+
+
+class AttachStream:
+    """The connection to the monitor. Made by :func:`connect`; used by one reader and one writer."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self._sock = sock
+        self._input_closed = False
+
+    async def pump(self, *, stdout: Sink | None, stderr: Sink | None) -> None:
+        """Move output into the sinks until there is no more. A sink that fails is left out from then on."""
+        sinks: dict[int, Sink] = {}
+        if stdout is not None:
+            sinks[_STDOUT] = stdout
+        if stderr is not None:
+            sinks[_STDERR] = stderr
+        while packet := await self._receive():
+            sink = sinks.get(packet[0])
+            if sink is not None and not await _wrote(sink, packet[1:]):
+                del sinks[packet[0]]
+        for sink in sinks.values():
+            with suppress(RossError):
+                await sink.done()
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self._sock.recv(_PACKET_BYTES)
+        except (OSError, trio.ClosedResourceError):
+            return b""
+
+    async def write(self, data: bytes) -> None:
+        """Send to the container's input.
+
+        Raises:
+            FailedPrecondition: it is closed, or the container has ended.
+        """
+        view = memoryview(data)
+        try:
+            for start in range(0, len(view), _STDIN_BYTES):
+                await self._sock.send(view[start : start + _STDIN_BYTES])
+        except (OSError, trio.ClosedResourceError):
+            raise FailedPrecondition("the container takes no more input") from None
+
+    def close_input(self) -> None:
+        """Let the container read the end of its input."""
+        if not self._input_closed:
+            self._input_closed = True
+            with suppress(OSError, trio.ClosedResourceError):
+                self._sock.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        """Detach."""
+        self._sock.close()
+
+
+async def connect(bundle: Path) -> AttachStream:
+    """Connect to the monitor of the container with this bundle.
+
+    Raises:
+        FailedPrecondition: nothing listens: the container does not run.
+    """
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        directory = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # By descriptor: a bundle's path may be longer than an address may be.
+            await sock.connect(f"/proc/self/fd/{directory}/attach")
+        finally:
+            os.close(directory)
+    except OSError as error:
+        sock.close()
+        raise FailedPrecondition(f"the container's monitor does not answer: {error.strerror or error}") from None
+    except BaseException:
+        sock.close()
+        raise
+    return AttachStream(sock)
+
+
+def resize(bundle: Path, *, rows: int, columns: int) -> None:
+    """Tell the monitor the size of the container's terminal. Nothing happens if it has ended."""
+    try:
+        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in {errno.ENXIO, errno.ENOENT}:
+            return
+        raise
+    try:
+        os.write(fd, f"1 {rows} {columns}\n".encode())
+    finally:
+        os.close(fd)
+
+
+async def _wrote(sink: Sink, data: bytes) -> bool:
+    try:
+        await sink.write(data)
+    except RossError:
+        return False
+    return True

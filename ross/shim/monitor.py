@@ -1,0 +1,218 @@
+"""conmon, the monitor of one container: its parent, holder of its terminal or pipes, writer of its log and of its exit code.
+
+It outlives us. We reach it by files: ``attach`` (a socket) and ``ctl`` (a fifo) in the bundle, pid files in a directory of its own,
+and the exit file that it writes last (conmon(8)).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import frozen
+
+from ross.errors import Internal
+from ross.linux.files import make_directory
+from ross.linux.pidfd import ProcessIdentity, identify
+from ross.linux.process import spawn_and_forget
+from ross.shim.runtime import runtime_error
+
+if TYPE_CHECKING:
+    from ross.layout import ContainerLayout, RuntimeLayout
+    from ross.model import ContainerSpec
+    from ross.shim.runtime import Runtime
+
+_SYNC_BYTES: Final = 64 << 10
+
+
+@frozen(kw_only=True)
+class Launched:
+    """A container that the runtime has created and not started, with its monitor."""
+
+    process: ProcessIdentity
+    monitor: ProcessIdentity
+
+
+@frozen(kw_only=True)
+class Exit:
+    """How a container's process ended, as the monitor wrote it."""
+
+    status: int
+    """Its exit code, or 128 + signal."""
+    finished_at: int
+    """Nanoseconds since the epoch."""
+    oom: bool
+
+
+class Monitor:
+    """Launches monitors and reads what they leave."""
+
+    def __init__(self, program: Path, runtime: Runtime, layout: RuntimeLayout) -> None:
+        self._program = program
+        self._runtime = runtime
+        self._layout = layout
+
+    def _argv(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
+        directory = self._layout.monitor(container_id)
+        return [
+            str(self._program),
+            "--api-version", "1",
+            "--cid", container_id,
+            "--cuuid", container_id,
+            "--name", container_id,
+            "--runtime", str(self._runtime.program),
+            "--runtime-arg", "--root",
+            "--runtime-arg", str(self._runtime.root),
+            "--bundle", str(bundle.bundle),
+            "--container-pidfile", str(directory / "pid"),
+            "--conmon-pidfile", str(directory / "monitor.pid"),
+            "--exit-dir", str(self._layout.exits),
+            "--full-attach",
+            "--log-path", f"k8s-file:{bundle.log}",
+            "--log-level", "error",
+            "--no-sync-log",
+            # With a terminal its input is always there; else a pipe only if somebody may want to write to it.
+            *(["--terminal"] if spec.terminal else ["--stdin"] if spec.stdin_open else []),
+        ]  # fmt: skip
+
+    async def launch(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> Launched:
+        """Start a monitor, which has the runtime create the container.
+
+        Raises:
+            FailedPrecondition: the runtime could not; in its words.
+            Internal: the monitor failed.
+        """
+        self.forget(container_id)
+        make_directory(self._layout.monitor(container_id))
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            try:
+                await spawn_and_forget(
+                    self._argv(container_id, bundle, spec),
+                    # Nothing of our environment is the container's or the runtime's business.
+                    env={"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": str(write_end)},
+                    cwd=bundle.bundle,
+                    pass_fds=(write_end,),
+                )
+            finally:
+                os.close(write_end)
+            answer = await _read_all(read_end)
+        finally:
+            os.close(read_end)
+        pid = _created_pid(answer)
+        process, monitor = identify(pid), self.pid_of_monitor(container_id)
+        if process is None or monitor is None:
+            raise Internal(f"the container {container_id[:12]} or its monitor ended before it was started")
+        return Launched(process=process, monitor=monitor)
+
+    def pid_of_monitor(self, container_id: str) -> ProcessIdentity | None:
+        """The monitor that wrote its pid, if it still runs."""
+        try:
+            return identify(int((self._layout.monitor(container_id) / "monitor.pid").read_text()))
+        except (OSError, ValueError):
+            return None
+
+    def exit_of(self, container_id: str, bundle: ContainerLayout) -> Exit | None:
+        """What the monitor wrote at the end; None if it has not."""
+        path = self._layout.exits / container_id
+        try:
+            status, written = int(path.read_text()), path.stat().st_mtime_ns
+        except (OSError, ValueError):
+            return None
+        return Exit(status=status & 0xFF, finished_at=written, oom=(bundle.bundle / "oom").exists())
+
+    def forget(self, container_id: str) -> None:
+        """Remove what monitors have left beside the bundle."""
+        (self._layout.exits / container_id).unlink(missing_ok=True)
+        directory = self._layout.monitor(container_id)
+        for name in ("pid", "monitor.pid"):
+            (directory / name).unlink(missing_ok=True)
+        if directory.exists():
+            directory.rmdir()
+
+    def left_behind(self) -> set[str]:
+        """The ids of all containers of which a monitor has left something."""
+        found: set[str] = set()
+        for directory in (self._layout.exits, self._layout.monitors):
+            if directory.exists():
+                found |= {path.name for path in directory.iterdir()}
+        return found
+
+    def running(self) -> dict[str, ProcessIdentity]:
+        """The monitors of this run directory that run now, by container; from the process table, whatever they wrote."""
+        found: dict[str, ProcessIdentity] = {}
+        for pid, argv in _processes():
+            if (
+                "--exit-dir" in argv
+                and argv[argv.index("--exit-dir") + 1 :][:1] == [str(self._layout.exits)]
+                and "--cid" in argv
+            ):
+                identity = identify(pid)
+                if identity is not None:
+                    found[argv[argv.index("--cid") + 1]] = identity
+        return found
+
+    async def settle(self, *, seconds: float) -> None:
+        """Wait until no runtime of an earlier daemon is in the middle of something; after so long, end those that are."""
+        with trio.move_on_after(seconds):
+            while self._busy_runtimes():  # noqa: ASYNC110 -- they are not our children: there is nothing to wait on
+                await trio.sleep(0.02)
+            return
+        for pid in self._busy_runtimes():
+            identity = identify(pid)
+            if identity is not None:
+                os.kill(identity.pid, signal.SIGKILL)
+
+    def _busy_runtimes(self) -> list[int]:
+        root = str(self._runtime.root)
+        return [
+            pid
+            for pid, argv in _processes()
+            if "--root" in argv[:3]
+            and root in argv[:4]
+            and "--exit-dir" not in argv
+            and {"create", "start", "delete"} & set(argv)
+        ]
+
+
+def _processes() -> Iterator[tuple[int, list[str]]]:
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                raw = Path(entry.path, "cmdline").read_bytes()
+            except OSError:
+                continue
+            yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]
+
+
+async def _read_all(fd: int) -> bytes:
+    """What the monitor says. It ends with its first line: the pipe stays open in the monitor."""
+    os.set_blocking(fd, False)
+    data = bytearray()
+    while len(data) < _SYNC_BYTES and not data.endswith(b"\n"):
+        try:
+            part = os.read(fd, _SYNC_BYTES)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(fd)
+            continue
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def _created_pid(answer: bytes) -> int:
+    try:
+        document = json.loads(answer)
+        pid = int(document.get("data", document.get("pid", -1)))
+        message = str(document.get("message", ""))
+    except (ValueError, AttributeError, TypeError):
+        raise Internal(f"the monitor gave no answer that can be read: {answer[:200]!r}") from None
+    if pid <= 0:
+        raise runtime_error(message, what="create")
+    return pid

@@ -1,0 +1,98 @@
+"""The OCI runtime: runc, or whatever takes the same command line (runc(8)). Builders of command lines, and typed failures."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import frozen
+
+from ross.errors import FailedPrecondition, Internal, Reason, RossError
+from ross.linux.process import Completed, run
+
+_MESSAGE: Final = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
+_NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $PATH")
+_NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory")
+
+
+@frozen(kw_only=True)
+class RuntimeState:
+    """What the runtime knows of a container."""
+
+    id: str
+    status: str
+    """``creating``, ``created``, ``running`` or ``stopped`` (runtime-spec, runtime.md, "State")."""
+    pid: int
+
+
+class Runtime:
+    """One runtime with one state directory."""
+
+    def __init__(self, program: Path, root: Path) -> None:
+        self.program = program
+        self.root = root
+
+    def _argv(self, *arguments: str) -> list[str]:
+        return [str(self.program), "--root", str(self.root), *arguments]
+
+    async def start(self, container_id: str) -> None:
+        """Let the process of a created container begin.
+
+        Raises:
+            FailedPrecondition: it cannot; ``reason`` says so if the program is at fault.
+        """
+        done = await run(self._argv("start", container_id))
+        if done.returncode != 0:
+            raise runtime_error(_text(done), what="start")
+
+    async def delete(self, container_id: str) -> None:
+        """Forget a container, ending whatever is left of it; one that is not known is fine.
+
+        Raises:
+            Internal: it could not.
+        """
+        done = await run(self._argv("delete", "--force", container_id))
+        if done.returncode != 0 and (self.root / container_id).exists():
+            raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")
+
+    async def state(self, container_id: str) -> RuntimeState | None:
+        """What the runtime knows; None if it knows nothing, or nothing that can be read."""
+        done = await run(self._argv("state", container_id))
+        if done.returncode != 0:
+            return None
+        try:
+            document: Any = json.loads(done.stdout)
+            return RuntimeState(id=str(document["id"]), status=str(document["status"]), pid=int(document["pid"]))
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def known(self) -> tuple[str, ...]:
+        """The containers in the state directory, whole or not."""
+        try:
+            return tuple(path.name for path in self.root.iterdir())
+        except FileNotFoundError:
+            return ()
+
+
+def _text(done: Completed) -> str:
+    return done.stderr.decode(errors="replace").strip() or f"{done.argv[0]} {done.how}"
+
+
+def runtime_error(text: str, *, what: str) -> RossError:
+    """A failure of the runtime as an error of ours: its own words, without their wrapping.
+
+    Args:
+        text: What it printed, or the monitor read from it.
+        what: What was tried: ``create`` or ``start``.
+    """
+    messages = [message.replace('\\"', '"').replace("\\\\", "\\") for message in _MESSAGE.findall(text)]
+    message = (messages[-1] if messages else text.strip().splitlines()[-1] if text.strip() else "no reason given")[:500]
+    short = message.rsplit("container process: ", 1)[-1]
+    if "exec" in message or "container process" in message:
+        if any(sign in message for sign in _NOT_FOUND):
+            return FailedPrecondition(f"the program cannot be found: {short}", reason=Reason.COMMAND_NOT_FOUND)
+        if any(sign in message for sign in _NOT_EXECUTABLE):
+            return FailedPrecondition(f"the program cannot be executed: {short}", reason=Reason.COMMAND_NOT_EXECUTABLE)
+    return FailedPrecondition(f"the runtime could not {what} the container: {message}")

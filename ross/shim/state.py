@@ -1,0 +1,42 @@
+"""The states of a container, and which may follow which. Drawn in ``schema/ross.capnp``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ross.errors import FailedPrecondition, NotFound
+from ross.model import ContainerState
+
+_S = ContainerState
+
+TRANSITIONS: Final = {
+    _S.CREATED: frozenset({_S.STARTING, _S.REMOVING}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.CREATED, _S.STOPPED}),
+    _S.RUNNING: frozenset({_S.STOPPING, _S.STOPPED}),
+    _S.STOPPING: frozenset({_S.STOPPED}),
+    _S.STOPPED: frozenset({_S.STARTING, _S.REMOVING}),
+    _S.REMOVING: frozenset({_S.REMOVED}),
+    _S.REMOVED: frozenset[ContainerState](),
+}
+
+_HINTS: Final = {
+    (_S.RUNNING, _S.STARTING): "it runs already",
+    (_S.RUNNING, _S.REMOVING): "stop it first, or remove it with --force",
+    (_S.STOPPING, _S.REMOVING): "wait until it has stopped, or remove it with --force",
+}
+
+
+def check_transition(name: str, current: ContainerState, following: ContainerState) -> None:
+    """See that a container may go from one state to another.
+
+    Raises:
+        NotFound: it is removed.
+        FailedPrecondition: it may not.
+    """
+    if current is ContainerState.REMOVED:
+        raise NotFound(f"the container {name} has been removed")
+    if following not in TRANSITIONS[current]:
+        verb = {_S.STARTING: "started", _S.REMOVING: "removed", _S.STOPPING: "stopped"}.get(following, following.value)
+        raise FailedPrecondition(
+            f"the container {name} is {current.value} and cannot be {verb}", hint=_HINTS.get((current, following))
+        )
