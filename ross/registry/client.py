@@ -33,6 +33,7 @@ CHUNK_BYTES: Final = 1 << 20
 _CHUNK_SECONDS: Final = 0.5
 """After so long a smaller piece is handed on, for the sake of progress bars and of what a broken connection would lose."""
 _MAX_REDIRECTS: Final = 5
+_CLOSE_SECONDS: Final = 5.0
 
 
 @frozen(kw_only=True)
@@ -169,7 +170,8 @@ class RegistryClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, traceback)  # noqa: ASYNC102 -- httpcore shields it, and it waits for nobody
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._client.__aexit__(kind, error, traceback)
 
     async def resolve(self, reference: Reference) -> ResolvedManifest:
         """The index or manifest that a reference denotes.

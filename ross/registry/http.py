@@ -15,6 +15,8 @@ from ross.errors import Corrupt, InvalidArgument, Unavailable
 from ross.registry.hosts import Origin
 from ross.registry.retry import Transient, parse_retry_after
 
+_CLOSE_SECONDS: Final = 5.0
+"""Closing waits for nobody; TLS may take a moment to say goodbye."""
 _LOOPBACK: Final = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 
 
@@ -113,10 +115,11 @@ async def raw_body(response: httpx.Response) -> AsyncIterator[AsyncIterator[byte
     finally:
         # httpx and httpcore stack five generators here, and closing the outermost closes no other: the rest would be left to the
         # garbage collector, which Trio rightly warns of. Reading on from the closed connection fails at once, through all of them.
-        await response.aclose()  # noqa: ASYNC102 -- httpcore shields it, and it waits for nobody
-        with suppress(httpx.TransportError, httpx.StreamError):
-            async for _rest in source:
-                pass
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await response.aclose()
+            with suppress(httpx.TransportError, httpx.StreamError):
+                async for _rest in source:
+                    pass
 
 
 @contextmanager
