@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, InvalidArgument, NotFound
+from ross.errors import Corrupt, InvalidArgument, NotFound, RossError
 from ross.model import BlobProgress, PullPhase
 from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
@@ -89,7 +89,11 @@ class Puller:
         for chain in chain_ids(config.rootfs.diff_ids):
             pin.add(chain)
         layers = self._sources(reference, manifest, config, pin, progress)
-        chain_id = await self._unpacker.unpack(layers, progress=progress)
+        try:
+            chain_id = await self._unpacker.unpack(layers, progress=progress)
+        except ExceptionGroup as group:
+            # Layers fail side by side; whoever pulls is told of one. A group with a cancellation in it is not caught here.
+            raise _first(group) from None
         return Pulled(
             target=resolved.descriptor,
             manifest_descriptor=descriptor,
@@ -203,6 +207,19 @@ class Puller:
             async for chunk in stream.chunks():
                 await ingest.write(chunk)
                 _report(progress, descriptor, PullPhase.DOWNLOADING, ingest.offset)
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    """The error to tell of: one that nobody expected, if there is any, since it must not hide behind the others."""
+    errors: list[Exception] = []
+    pending: list[Exception] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, ExceptionGroup):
+            pending[:0] = error.exceptions
+        else:
+            errors.append(error)
+    return next((error for error in errors if not isinstance(error, RossError)), errors[0])
 
 
 def choose_platform(index: Index, platform: DocumentPlatform, what: str) -> Descriptor:
