@@ -52,8 +52,8 @@ def _parse(text: str) -> list[Challenge]:
             # The first of two twins counts, as with any header parameter: the second may have been smuggled in.
             found[-1].parameters.setdefault(name.group().lower(), value)
             continue
-        if parameter is not None:
-            return found
+        if parameter is not None or text[position:].lstrip(" \t").startswith("="):
+            return found  # a parameter of no challenge, or one whose value cannot be read
         found.append(Challenge(name.group().lower(), {}))
         position = _skip_token68(text, position)
 
