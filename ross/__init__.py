@@ -1,0 +1,35 @@
+"""Ross, a container engine. ``ross.connect()`` is the way in; see :mod:`ross.client`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ross.client import Completed, Container, Containers, Engine, Image, Images, Pending, Process, connect
+    from ross.errors import RossError
+
+__all__ = [
+    "Completed",
+    "Container",
+    "Containers",
+    "Engine",
+    "Image",
+    "Images",
+    "Pending",
+    "Process",
+    "RossError",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: the command line and the daemon load only what they need.
+    if name == "RossError":
+        from ross.errors import RossError
+
+        return RossError
+    if name in __all__:
+        import ross.client
+
+        return getattr(ross.client, name)
+    raise AttributeError(f"module 'ross' has no attribute {name!r}")

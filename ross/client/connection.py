@@ -1,0 +1,130 @@
+"""Connecting to a daemon, on Trio or on asyncio."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
+from typing import Any, Final, Generic, TypeVar
+
+import anyio
+import anyio.abc
+import capnp
+import sniffio
+
+from ross.errors import Denied, Reason, RossError, Unavailable
+from ross.wire.errors import from_exception, to_exception, translated
+from ross.wire.loop import open_kj_loop
+
+T = TypeVar("T")
+
+DEFAULT_SOCKET: Final = "/run/ross/ross.sock"
+
+
+class Session:
+    """A connection, and the background tasks that serve it. Ends with the block of :func:`open_session`."""
+
+    def __init__(self, bootstrap: Any, tasks: anyio.abc.TaskGroup) -> None:
+        self.bootstrap = bootstrap
+        self.tasks = tasks
+
+
+class Pending(Generic[T]):
+    """The answer to a call that is on its way. Await it for the answer; dropping it cancels the call.
+
+    ``now`` is the answer already, as far as it is an object of the daemon: calls on it travel right behind this one, in the same
+    round trip, and fail with this one's error if it fails.
+    """
+
+    def __init__(self, call: Any, wrap: Callable[[Any], T]) -> None:
+        self._call = call
+        self._wrap = wrap
+
+    @property
+    def now(self) -> T:
+        return self._wrap(self._call)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> T:
+        with translated():
+            answer = await self._call
+        return self._wrap(answer)
+
+
+def socket_path(path: str | os.PathLike[str] | None) -> str:
+    """Where the daemon is: as given, else ``$ROSS_SOCKET``, else the default."""
+    return os.fspath(path) if path is not None else os.environ.get("ROSS_SOCKET") or DEFAULT_SOCKET
+
+
+@asynccontextmanager
+async def open_session(path: str) -> AsyncIterator[Session]:
+    """Connect for the length of a block. What the block raises is raised as it is.
+
+    Raises:
+        Unavailable: no daemon answers.
+        Denied: the socket is not ours to use.
+    """
+    problem: BaseException | None = None
+    async with _connected(path) as bootstrap, anyio.create_task_group() as tasks:
+        try:
+            yield Session(bootstrap, tasks)
+        except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
+            problem = error
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+
+
+@asynccontextmanager
+async def _connected(path: str) -> AsyncIterator[Any]:
+    if sniffio.current_async_library() == "trio":
+        async with open_kj_loop(translate=to_exception) as loop:
+            connection = loop.connect(path)
+            try:
+                opened = await connection.__aenter__()
+            except OSError as error:
+                raise unreachable(path, error) from None
+            try:
+                yield opened.bootstrap()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await connection.__aexit__(None, None, None)
+        return
+    async with capnp.kj_loop():
+        try:
+            stream = await capnp.AsyncIoStream.create_unix_connection(path)
+        except OSError as error:
+            raise unreachable(path, error) from None
+        client = capnp.TwoPartyClient(stream)
+        try:
+            yield client.bootstrap()
+        finally:
+            client.close()
+            stream.close()
+
+
+def unreachable(path: str, error: OSError) -> RossError:
+    """The error for a socket that cannot be connected to."""
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return Denied(
+            f"you may not use the daemon's socket {path}",
+            hint="run this as root, or join the group that the socket belongs to: adduser $USER ross",
+            reason=Reason.DAEMON_UNREACHABLE,
+        )
+    why = "nothing listens there" if error.errno == errno.ECONNREFUSED else error.strerror or str(error)
+    return Unavailable(
+        f"no daemon answers on {path}: {why}",
+        hint="start it with: ross daemon (as root), or say where it is with ROSS_SOCKET",
+        reason=Reason.DAEMON_UNREACHABLE,
+    )
+
+
+async def answer(call: Awaitable[Any]) -> Any:
+    """The answer to a call, or the error that the daemon meant."""
+    try:
+        return await call
+    except capnp.KjException as error:
+        raise from_exception(error) from None

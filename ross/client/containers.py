@@ -1,0 +1,201 @@
+"""Containers: references to them, and to their processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ross.client.connection import Pending, answer
+from ross.client.receive import LogReceiver, receiving
+from ross.errors import NotFound
+from ross.model import AttachOptions, ContainerFilter, ContainerInfo, LogEntry, LogOptions, Outcome
+from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
+from ross.wire.convert import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from ross.client.connection import Session
+
+Write = Callable[[bytes], Awaitable[None]]
+
+
+class Process:
+    """An attachment to a container's first process. Dropping it detaches, and ends nothing."""
+
+    def __init__(self, capability: Any, stdin: Any) -> None:
+        self._capability = capability
+        self._stdin = ByteStreamSink(stdin)
+
+    async def wait(self) -> Outcome:
+        """Wait until the process has ended and all of its output was delivered."""
+        return from_wire(Outcome, (await answer(self._capability.wait())).outcome)
+
+    async def signal(self, name: str) -> None:
+        """Send a signal, by name or number.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        await answer(self._capability.signal(signal=name))
+
+    async def resize(self, *, rows: int, columns: int) -> None:
+        """Change the size of its terminal.
+
+        Raises:
+            FailedPrecondition: it has none.
+        """
+        await answer(self._capability.resize(rows=rows, columns=columns))
+
+    async def write(self, data: bytes) -> None:
+        """Write to its input; returns when there is room for more.
+
+        Raises:
+            FailedPrecondition: its input is not open.
+        """
+        await self._stdin.write(data)
+
+    async def close_stdin(self) -> None:
+        """Let it read the end of its input."""
+        await self._stdin.done()
+
+
+class Container:
+    """A reference to one container. No method takes an id: this is the container, as long as it exists."""
+
+    def __init__(self, session: Session, capability: Any) -> None:
+        self._session = session
+        self._capability = capability
+
+    async def info(self) -> ContainerInfo:
+        """What is known of it now; never waits for it."""
+        return from_wire(ContainerInfo, (await answer(self._capability.info())).info)
+
+    def start(self) -> Pending[None]:
+        """Start it; returns when its process runs.
+
+        Raises:
+            FailedPrecondition: it runs already, or cannot be run; for a missing program ``reason`` says so.
+        """
+        return Pending(self._capability.start(), _nothing)
+
+    async def wait(self) -> Outcome:
+        """Wait until it has stopped: at once if it has."""
+        return from_wire(Outcome, (await answer(self._capability.wait())).outcome)
+
+    async def stop(self, *, signal: str = "", timeout: int = -1) -> None:
+        """Ask it to stop, wait, and end it.
+
+        Args:
+            signal: What to ask with; what the container's spec or its image say if empty.
+            timeout: Seconds before SIGKILL; what the spec says if negative.
+        """
+        await answer(self._capability.stop(signal=signal, graceSeconds=timeout))
+
+    async def kill(self, signal: str = "KILL") -> None:
+        """Send a signal to its first process.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        await answer(self._capability.signal(signal=signal))
+
+    async def attach(
+        self,
+        *,
+        stdin: bool = False,
+        stdout: Write | None = None,
+        stderr: Write | None = None,
+        rows: int = 0,
+        columns: int = 0,
+    ) -> Process:
+        """Connect to its first process; before the start: from the first byte on.
+
+        Args:
+            stdin: Whether its input is wanted.
+            stdout: Takes its output; returning late slows it down. Everything, with a terminal.
+            stderr: Takes its error output.
+            rows: The terminal's size, to begin with; with ``columns``.
+            columns: See ``rows``.
+        """
+        options = AttachOptions(
+            stdin=stdin, stdout=stdout is not None, stderr=stderr is not None, rows=rows, columns=columns
+        )
+        sinks = {
+            name: ByteStreamServer(write, done=_done)
+            for name, write in (("stdout", stdout), ("stderr", stderr))
+            if write is not None
+        }
+        attached = await answer(self._capability.attach(options=to_wire(options), **sinks))
+        return Process(attached.process, attached.stdin)
+
+    def logs(
+        self,
+        *,
+        follow: bool = False,
+        tail: int = -1,
+        since: int = 0,
+        until: int = 0,
+        stdout: bool = True,
+        stderr: bool = True,
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
+        """Its log: ``async with container.logs(follow=True) as entries: async for entry in entries: ...``
+
+        Args:
+            follow: Go on until it has stopped.
+            tail: The last so many lines; all if negative.
+            since: From this time on, in nanoseconds since the epoch.
+            until: To this time; 0 for no end.
+            stdout: Include its output.
+            stderr: Include its error output.
+        """
+        options = LogOptions(follow=follow, tail=tail, since=since, until=until, stdout=stdout, stderr=stderr)
+        return receiving(lambda sink: self._capability.logs(options=to_wire(options), sink=sink), LogReceiver)
+
+    async def remove(self, *, force: bool = False) -> None:
+        """Remove it and all that is its own; with ``force`` also if it runs.
+
+        Raises:
+            FailedPrecondition: it runs.
+        """
+        await answer(self._capability.remove(force=force))
+
+    async def discard(self) -> None:
+        """Remove it, running or not, there or not, and although the caller is being cancelled."""
+        with anyio.CancelScope(shield=True):
+            try:
+                await self.remove(force=True)
+            except NotFound:
+                return
+
+
+class Containers:
+    """The containers of a daemon, by name."""
+
+    def __init__(self, session: Session, capability: Any) -> None:
+        self._session = session
+        self._capability = capability
+
+    def get(self, name: str) -> Pending[Container]:
+        """A container, by name, id or a unique beginning of one.
+
+        Raises:
+            NotFound: there is none.
+        """
+        call = self._capability.get(name=name)
+        return Pending(call, lambda answered: Container(self._session, answered.container))
+
+    async def list(self, *, all: bool = False) -> tuple[ContainerInfo, ...]:  # noqa: A002 -- as the CLI's flag
+        """The containers that run; with ``all`` every one. The newest first."""
+        wanted = to_wire(ContainerFilter(all=all))
+        found = (await answer(self._capability.list(filter=wanted))).containers
+        return tuple(from_wire(ContainerInfo, container) for container in found)
+
+
+async def _done() -> None:
+    """The output's end is known from the process's end."""
+
+
+def _nothing(_answered: Any) -> None:
+    return None

@@ -1,0 +1,89 @@
+"""The engine: what a connection begins with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from ross.client.connection import answer, open_session, socket_path
+from ross.client.containers import Containers
+from ross.client.images import Images
+from ross.client.receive import EventReceiver, receiving
+from ross.errors import Denied, FailedPrecondition
+from ross.model import EngineInfo, Event, RemovedImages, Role, TaskInfo, VersionInfo
+from ross.wire.convert import from_wire
+from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from ross.client.connection import Session
+
+PROTOCOL: Final = 1
+"""The least that a daemon must speak."""
+
+
+class Engine:
+    """A daemon. Made by :func:`connect`; good until the block ends."""
+
+    def __init__(self, session: Session, version: VersionInfo) -> None:
+        self._session = session
+        self._capability = session.bootstrap.cast_as(schema.Engine)
+        self.version = version
+        """Who answered, what it speaks, and what it lets us do."""
+        self.images = Images(session, self._capability.images().images)
+        self.containers = Containers(session, self._capability.containers().containers)
+
+    async def info(self) -> EngineInfo:
+        """The engine and its host."""
+        return from_wire(EngineInfo, (await answer(self._capability.info())).info)
+
+    async def tasks(self) -> tuple[TaskInfo, ...]:
+        """The daemon's live task tree, parents before children."""
+        found = (await answer(self._capability.tasks())).tasks
+        return tuple(from_wire(TaskInfo, task) for task in found)
+
+    async def collect(self) -> RemovedImages:
+        """Remove what nothing references."""
+        return from_wire(RemovedImages, (await answer(self._capability.collect())).removed)
+
+    async def shutdown(self) -> None:
+        """Begin an orderly shutdown of the daemon; containers keep running."""
+        await answer(self._capability.shutdown())
+
+    def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
+        """What happens, from now on: ``async with engine.events() as events: async for event in events: ...``"""
+        return receiving(lambda sink: self._capability.events(sink=sink), EventReceiver)
+
+
+@asynccontextmanager
+async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[Engine]:
+    """Connect to a daemon for the length of a block; what is held of it ends with the block, containers do not.
+
+    Args:
+        path: Its socket; ``$ROSS_SOCKET`` if absent, else ``/run/ross/ross.sock``.
+
+    Raises:
+        Unavailable: no daemon answers.
+        Denied: the peer may not have the engine.
+        FailedPrecondition: the daemon is too old.
+    """
+    where = socket_path(path)
+    async with open_session(where) as session:
+        version = await _version(session.bootstrap)
+        if version.role is not Role.ENGINE:
+            raise Denied(
+                f"the daemon on {where} does not let you use the engine",
+                hint="run this as root, or join the group that the socket belongs to: adduser $USER ross",
+            )
+        if version.protocol < PROTOCOL:
+            raise FailedPrecondition(
+                f"the daemon on {where} speaks protocol {version.protocol}, this client needs {PROTOCOL}",
+                hint="update the daemon",
+            )
+        yield Engine(session, version)
+
+
+async def _version(bootstrap: Any) -> VersionInfo:
+    gate = bootstrap.cast_as(schema.Gate)
+    return from_wire(VersionInfo, (await answer(gate.version())).version)

@@ -1,0 +1,133 @@
+"""Images: pulling, finding, and making containers of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
+
+from attrs import frozen
+
+from ross.client.connection import Pending, answer
+from ross.client.containers import Container
+from ross.client.receive import ProgressReceiver
+from ross.client.specs import CreateOptions, make_spec, parse_platform
+from ross.model import BlobProgress, ContainerSpec, ImageInfo, Outcome, PullOptions, RemovedImages
+from ross.wire.convert import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from ross.client.connection import Session
+
+
+@frozen(kw_only=True)
+class Completed:
+    """A container that has run to its end."""
+
+    outcome: Outcome
+    stdout: bytes
+    stderr: bytes
+
+
+class Image:
+    """One image, which stays what it is when its name moves on. As long as it is held, its content stays in the store."""
+
+    def __init__(self, session: Session, capability: Any) -> None:
+        self._session = session
+        self._capability = capability
+
+    async def info(self) -> ImageInfo:
+        """What it is."""
+        return from_wire(ImageInfo, (await answer(self._capability.info())).info)
+
+    def create(
+        self, args: Sequence[str] = (), *, spec: ContainerSpec | None = None, **options: Unpack[CreateOptions]
+    ) -> Pending[Container]:
+        """Make a container, not started: ``await image.create(["true"], network="none")``.
+
+        Args:
+            args: The command; the image's own if empty.
+            spec: Everything at once, in the place of ``args`` and ``options``.
+            options: As the flags of ``ross run``; see :class:`~ross.client.specs.CreateOptions`.
+
+        Raises:
+            InvalidArgument: something of it is not allowed.
+            AlreadyExists: the name is taken.
+        """
+        wanted = spec if spec is not None else make_spec(args, options)
+        call = self._capability.create(spec=to_wire(wanted))
+        return Pending(call, lambda answered: Container(self._session, answered.container))
+
+    async def run(self, args: Sequence[str] = (), **options: Unpack[CreateOptions]) -> Completed:
+        """Create, run to the end, remove; the output comes back whole.
+
+        Raises:
+            FailedPrecondition: it cannot be started.
+        """
+        container = await self.create(args, **options)
+        try:
+            stdout, stderr = bytearray(), bytearray()
+
+            async def keep_out(data: bytes) -> None:
+                stdout.extend(data)
+
+            async def keep_err(data: bytes) -> None:
+                stderr.extend(data)
+
+            process = await container.attach(stdout=keep_out, stderr=keep_err)
+            await container.start()
+            outcome = await process.wait()
+            return Completed(outcome=outcome, stdout=bytes(stdout), stderr=bytes(stderr))
+        finally:
+            await container.discard()
+
+
+class Images:
+    """The images of a daemon."""
+
+    def __init__(self, session: Session, capability: Any) -> None:
+        self._session = session
+        self._capability = capability
+
+    def pull(
+        self, reference: str, *, platform: str | None = None, on_progress: Callable[[BlobProgress], None] | None = None
+    ) -> Pending[Image]:
+        """Fetch and unpack what is missing of an image: ``image = await engine.images.pull("alpine")``.
+
+        Args:
+            reference: As people type it.
+            platform: ``os/architecture[/variant]``; the daemon's own if absent.
+            on_progress: Told of each layer's progress.
+
+        Raises:
+            NotFound: there is no such image.
+            RossError: whatever the registry, the store or the image fails with.
+        """
+        options = PullOptions(platform=parse_platform(platform) if platform else None)
+        arguments: dict[str, Any] = {"reference": reference, "options": to_wire(options)}
+        if on_progress is not None:
+            arguments["progress"] = ProgressReceiver(on_progress)
+        return Pending(self._capability.pull(**arguments), self._image)
+
+    def get(self, name: str) -> Pending[Image]:
+        """An image of the store, by reference, digest, id or a unique beginning of one.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return Pending(self._capability.get(name=name), self._image)
+
+    async def list(self) -> tuple[ImageInfo, ...]:
+        """All images, the newest first."""
+        found = (await answer(self._capability.list())).images
+        return tuple(from_wire(ImageInfo, image) for image in found)
+
+    async def remove(self, name: str, *, force: bool = False) -> RemovedImages:
+        """Take a name away; with the last name the image goes, and what nothing else references.
+
+        Raises:
+            NotFound: there is no such image.
+            FailedPrecondition: a container uses it.
+        """
+        return from_wire(RemovedImages, (await answer(self._capability.remove(name=name, force=force))).removed)
+
+    def _image(self, answered: Any) -> Image:
+        return Image(self._session, answered.image)

@@ -1,0 +1,88 @@
+"""Receiving what the daemon sends by itself: events, logs, progress."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import anyio
+
+from ross.client.connection import answer
+from ross.errors import RossError
+from ross.model import BlobProgress, Event, LogEntry
+from ross.wire.convert import from_wire
+from ross.wire.schema import schema
+
+T = TypeVar("T")
+_BUFFERED = 64
+
+
+class LogReceiver(schema.LogSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """Hands log entries on, one at a time; the daemon waits until they are taken."""
+
+    def __init__(self, take: Callable[[LogEntry], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def write_context(self, context: Any) -> None:
+        for entry in context.params.entries:
+            await self._take(from_wire(LogEntry, entry))
+
+
+class EventReceiver(schema.EventSink.Server):  # type: ignore[misc]
+    """Hands events on."""
+
+    def __init__(self, take: Callable[[Event], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def event_context(self, context: Any) -> None:
+        await self._take(from_wire(Event, context.params.event))
+
+
+class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
+    """Hands a pull's progress to a function."""
+
+    def __init__(self, report: Callable[[BlobProgress], None]) -> None:
+        self._report = report
+
+    async def update_context(self, context: Any) -> None:
+        for blob in context.params.blobs:
+            self._report(from_wire(BlobProgress, blob))
+
+
+@asynccontextmanager
+async def receiving(
+    call: Callable[[Any], Any], receiver: Callable[[Callable[[T], Awaitable[None]]], Any]
+) -> AsyncIterator[AsyncIterator[T]]:
+    """Run a call that sends to a sink of ours, and yield an iterator over what it sends, until the call ends or the block.
+
+    Raises:
+        RossError: in the iteration, what the call failed with.
+    """
+    send, receive = anyio.create_memory_object_stream[T](_BUFFERED)
+    failure: list[RossError] = []
+
+    async def run() -> None:
+        async with send:
+            try:
+                await answer(call(receiver(send.send)))
+            except RossError as error:
+                failure.append(error)
+
+    async def items() -> AsyncIterator[T]:
+        async with receive:
+            async for item in receive:
+                yield item
+        if failure:
+            raise failure[0]
+
+    problem: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        try:
+            yield items()
+        except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
+            problem = error
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
