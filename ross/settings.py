@@ -100,7 +100,7 @@ def _check_one(name: str, value: object, source: str) -> None:
     """Build the settings from this value alone, so that a complaint can name the source."""
     try:
         if not isinstance(value, str | Path):
-            raise TypeError(f"{name} must be text, not {type(value).__name__}")  # noqa: TRY301 -- one place makes the message
+            raise TypeError(f"{name} must be text, not {type(value).__name__}")
         Settings(**{name: value})  # type: ignore[arg-type]  # a wrong type raises, which is the point
     except (TypeError, ValueError) as error:
         raise InvalidArgument(f"{error} ({source})") from None

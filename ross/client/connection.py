@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ import sniffio
 
 from ross.errors import Denied, Reason, RossError, Unavailable
 from ross.wire.errors import from_exception, to_exception, translated
+from ross.wire.listener import open_socket
 from ross.wire.loop import open_kj_loop
 
 T = TypeVar("T")
@@ -82,16 +84,12 @@ async def open_session(path: str) -> AsyncIterator[Session]:
 async def _connected(path: str) -> AsyncIterator[Any]:
     if sniffio.current_async_library() == "trio":
         async with open_kj_loop(translate=to_exception) as loop:
-            connection = loop.connect(path)
             try:
-                opened = await connection.__aenter__()
+                sock = await open_socket(Path(path))
             except OSError as error:
                 raise unreachable(path, error) from None
-            try:
-                yield opened.bootstrap()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await connection.__aexit__(None, None, None)
+            async with loop.connect(sock) as connection:
+                yield connection.bootstrap()
         return
     async with capnp.kj_loop():
         try:

@@ -183,7 +183,7 @@ class Containers:
         Raises:
             NotFound: there is none.
         """
-        call = self._capability.get(name=name)
+        call = self._capability.get(name)
         return Pending(call, lambda answered: Container(self._session, answered.container))
 
     async def list(self, *, all: bool = False) -> tuple[ContainerInfo, ...]:  # noqa: A002 -- as the CLI's flag

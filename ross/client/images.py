@@ -113,7 +113,7 @@ class Images:
         Raises:
             NotFound: there is none.
         """
-        return Pending(self._capability.get(name=name), self._image)
+        return Pending(self._capability.get(name), self._image)
 
     async def list(self) -> tuple[ImageInfo, ...]:
         """All images, the newest first."""
@@ -127,7 +127,7 @@ class Images:
             NotFound: there is no such image.
             FailedPrecondition: a container uses it.
         """
-        return from_wire(RemovedImages, (await answer(self._capability.remove(name=name, force=force))).removed)
+        return from_wire(RemovedImages, (await answer(self._capability.remove(name, force))).removed)
 
     def _image(self, answered: Any) -> Image:
         return Image(self._session, answered.image)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import anyio
 
 from ross.client.connection import answer
-from ross.errors import RossError
+from ross.errors import Cancelled, RossError
 from ross.model import BlobProgress, Event, LogEntry
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
@@ -62,10 +62,16 @@ async def receiving(
     send, receive = anyio.create_memory_object_stream[T](_BUFFERED)
     failure: list[RossError] = []
 
+    async def take(item: T) -> None:
+        try:
+            await send.send(item)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise Cancelled("nobody reads this any more") from None
+
     async def run() -> None:
         async with send:
             try:
-                await answer(call(receiver(send.send)))
+                await answer(call(receiver(take)))
             except RossError as error:
                 failure.append(error)
 

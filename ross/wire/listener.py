@@ -151,7 +151,7 @@ async def connect(loop: KjLoop, target: Path | str | socket.socket) -> AsyncIter
     Raises:
         OSError: the path cannot be connected to.
     """
-    sock = target if isinstance(target, socket.socket) else await _connected(Path(target))
+    sock = target if isinstance(target, socket.socket) else await open_socket(Path(target))
     with sock:
         async with _open(loop, sock, peer_credentials(sock), reads_while_writing=True) as (connection, stream):
             rpc = capnp.TwoPartyClient(
@@ -165,7 +165,12 @@ async def connect(loop: KjLoop, target: Path | str | socket.socket) -> AsyncIter
                 loop.run_ready()
 
 
-async def _connected(path: Path) -> socket.socket:
+async def open_socket(path: Path) -> socket.socket:
+    """A socket that is connected to ``path``, to be handed to :func:`connect`.
+
+    Raises:
+        OSError: it cannot be connected to.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         sock.setblocking(False)

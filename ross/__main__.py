@@ -1,0 +1,5 @@
+"""``python -m ross``."""
+
+from ross.cli.app import main
+
+main()

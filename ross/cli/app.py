@@ -1,0 +1,116 @@
+"""The command line. Commands are imported when they are called for: what is not used costs no start-up time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from ross.cli.argv import PASSING_ON, find_command, normalise
+from ross.cli.errors import (
+    BROKEN_PIPE,
+    ENGINE_FAILED,
+    FAILED,
+    INTERRUPTED,
+    USAGE,
+    Exit,
+    exit_code,
+    show,
+    unexpected,
+)
+from ross.errors import RossError
+
+
+def build_app() -> App:
+    """The tree of commands."""
+    app = App(
+        name="ross",
+        help="A container engine whose clients hold references to containers.",
+        version_flags=["--version"],
+        help_flags=["--help", "-h"],
+        help_format="plaintext",
+        default_parameter=None,
+    )
+    image = App(name="image", help="Images: the same commands, by their long names.")
+    container = App(name="container", help="Containers: the same commands, by their long names.")
+    debug = App(name="debug", help="Looking into the daemon.")
+    for module, names in (
+        ("run", ("run", "create")),
+        ("containers", ("start", "stop", "kill", "rm", "ps", "logs", "wait", "inspect")),
+        ("images", ("pull", "images", "rmi")),
+        ("system", ("daemon", "health", "version", "info", "doctor")),
+    ):
+        for name in names:
+            app.command(f"ross.cli.{module}:{name}", name=name)
+    for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi"), ("inspect", "inspect_images")):
+        image.command(f"ross.cli.images:{target}", name=name)
+    for name in ("start", "stop", "kill", "rm", "logs", "wait"):
+        container.command(f"ross.cli.containers:{name}", name=name)
+    container.command("ross.cli.containers:ps", name="ls")
+    container.command("ross.cli.containers:inspect_containers", name="inspect")
+    for name in ("run", "create"):
+        container.command(f"ross.cli.run:{name}", name=name)
+    debug.command("ross.cli.system:tasks", name="tasks")
+    for group in (image, container, debug):
+        app.command(group)
+    return app
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command line and end the process with its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    # What goes wrong is printed as an error, once; a library's own complaints about it are not for users.
+    logging.getLogger().addHandler(logging.NullHandler())
+    code = execute(words)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What could not be written is not tried again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = BROKEN_PIPE
+    sys.exit(code)
+
+
+def execute(words: Sequence[str]) -> int:
+    """Run a command line; returns its exit code. Whatever goes wrong is printed as an error of one line."""
+    running = any(word in PASSING_ON for word in words[:2])
+    try:
+        app = build_app()
+        command, count = find_command(app, words)
+        if count < len(words) and not words[count].startswith("-") and command.default_command is None:
+            return _unknown(words[: count + 1])
+        result = app(normalise(app, words), exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        show(_usage(error), f"see: ross {' '.join(words[: _names(words)])} --help".replace("  ", " "))
+        return ENGINE_FAILED if running else USAGE
+    except Exit as leaving:
+        return leaving.code
+    except RossError as error:
+        show(error.message, error.hint)
+        return exit_code(error, running=running)
+    except BrokenPipeError:
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 -- no traceback ever reaches a user
+        unexpected(error)
+        return ENGINE_FAILED if running else FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _names(words: Sequence[str]) -> int:
+    _command, count = find_command(build_app(), words)
+    return count
+
+
+def _unknown(words: Sequence[str]) -> int:
+    show(f"there is no command {' '.join(words)!r}", "see: ross --help")
+    return USAGE
+
+
+def _usage(error: CycloptsError) -> str:
+    text = " ".join(str(error).split())
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -1,0 +1,343 @@
+"""``ross start``, ``stop``, ``kill``, ``rm``, ``ps``, ``logs``, ``wait``, ``inspect``."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ross.cli import output
+from ross.cli.output import Format
+from ross.cli.session import for_each, with_engine
+from ross.errors import InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from ross.client import Engine
+    from ross.model import ContainerInfo
+
+_COMMAND_WIDTH = 20
+
+
+def start(
+    *container: str,
+    attach: Annotated[bool, Parameter(name=["--attach", "-a"], negative=())] = False,
+    interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
+) -> int:
+    """Start containers.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    attach
+        Show the output of the one container, and end with its exit code.
+    interactive
+        Also connect its input.
+    """
+    _require(container)
+    if attach or interactive:
+        from ross.cli.run import start_attached
+
+        if len(container) != 1:
+            raise InvalidArgument("only one container can be attached to")
+        return start_attached(container[0], stdin=interactive)
+
+    async def body(engine: Engine) -> int:
+        async def begin(name: str) -> None:
+            await engine.containers.get(name).now.start()
+            output.write(f"{name}\n")
+
+        return await for_each(container, begin)
+
+    return with_engine(body)
+
+
+def stop(
+    *container: str,
+    time: Annotated[int, Parameter(name=["--time", "-t", "--timeout"])] = -1,
+    signal: Annotated[str, Parameter(name=["--signal", "-s"])] = "",
+) -> int:
+    """Stop containers: ask, wait, then kill.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    time
+        Seconds to wait before killing; what the container was created with if not given, else 10.
+    signal
+        What to ask with; what the image says if not given, else SIGTERM.
+    """
+    _require(container)
+
+    async def body(engine: Engine) -> int:
+        async def end(name: str) -> None:
+            await engine.containers.get(name).now.stop(signal=signal, timeout=time)
+            output.write(f"{name}\n")
+
+        return await for_each(container, end)
+
+    return with_engine(body)
+
+
+def kill(*container: str, signal: Annotated[str, Parameter(name=["--signal", "-s"])] = "KILL") -> int:
+    """Send a signal to containers.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    signal
+        By name or number.
+    """
+    _require(container)
+
+    async def body(engine: Engine) -> int:
+        async def send(name: str) -> None:
+            await engine.containers.get(name).now.kill(signal)
+            output.write(f"{name}\n")
+
+        return await for_each(container, send)
+
+    return with_engine(body)
+
+
+def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"], negative=())] = False) -> int:
+    """Remove containers.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    force
+        Also those that run; and those that do not exist are no error.
+    """
+    _require(container)
+
+    async def body(engine: Engine) -> int:
+        async def remove(name: str) -> None:
+            try:
+                await engine.containers.get(name).now.remove(force=force)
+            except NotFound:
+                if not force:
+                    raise
+                return
+            output.write(f"{name}\n")
+
+        return await for_each(container, remove)
+
+    return with_engine(body)
+
+
+def ps(
+    *,
+    all: Annotated[bool, Parameter(name=["--all", "-a"], negative=())] = False,  # noqa: A002 -- the flag's name
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
+    no_trunc: Annotated[bool, Parameter(negative=())] = False,
+    format: Format = "table",  # noqa: A002 -- the flag's name
+) -> None:
+    """List containers.
+
+    Parameters
+    ----------
+    all
+        Also those that do not run.
+    quiet
+        Print ids only.
+    no_trunc
+        Print ids and commands in full.
+    format
+        table, json or jsonl.
+    """
+
+    async def body(engine: Engine) -> None:
+        found = await engine.containers.list(all=all)
+        if quiet:
+            output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
+        elif format != "table":
+            output.write(output.records(found, format))
+        else:
+            headings = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES")
+            output.write(output.table(headings, [_row(info, no_trunc=no_trunc) for info in found]))
+
+    with_engine(body)
+
+
+def _row(info: ContainerInfo, *, no_trunc: bool) -> tuple[str, ...]:
+    command = " ".join(info.command)
+    if not no_trunc and len(command) > _COMMAND_WIDTH:
+        command = command[: _COMMAND_WIDTH - 1] + "…"
+    image = info.image.removeprefix("docker.io/").removeprefix("library/")
+    identity = info.id if no_trunc else info.id[:12]
+    return identity, image, f'"{command}"', f"{output.ago(info.created_at)} ago", status(info), info.name
+
+
+def status(info: ContainerInfo) -> str:
+    """How it is, as people say it: ``Up 3 minutes``, ``Exited (0) 2 minutes ago``."""
+    state = info.state.value
+    if state in {"running", "stopping"}:
+        text = f"Up {output.ago(info.started_at)}" + (" (stopping)" if state == "stopping" else "")
+    elif state == "stopped" and info.outcome is not None:
+        text = f"Exited ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
+        if info.outcome.oom:
+            text += " (out of memory)"
+    else:
+        text = state.capitalize()
+    return f"{text}; {info.error}" if info.error else text
+
+
+def logs(
+    container: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
+    tail: Annotated[str, Parameter(name=["--tail", "-n"])] = "all",
+    since: str = "",
+    until: str = "",
+    timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative=())] = False,
+) -> None:
+    """Print a container's log.
+
+    Parameters
+    ----------
+    container
+        Name or id.
+    follow
+        Go on until it has stopped.
+    tail
+        The last so many lines, or all.
+    since
+        From this time on: 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago, as 10m.
+    until
+        Up to this time, in the same forms.
+    timestamps
+        Print the time before each line.
+    """
+    lines = _lines(tail)
+    begin, end = (parse_time(text) if text else 0 for text in (since, until))
+
+    async def body(engine: Engine) -> None:
+        found = await engine.containers.get(container)
+        continued: dict[object, bool] = {}
+        async with found.logs(follow=follow, tail=lines, since=begin, until=end) as entries:
+            async for entry in entries:
+                head = b""
+                if timestamps and not continued.get(entry.stream):
+                    head = f"{_rfc3339(entry.time)} ".encode()
+                continued[entry.stream] = entry.partial
+                output.write_bytes(2 if entry.stream.value == "stderr" else 1, head + entry.data)
+
+    with_engine(body)
+
+
+def _lines(text: str) -> int:
+    if text == "all":
+        return -1
+    if not text.isdigit():
+        raise InvalidArgument(f"--tail takes a number of lines or 'all', not {text!r}")
+    return int(text)
+
+
+def parse_time(text: str, *, now: float | None = None) -> int:
+    """A moment as people give it, in nanoseconds since the epoch.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    try:
+        if text[-1:] in units:
+            return int(((now or time.time()) - float(text[:-1]) * units[text[-1]]) * 1e9)
+        if text.replace(".", "", 1).isdigit():
+            return int(float(text) * 1e9)
+        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+    except ValueError:
+        raise InvalidArgument(
+            f"{text!r} is not a time", hint="write 2026-01-31T12:00:00Z, seconds since the epoch, or 10m"
+        ) from None
+
+
+def _rfc3339(nanoseconds: int) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
+    return f"{whole}.{nanoseconds % 10**9:09d}Z"
+
+
+def wait(*container: str) -> int:
+    """Wait until containers have stopped, and print their exit codes.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    """
+    _require(container)
+
+    async def body(engine: Engine) -> int:
+        async def until_stopped(name: str) -> None:
+            outcome = await engine.containers.get(name).now.wait()
+            output.write(f"{outcome.exit_code}\n")
+
+        return await for_each(container, until_stopped)
+
+    return with_engine(body)
+
+
+def inspect(*name: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
+    """Show all that is known of containers or images.
+
+    Parameters
+    ----------
+    name
+        Names or ids; of a container if there is one, else of an image.
+    format
+        json, jsonl or table.
+    """
+    return _inspect(name, format, images=True)
+
+
+def inspect_containers(*container: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
+    """Show all that is known of containers.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    format
+        json, jsonl or table.
+    """
+    return _inspect(container, format, images=False)
+
+
+def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
+    from ross.cli.images import show_records
+
+    _require(names)
+
+    async def body(engine: Engine) -> int:
+        found: list[object] = []
+
+        async def look(name: str) -> None:
+            try:
+                found.append(await (await engine.containers.get(name)).info())
+            except NotFound:
+                if not images:
+                    raise
+                try:
+                    found.append(await (await engine.images.get(name)).info())
+                except NotFound:
+                    raise NotFound(
+                        f"no container and no image {name!r}", hint="see: ross ps -a, and ross images"
+                    ) from None
+
+        code = await for_each(names, look)
+        show_records(found, form)
+        return code
+
+    return with_engine(body)
+
+
+def _require(names: tuple[str, ...]) -> None:
+    if not names:
+        raise InvalidArgument("no container was named", hint="see them all with: ross ps -a")

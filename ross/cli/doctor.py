@@ -1,0 +1,124 @@
+"""Checking a host: each finding says what was looked at, what was found, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from pathlib import Path
+
+import trio
+from attrs import frozen
+
+from ross.client.connection import socket_path
+from ross.linux.host import cgroup_version
+from ross.linux.process import run, which
+
+_LEAST_KERNEL = (5, 6)
+_GOOD_KERNEL = (6, 8)
+_LEAST_FREE_BYTES = 2 << 30
+
+
+@frozen(kw_only=True)
+class Finding:
+    """One check."""
+
+    what: str
+    verdict: str
+    """``ok``, ``warn`` or ``fail``."""
+    detail: str
+    fix: str = ""
+
+
+def examine() -> list[Finding]:
+    """All checks."""
+    return [
+        _root(),
+        _kernel(),
+        _filesystem(),
+        _cgroups(),
+        _seccomp(),
+        trio.run(_program, "runc", (1, 1), "the OCI runtime", "apt install runc"),
+        trio.run(_program, "conmon", (2, 0), "the container monitor", "apt install conmon"),
+        _space(),
+        _daemon(),
+    ]
+
+
+def _root() -> Finding:
+    if os.geteuid() == 0:
+        return Finding(what="user", verdict="ok", detail="root")
+    return Finding(
+        what="user", verdict="warn", detail=f"uid {os.geteuid()}; the daemon needs root", fix="run the daemon as root"
+    )
+
+
+def _kernel() -> Finding:
+    release = platform.release()
+    found = _numbers(release)
+    if found < _LEAST_KERNEL:
+        return Finding(
+            what="kernel", verdict="fail", detail=f"{release}; openat2 came with 5.6", fix="use a newer kernel"
+        )
+    detail = release if found >= _GOOD_KERNEL else f"{release}; from 6.8 on images may have more than some 100 layers"
+    return Finding(what="kernel", verdict="ok", detail=detail)
+
+
+def _filesystem() -> Finding:
+    names = Path("/proc/filesystems").read_text().split()
+    if "overlay" in names or Path("/sys/module/overlay").exists():
+        return Finding(what="overlay", verdict="ok", detail="the kernel has it")
+    return Finding(what="overlay", verdict="fail", detail="the kernel does not have it", fix="modprobe overlay")
+
+
+def _cgroups() -> Finding:
+    version = cgroup_version()
+    detail = "v2" if version == 2 else "v1 or hybrid; limits work, v2 is better kept"
+    return Finding(what="cgroups", verdict="ok", detail=detail)
+
+
+def _seccomp() -> Finding:
+    if Path("/proc/sys/kernel/seccomp/actions_avail").exists():
+        return Finding(what="seccomp", verdict="ok", detail="the kernel has it")
+    return Finding(
+        what="seccomp",
+        verdict="warn",
+        detail="the kernel does not have it",
+        fix="use a kernel with CONFIG_SECCOMP_FILTER",
+    )
+
+
+async def _program(name: str, least: tuple[int, ...], what: str, fix: str) -> Finding:
+    path = which(name)
+    if path is None:
+        return Finding(what=name, verdict="fail", detail=f"{what} is not installed", fix=fix)
+    done = await run([str(path), "--version"])
+    text = done.stdout.decode(errors="replace").partition("\n")[0].strip()
+    if done.returncode != 0 or _numbers(text) < least:
+        wanted = ".".join(map(str, least))
+        return Finding(what=name, verdict="fail", detail=f"{text or done.how}; at least {wanted} is needed", fix=fix)
+    return Finding(what=name, verdict="ok", detail=f"{text} ({path})")
+
+
+def _space() -> Finding:
+    root = Path(os.environ.get("ROSS_ROOT") or "/var/lib/ross")
+    existing = next(path for path in (root, *root.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    verdict = "ok" if free >= _LEAST_FREE_BYTES else "warn"
+    fix = "" if verdict == "ok" else "free some, or put the root elsewhere with --root"
+    return Finding(what="disk", verdict=verdict, detail=f"{free >> 20} MiB free for {root}", fix=fix)
+
+
+def _daemon() -> Finding:
+    path = socket_path(None)
+    if Path(path).is_socket():
+        return Finding(
+            what="daemon", verdict="ok", detail=f"a socket is at {path}; ross health asks whether it answers"
+        )
+    return Finding(what="daemon", verdict="warn", detail=f"no socket at {path}", fix="start it with: ross daemon")
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    match = re.search(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

@@ -1,0 +1,168 @@
+"""``ross pull``, ``images``, ``rmi``, ``image inspect``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ross.cli import output
+from ross.cli.output import Format
+from ross.cli.session import for_each, with_engine
+
+if TYPE_CHECKING:
+    from ross.client import Engine, Image
+    from ross.model import ImageInfo
+
+
+def pull(
+    image: str,
+    /,
+    *,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
+    platform: str | None = None,
+) -> None:
+    """Fetch an image from its registry and unpack it.
+
+    Parameters
+    ----------
+    image
+        [registry/]name[:tag][@digest]
+    quiet
+        Print nothing but the image's id.
+    platform
+        os/architecture[/variant]; this machine's own if not given.
+    """
+
+    async def body(engine: Engine) -> None:
+        info = await (await fetch(engine, image, platform=platform, quiet=quiet)).info()
+        output.write(f"{info.id}\n" if quiet else f"{info.names[0] if info.names else image}\n")
+
+    with_engine(body)
+
+
+async def fetch(engine: Engine, image: str, *, platform: str | None, quiet: bool) -> Image:
+    """Pull, and show how it goes on standard error."""
+    from ross.cli.progress import open_display
+
+    if quiet:
+        return await engine.images.pull(image, platform=platform)
+    with open_display(image) as report:
+        return await engine.images.pull(image, platform=platform, on_progress=report)
+
+
+def images(
+    *,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
+    no_trunc: Annotated[bool, Parameter(negative=())] = False,
+    format: Format = "table",  # noqa: A002 -- the flag's name
+) -> None:
+    """List the images.
+
+    Parameters
+    ----------
+    quiet
+        Print ids only.
+    no_trunc
+        Print ids in full.
+    format
+        table, json or jsonl.
+    """
+
+    async def body(engine: Engine) -> None:
+        found = await engine.images.list()
+        if quiet:
+            ids = dict.fromkeys(str(info.id) if no_trunc else info.id.short for info in found)
+            output.write("".join(f"{one}\n" for one in ids))
+        elif format != "table":
+            output.write(output.records(found, format))
+        else:
+            rows = [row for info in found for row in _rows(info, no_trunc=no_trunc)]
+            output.write(output.table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows))
+
+    with_engine(body)
+
+
+def _rows(info: ImageInfo, *, no_trunc: bool) -> list[tuple[str, ...]]:
+    from ross.oci.reference import Reference
+
+    identity = str(info.id) if no_trunc else info.id.short
+    created = output.ago(info.created_at)
+    rest = (identity, created if created == "N/A" else f"{created} ago", output.size(info.unpacked_bytes))
+    references = [Reference.parse(name) for name in info.names]
+    named = [
+        (reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}"), reference.tag or "<none>")
+        for reference in references
+    ]
+    return [(repository, tag, *rest) for repository, tag in named or [("<none>", "<none>")]]
+
+
+def rmi(
+    *image: str,
+    force: Annotated[bool, Parameter(name=["--force", "-f"], negative=())] = False,
+) -> int:
+    """Remove images, by name or id; what nothing references goes with them.
+
+    Parameters
+    ----------
+    image
+        Names, ids or digests.
+    force
+        All names of an image, and also if a container that does not run uses it.
+    """
+    _require(image)
+
+    async def body(engine: Engine) -> int:
+        async def remove(name: str) -> None:
+            removed = await engine.images.remove(name, force=force)
+            lines = [f"Untagged: {one}" for one in removed.untagged] + [f"Deleted: {one}" for one in removed.deleted]
+            output.write("".join(f"{line}\n" for line in lines))
+
+        return await for_each(image, remove)
+
+    return with_engine(body)
+
+
+def inspect_images(*image: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
+    """Show all that is known of images.
+
+    Parameters
+    ----------
+    image
+        Names, ids or digests.
+    format
+        json, jsonl or table.
+    """
+    _require(image)
+
+    async def body(engine: Engine) -> int:
+        found: list[object] = []
+
+        async def look(name: str) -> None:
+            found.append(await (await engine.images.get(name)).info())
+
+        code = await for_each(image, look)
+        show_records(found, format)
+        return code
+
+    return with_engine(body)
+
+
+def show_records(found: list[object], form: Format) -> None:
+    """Print records whole: as JSON, or as a table of fields and values."""
+    if form != "table":
+        output.write(output.records(found, form))
+        return
+    from ross.oci.codec import to_plain
+
+    for record in found:
+        plain = to_plain(record)
+        fields = plain.items() if isinstance(plain, dict) else ()
+        output.write(output.table(("FIELD", "VALUE"), [(str(key), str(value)) for key, value in fields]))
+
+
+def _require(names: tuple[str, ...]) -> None:
+    from ross.errors import InvalidArgument
+
+    if not names:
+        raise InvalidArgument("no image was named", hint="see them all with: ross images")

@@ -1,0 +1,90 @@
+"""What is printed: tables for people, JSON for programs, and sizes and times in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from ross.oci.codec import to_plain
+
+Format = Literal["table", "json", "jsonl"]
+
+
+def write(text: str) -> None:
+    """Print to standard output, at once.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Columns, as wide as they must be; never wrapped, never cut."""
+    lines = [tuple(headings), *(tuple(_printable(cell) for cell in row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(headings))]
+    return "".join(
+        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+
+
+def records(values: Sequence[object], form: Format) -> str:
+    """Records as one JSON array, or one JSON object a line."""
+    plain = [to_plain(value) for value in values]
+    if form == "jsonl":
+        return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in plain)
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
+def document(value: object, form: Format) -> str:
+    """One record as JSON."""
+    plain: Any = to_plain(value)
+    return json.dumps(plain, indent=None if form == "jsonl" else 2, ensure_ascii=False) + "\n"
+
+
+def size(count: int) -> str:
+    """Bytes in decimal units, three figures: ``1.23MB``."""
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB", "PB"))
+    unit = next(units)
+    while value >= 999.5 and unit != "PB":
+        value /= 1000
+        unit = next(units)
+    return f"{value:.3g}{unit}"
+
+
+def ago(nanoseconds: int, *, now: int | None = None) -> str:
+    """How long since a time: ``3 minutes``; ``N/A`` for no time."""
+    if not nanoseconds:
+        return "N/A"
+    seconds = max(0, ((now or time.time_ns()) - nanoseconds) // 10**9)
+    if seconds < 1:
+        return "Less than a second"
+    for unit, length, limit in (
+        ("second", 1, 60), ("minute", 60, 3600), ("hour", 3600, 48 * 3600), ("day", 86400, 14 * 86400),
+        ("week", 7 * 86400, 60 * 86400), ("month", 30 * 86400, 730 * 86400), ("year", 365 * 86400, 1 << 62),
+    ):  # fmt: skip
+        if seconds < limit:
+            count = seconds // length
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return "N/A"
+
+
+def write_bytes(fd: int, data: bytes) -> None:
+    """Write all of it, unbuffered and unchanged.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,57 @@
+"""Showing a pull on standard error: a bar for each layer on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ross.model import BlobProgress, PullPhase
+
+Report = Callable[[BlobProgress], None]
+
+_WORDS = {
+    PullPhase.WAITING: "Waiting",
+    PullPhase.DOWNLOADING: "Downloading",
+    PullPhase.VERIFYING: "Verifying",
+    PullPhase.UNPACKING: "Unpacking",
+    PullPhase.DONE: "Pull complete",
+    PullPhase.EXISTS: "Already exists",
+}
+_ENDS = frozenset({PullPhase.DONE, PullPhase.EXISTS})
+
+
+@contextmanager
+def open_display(image: str) -> Iterator[Report]:
+    """A function that shows progress, for the length of a block."""
+    if not sys.stderr.isatty():
+        yield _plain(image)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+
+    columns = (TextColumn("{task.fields[name]}"), TextColumn("{task.description:15}"), BarColumn(), DownloadColumn())
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=10) as display:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: BlobProgress) -> None:
+            name = progress.digest.short
+            if name not in tasks:
+                tasks[name] = display.add_task("Waiting", total=progress.total_bytes or 1, name=name)
+            completed = progress.total_bytes or 1 if progress.phase in _ENDS else progress.current_bytes
+            display.update(tasks[name], description=_WORDS.get(progress.phase, ""), completed=completed)
+
+        yield report
+
+
+def _plain(image: str) -> Report:
+    shown: dict[str, PullPhase] = {}
+    sys.stderr.write(f"Pulling {image}\n")
+
+    def report(progress: BlobProgress) -> None:
+        name = progress.digest.short
+        if progress.phase in _ENDS and shown.get(name) != progress.phase:
+            shown[name] = progress.phase
+            sys.stderr.write(f"{name}: {_WORDS[progress.phase]}\n")
+
+    return report

@@ -1,0 +1,50 @@
+"""Running a command's body against the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from ross.cli.errors import Exit
+from ross.client import Engine, connect
+
+T = TypeVar("T")
+
+
+def with_engine(body: Callable[[Engine], Awaitable[T]], *, socket: str | None = None) -> T:
+    """Connect, run ``body(engine)``, and return what it returns."""
+
+    async def run() -> T:
+        async with connect(socket) as engine:
+            return await body(engine)
+
+    try:
+        return trio.run(run, strict_exception_groups=True)
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one thing that went wrong, out of the groups that tasks wrap around it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        exits = (one for one in error.exceptions if isinstance(one, Exit))
+        error = next(exits, error.exceptions[0])
+    return error
+
+
+async def for_each(names: tuple[str, ...], action: Callable[[str], Awaitable[None]]) -> int:
+    """Do something with each name, the others too if one fails. Returns the exit code."""
+    from ross.cli.errors import FAILED, show
+    from ross.errors import RossError
+
+    code = 0
+    for name in names:
+        try:
+            await action(name)
+        except RossError as error:
+            show(error.message, error.hint)
+            code = FAILED
+    return code
