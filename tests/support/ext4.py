@@ -22,10 +22,12 @@ def fresh_ext4(directory: Path, *, size: str = "4G") -> Iterator[Path]:
     try:
         yield target
     finally:
-        inside = [
-            line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if line.split()[4].startswith(f"{target}/")
-        ]
-        for mounted in reversed(inside):
-            subprocess.run(["umount", "-l", mounted], check=False)
-        subprocess.run(["umount", target], check=False) if subprocess.run(["umount", target], check=False).returncode else None
+        for mounted in reversed(_mounted_inside(target)):
+            subprocess.run(["umount", "--lazy", mounted], check=False)
+        subprocess.run(["umount", target], check=True)
         image.unlink()
+
+
+def _mounted_inside(target: Path) -> list[str]:
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return [point for point in points if point.startswith(f"{target}/")]
