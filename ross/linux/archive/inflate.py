@@ -58,6 +58,7 @@ class LayerBytes:
         self.unpacked_bytes = 0
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_READ_AHEAD)
         self._closed = False
+        self._ended = False
         self._thread = threading.Thread(target=self._read_ahead, name="inflate", daemon=True)
 
     def __enter__(self) -> LayerBytes:
@@ -74,15 +75,18 @@ class LayerBytes:
         self._thread.join()
 
     def next_chunk(self) -> bytes:
-        """The next chunk; empty at the end.
+        """The next chunk; empty at the end, and from then on.
 
         Raises:
             Corrupt: the compressed data is damaged or truncated.
             ResourceExhausted: it unpacks to more than it may.
         """
+        if self._ended:
+            return b""
         chunk = self._chunks.get()
         if isinstance(chunk, BaseException):
             raise chunk
+        self._ended = not chunk
         return chunk
 
     def hexdigest(self) -> str:
