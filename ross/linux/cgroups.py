@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,15 @@ def hierarchies() -> Iterator[Path]:
         _device, target, kind, *_rest = line.split(" ")
         if kind in {"cgroup", "cgroup2"}:
             yield Path(target)
+
+
+def kill_cgroup(path: str) -> None:
+    """Send SIGKILL to every process of a control group, in whatever hierarchy it lives."""
+    for hierarchy in hierarchies():
+        with suppress(OSError):
+            for pid in (hierarchy / path.lstrip("/") / "cgroup.procs").read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
 
 
 def remove_cgroup(path: str) -> bool:

@@ -20,6 +20,7 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, NotFound, RossError
+from ross.linux.cgroups import kill_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, send_signal, wait_exited
 from ross.model import AttachOptions, ContainerInfo, ContainerState, LogEntry, LogOptions, Outcome
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _S = ContainerState
 _LOST_EXIT_CODE: Final = 255
+_LAUNCH_SECONDS: Final = 60.0
+"""A runtime needs a tenth of a second; one that hangs, on whatever an image holds, must not hold the container for ever."""
 _ATTACHED_SECONDS: Final = 5.0
 """How long a container that has ended waits for its attachments to have read everything, before it is taken apart."""
 
@@ -190,13 +193,23 @@ class Container:
                 console_size=sizes[-1] if sizes else None,
             )
         )
-        launched = await parts.monitor.launch(self.id, self.layout, spec)
+        launched = await self._launch_monitor()
         for attachment in tuple(self.pending):
             self.pending.discard(attachment)
             self.attachments.add(attachment)
             await attachment.connect()
         await parts.runtime.start(self.id)
         return launched
+
+    async def _launch_monitor(self) -> Launched:
+        parts = self._parts
+        with trio.move_on_after(_LAUNCH_SECONDS):
+            return await parts.monitor.launch(self.id, self.layout, self.record.spec)
+        parts.monitor.abandon(self.id)
+        kill_cgroup(parts.cgroups_path(self.id))
+        raise FailedPrecondition(
+            f"the runtime did not create the container {self.record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
+        )
 
     async def _see_snapshot(self) -> None:
         """Its snapshot is made when it is created; a power failure may have taken it away again."""

@@ -141,6 +141,7 @@ def _tail_offset(fd: int, lines: int) -> int:
     if lines == 0:
         return end
     found = 0
+    last = True
     offset, later = end, b""
     while offset > 0:
         size = min(_BLOCK_BYTES, offset)
@@ -149,7 +150,9 @@ def _tail_offset(fd: int, lines: int) -> int:
         starts = [match.end() for match in re.finditer(rb"\n", data[:-1])]
         for start in reversed(starts):
             match = _HEAD.match(data, start)
-            found += match is None or match[5] == b"F"
+            # The parts of a line end with one that is full, unless they end the log.
+            found += last or match is None or match[5] == b"F"
+            last = False
             if found >= lines:
                 return _line_start(data, start, offset)
         later = data[: starts[0]] if starts else data

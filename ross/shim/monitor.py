@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -156,6 +157,13 @@ class Monitor:
                 if identity is not None:
                     found[argv[argv.index("--cid") + 1]] = identity
         return found
+
+    def abandon(self, container_id: str) -> None:
+        """End a launch that hangs: the monitor, and the runtime that it has started."""
+        for pid, argv in _processes():
+            if container_id in argv and (str(self._layout.exits) in argv or str(self._runtime.root) in argv):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     async def settle(self, *, seconds: float) -> None:
         """Wait until no runtime of an earlier daemon is in the middle of something; after so long, end those that are."""

@@ -64,26 +64,29 @@ class Rootfs:
         os.close(self._make(path, mode, owner))
 
     def make_file(self, path: str) -> None:
-        """See that a path leads to something that is no directory, making an empty file if there is nothing.
+        """See that a path leads to something that is no directory, making an empty file if there is nothing; links are followed inside.
 
         Raises:
             OSError: it leads to a directory (EISDIR), or cannot be made.
         """
-        found = self.stat(path)
-        if found is not None:
-            if stat.S_ISDIR(found.st_mode):
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-            return
-        parent, _slash, base = path.rstrip("/").rpartition("/")
-        directory = self._make(parent or "/", 0o755, (0, 0))
-        try:
-            os.close(
-                os.open(
-                    base, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory
-                )
-            )
-        finally:
-            os.close(directory)
+        for _link in range(_MAX_LINKS):
+            head, _slash, base = path.rstrip("/").rpartition("/")
+            directory = self._make(head or "/", 0o755, (0, 0))
+            try:
+                found = _lstat(directory, base)
+                if found is None:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    os.close(os.open(base, flags, 0o644, dir_fd=directory))
+                    return
+                if stat.S_ISDIR(found.st_mode):
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+                if not stat.S_ISLNK(found.st_mode):
+                    return
+                target = os.readlink(base, dir_fd=directory)
+                path = target if target.startswith("/") else f"{head}/{target}"
+            finally:
+                os.close(directory)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
     def _make(self, path: str, mode: int, owner: tuple[int, int]) -> int:
         waiting = [part for part in reversed(path.split("/")) if part not in {"", "."}]

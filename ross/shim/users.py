@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +13,7 @@ from ross.errors import FailedPrecondition
 if TYPE_CHECKING:
     from ross.shim.rootfs import Rootfs
 
+_FILES: Final = ("/etc/passwd", "/etc/group")
 _MAX_BYTES: Final = 1 << 20
 _MAX_ID: Final = (1 << 32) - 2
 _MAX_GROUPS: Final = 1024
@@ -36,6 +38,7 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
     Raises:
         FailedPrecondition: a name is not in the files, or a number is no id.
     """
+    _check_files(rootfs)
     name, colon, group = text.partition(":")
     entry = _passwd(rootfs, name or "0")
     number = _id(name or "0", "user")
@@ -49,6 +52,14 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
     gid = entry.gid if entry is not None else 0
     groups = _groups_of(rootfs, entry.name, gid) if entry is not None else ()
     return User(uid=uid, gid=gid, groups=groups, home=home)
+
+
+def _check_files(rootfs: Rootfs) -> None:
+    """The runtime reads these files too, and would wait for ever on a fifo."""
+    for path in _FILES:
+        found = rootfs.stat(path)
+        if found is not None and not stat.S_ISREG(found.st_mode):
+            raise FailedPrecondition(f"the image's {path} is not a regular file, which is refused")
 
 
 @frozen

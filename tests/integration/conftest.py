@@ -1,0 +1,56 @@
+"""What integration tests share: a filesystem, a registry with images, a daemon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.ext4 import fresh_ext4
+from tests.support.images import busybox_image, push
+from tests.support.registry import running_registry
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _as_root() -> None:
+    """An integration test that cannot run here fails; it is not skipped."""
+    assert os.geteuid() == 0, "integration tests need root: they mount, and run containers"
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``host:port`` of a registry."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def busybox(registry: str) -> str:
+    """The reference of an image with busybox."""
+    return push(registry, "test/busybox:1", busybox_image())
+
+
+@pytest.fixture(scope="module")
+def filesystem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A fresh ext4, one for each file of tests."""
+    with fresh_ext4(tmp_path_factory.mktemp("filesystem")) as path:
+        yield path
+
+
+@pytest.fixture
+def daemon(filesystem: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]:
+    """A daemon of its own for each test, checked for leaks and complaints at the end."""
+    directory = filesystem / f"d{len(list(filesystem.iterdir()))}"
+    directory.mkdir()
+    with running_daemon(directory) as running:
+        yield running
+
+
+@pytest.fixture
+def box(daemon: Daemon, busybox: str) -> str:
+    """The reference of an image with busybox, which the daemon has."""
+    assert daemon.ross("pull", "-q", busybox).returncode == 0
+    return busybox

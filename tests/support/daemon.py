@@ -1,0 +1,175 @@
+"""A real daemon process, with a root and a run directory of its own; and the command line against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_START_SECONDS = 20
+_STOP_SECONDS = 20
+_COMPLAINT = re.compile(r"^\S+ (?:warning|error|critical) .*|^Traceback .*", re.MULTILINE)
+
+
+class Daemon:
+    """One root, and the daemon on it: may be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory / "root"
+        self.run = directory / "run"
+        self.socket = self.run / "ross.sock"
+        self._log = directory / "daemon.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._expected: list[str] = []
+        self._cgroups_before = set(_cgroups())
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything that the daemons of this root have logged."""
+        return self._log.read_text()
+
+    def expect_log(self, pattern: str) -> None:
+        """Let a warning or error be logged that matches."""
+        self._expected.append(pattern)
+
+    def complaints(self) -> list[str]:
+        """Warnings, errors and tracebacks in the log that nobody expected."""
+        return [
+            line for line in _COMPLAINT.findall(self.log) if not any(re.search(one, line) for one in self._expected)
+        ]
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        argv = [sys.executable, "-I", "-B", "-m", "ross", "daemon", "--root", str(self.root), "--run", str(self.run)]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + _START_SECONDS
+        while self.ross("health").returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the daemon did not start: {self.log}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self) -> int:
+        """Ask it to end; returns its exit code."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(_STOP_SECONDS)
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def ross(self, *words: str, input: str | None = None, timeout: float = 60) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """Run the command line against it."""
+        return subprocess.run(
+            command(*words),
+            env=self.environment(),
+            input=input,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def popen(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start the command line against it, with pipes."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command(*words), env=self.environment(), stdin=pipe, stdout=pipe, stderr=pipe)
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "ROSS_SOCKET": str(self.socket)}
+
+    def open_fds(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def rss_bytes(self) -> int:
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError("no VmRSS")
+
+    def clean_up(self) -> None:
+        """Remove every container, so that nothing outlives the test."""
+        if not self.running:
+            self.start()
+        identities = self.ross("ps", "-aq").stdout.split()
+        if identities:
+            self.ross("rm", "-f", *identities)
+
+    def leaks(self) -> list[str]:
+        """What is left on the host and in the directories although there is no container any more."""
+        top = str(self.root.parent)
+        found = [
+            f"mount {line.split()[4]}"
+            for line in _lines("/proc/self/mountinfo")
+            if line.split()[4].startswith(f"{top}/")
+        ]
+        found += [f"process {pid}: {argv[:200]}" for pid, argv in _processes() if top in argv and pid != self.pid]
+        found += [f"cgroup {path}" for path in _cgroups() if path not in self._cgroups_before]
+        for directory in (self.root / "ingest", self.root / "containers", self.root / "trash", *self.run.iterdir()):
+            if directory.is_dir():
+                found += [str(path) for path in directory.iterdir()]
+        snapshots = self.root / "snapshots"
+        found += [
+            str(path) for path in snapshots.iterdir() if not path.name.startswith("sha256-") and path.name != "empty"
+        ]
+        return found
+
+
+def command(*words: str) -> list[str]:
+    """The command line, run by this interpreter."""
+    return [sys.executable, "-m", "ross", *words]
+
+
+@contextmanager
+def running_daemon(directory: Path) -> Iterator[Daemon]:
+    """A daemon with its state in ``directory``, ended with the block, which fails if it leaks or complains."""
+    daemon = Daemon(directory)
+    daemon.start()
+    failed = True
+    try:
+        yield daemon
+        failed = False
+    finally:
+        daemon.clean_up()
+        leaks = daemon.leaks()
+        code = daemon.terminate()
+        if not failed:
+            assert not leaks, leaks
+            assert code == 0, daemon.log
+            assert not daemon.complaints(), daemon.complaints()
+
+
+def _cgroups() -> list[Path]:
+    return [*Path("/sys/fs/cgroup").glob("ross/*/"), *Path("/sys/fs/cgroup").glob("*/ross/*/")]
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text().splitlines()
+
+
+def _processes() -> Iterator[tuple[int, str]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                argv = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+            except OSError:
+                continue
+            if int(entry.name) != os.getpid():
+                yield int(entry.name), argv
