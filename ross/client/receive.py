@@ -78,7 +78,7 @@ async def receiving(
     async def items() -> AsyncIterator[T]:
         async with receive:
             async for item in receive:
-                yield item
+                yield item  # noqa: ASYNC119 -- the channel is closed with the block that yields this
         if failure:
             raise failure[0]
 

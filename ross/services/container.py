@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import outcome
@@ -150,7 +151,7 @@ class Container:
             try:
                 launched = await self._launch()
             except Exception as error:
-                await self._take_down()
+                await self._take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
                 failure = (
                     error
                     if isinstance(error, RossError)
@@ -449,8 +450,9 @@ class Container:
             ended=lambda: self._state not in {_S.STARTING, _S.RUNNING, _S.STOPPING},
             wait_ended=self._stopped.wait,
         )
-        async for batch in batches:
-            await write(batch)
+        async with aclosing(batches):
+            async for batch in batches:
+                await write(batch)
 
     # -- adopting -----------------------------------------------------------------------------------------------------
 

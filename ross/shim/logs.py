@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ def parse_record(line: bytes) -> LogEntry | None:
 
 async def read_log(
     path: Path, options: LogOptions, *, ended: Callable[[], bool], wait_ended: Callable[[], object]
-) -> AsyncIterator[list[LogEntry]]:
+) -> AsyncGenerator[list[LogEntry], None]:
     """The log in batches: what is there, and with ``follow`` what comes, until the container has stopped and all was read.
 
     Args:
@@ -71,7 +71,7 @@ async def read_log(
                 while batch := await trio.to_thread.run_sync(reader.read_batch):
                     entries = [entry for entry in batch if entry is not None]
                     if entries:
-                        yield entries
+                        yield entries  # noqa: ASYNC119 -- closed by its only caller
                     if reader.past_until:
                         return
                 if last or not options.follow:

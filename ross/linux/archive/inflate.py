@@ -107,7 +107,7 @@ class LayerBytes:
             self._chunks.put(b"")
         except _DAMAGE as error:  # type: ignore[misc]  # isal's stubs call its exception class an instance
             self._put_last(Corrupt(f"the layer's compressed data is damaged: {error}"))
-        except BaseException as error:  # noqa: BLE001 -- raised again by the reader
+        except BaseException as error:  # noqa: ASYNC103, BLE001 -- raised again by the reader
             self._put_last(error)
 
     def _put_last(self, error: BaseException) -> None:

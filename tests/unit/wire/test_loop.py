@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,12 +68,12 @@ async def test_error_of_a_method_arrives_whole_and_without_a_traceback(pair: Pai
         with pytest.raises(Exception, match="no image") as raw:
             await client.get("x")
         assert "Traceback" not in str(raw.value)
-        assert "\n" not in raw.value.description.rstrip("\n")
+        assert "\n" not in str(getattr(raw.value, "description", "")).rstrip("\n")
 
 
 async def test_unexpected_error_is_logged_and_only_its_id_is_told(pair: Pair, caplog: pytest.LogCaptureFixture) -> None:
     async with pair(Directory(KeyError("secret-path"))) as connection:
-        with pytest.raises(Internal, match="internal error [0-9a-f]{8}") as caught, translated():
+        with pytest.raises(Internal, match=r"internal error [0-9a-f]{8}") as caught, translated():
             await connection.bootstrap().cast_as(schema.Containers).get("x")
         assert "secret-path" not in str(caught.value)
     assert caplog.records[0].getMessage() == f"internal error {caught.value.facts['id']}"
@@ -198,6 +199,10 @@ async def test_loop_can_be_opened_again_and_only_once_at_a_time() -> None:
                     raise AssertionError("opened twice")
 
 
+def open_fds() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 class FdTaker(schema.Containers.Server):  # type: ignore[misc]
     """``get`` takes a number and notes what is behind it."""
 
@@ -229,7 +234,7 @@ async def test_file_descriptors_arrive_in_order_with_their_messages(pair: Pair, 
 async def test_many_descriptors_at_once_and_beyond_the_limit(pair: Pair) -> None:
     async with pair(FdTaker, limits=Limits(unclaimed_fds=20)) as connection:
         client = connection.bootstrap().cast_as(schema.Containers)
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_fds()
         with open(os.devnull) as file:  # noqa: PTH123, ASYNC230 -- nothing is read
             numbers = connection.send_fds([file.fileno()] * 20)
             assert numbers == list(range(20))
@@ -239,7 +244,7 @@ async def test_many_descriptors_at_once_and_beyond_the_limit(pair: Pair) -> None
         with pytest.raises(Unavailable), translated():
             await client.get("20")
         await wait_all_tasks_blocked()
-        assert len(os.listdir("/proc/self/fd")) <= before, "nothing that arrived stays open"
+        assert open_fds() <= before, "nothing that arrived stays open"
 
 
 async def test_slow_reader_costs_bounded_memory_and_stalls_nobody(tmp_path: Any) -> None:

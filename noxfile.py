@@ -1,0 +1,164 @@
+"""Every check of the project as a session: ``nox -s lint types unit`` needs no root, ``nox -s integration`` does.
+
+Arguments behind ``--`` reach the program: ``nox -s unit -- -k wire -x``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|venv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "types", "schema", "unit"]
+
+LOCK = "requirements/dev.txt"
+CODE = ("ross", "tests", "benchmarks", "noxfile.py")
+ASYNC_OFF = ",".join((
+    "ASYNC102",  # nursery.cleanup.bounded_cleanup is such a scope, which the rule does not see
+    "ASYNC109",  # the CLI's --timeout is sent to the daemon; it is no deadline of ours
+    "ASYNC114",  # services are started by the tree, under names of its own
+    "ASYNC124",  # capability methods and callbacks are async because their callers await them
+    "ASYNC127",  # httpx: docs/decisions/003-httpx.md
+    "ASYNC128",  # task_status is handed on to the loop, which reports
+    "ASYNC9",  # off by default: checkpoints on every path; generators are closed by hand (aclosing)
+))
+
+
+def _install(session: nox.Session) -> None:
+    session.install("--require-hashes", "-r", LOCK)
+    session.install("--no-deps", "-e", ".")
+
+
+@nox.session(tags=["check"])
+def lint(session: nox.Session) -> None:
+    """Format, lint rules, spelling, and the direction of imports."""
+    _install(session)
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    files = [str(path) for path in sorted(Path("ross").rglob("*.py"))]
+    session.run("python", "-m", "flake8_async", f"--disable={ASYNC_OFF}", *files)
+    session.run(
+        "codespell",
+        "ross",
+        "tests",
+        "benchmarks",
+        "docs",
+        "schema",
+        "scripts",
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    )
+    session.run("lint-imports")
+
+
+@nox.session(tags=["check"])
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    _install(session)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session(tags=["check"])
+def schema(session: nox.Session) -> None:
+    """The schema loads, matches the records, and is in the wheel."""
+    _install(session)
+    session.run("pytest", "tests/schema", *session.posargs)
+
+
+@nox.session(tags=["check"])
+def unit(session: nox.Session) -> None:
+    """What needs neither root nor other programs."""
+    _install(session)
+    session.run("pytest", "tests/unit", *session.posargs)
+
+
+@nox.session
+def integration(session: nox.Session) -> None:
+    """Real containers, registries and filesystems; as root."""
+    _install(session)
+    session.run("pytest", "tests/integration", *session.posargs)
+
+
+@nox.session
+def all(session: nox.Session) -> None:  # noqa: A001 -- what the session is
+    """Everything, measured: as root."""
+    _install(session)
+    env = {"COVERAGE_PROCESS_START": str(Path("pyproject.toml").absolute())}
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "tests", *session.posargs, env=env)
+    session.run("coverage", "combine", success_codes=[0, 1], silent=True)
+    session.run("coverage", "report", "--skip-covered", "--sort=cover", success_codes=[0, 1])
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """The daemon killed at many random moments; ``nox -s chaos -- --rounds 500 --seed 7``. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.chaos", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Hostile connections by the ten thousand; ``nox -s fuzz -- --connections 100000 --seed 7``. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.hostile", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks, as ratios; ``nox -s bench -- wire`` for one of them. ``run`` and ``pull`` as root."""
+    _install(session)
+    for name in session.posargs or ("wire", "run", "pull"):
+        session.run("python", "-m", f"benchmarks.{name}")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Pull and run a busybox image that is made on the spot. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.demo")
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """Build the wheel, install it apart from the checkout, and run it."""
+    session.install("build", "hatchling")
+    out = Path(session.create_tmp()).absolute()
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out))
+    (built,) = out.glob("*.whl")
+    session.install("--force-reinstall", str(built))
+    session.chdir(out)
+    session.run("python", "-c", "from ross.wire.schema import schema; schema.Engine")
+    session.run("ross", "--version")
+    built.unlink()
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Lock the requirements anew."""
+    session.install("uv")
+    flags = (
+        "--generate-hashes",
+        "--no-emit-index-url",
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--no-header",
+        "--upgrade",
+    )
+    session.run("uv", "pip", "compile", "pyproject.toml", *flags, "-o", "requirements/runtime.txt")
+    session.run("uv", "pip", "compile", "pyproject.toml", "--group", "dev", *flags, "-o", LOCK)
+
+
+@nox.session
+def vm(session: nox.Session) -> None:
+    """The integration tests on a host with systemd and pure cgroup v2; ``ROSS_VM_RUNNER`` is the program that boots it."""
+    runner = os.environ.get("ROSS_VM_RUNNER")
+    if not runner:
+        session.error("set ROSS_VM_RUNNER to a program that runs: RUNNER --project DIRECTORY -- COMMAND")
+    session.run(str(runner), "--project", str(Path.cwd()), "--", "scripts/test", *session.posargs, external=True)
