@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import socket
 import statistics
 import subprocess
@@ -45,7 +44,7 @@ class Counter(schema.ByteStream.Server):  # type: ignore[misc]
     async def write_context(self, context: Any) -> None:
         len(context.params.data)
 
-    async def done_context(self, context: Any) -> None:
+    async def done_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
         return None
 
 
@@ -96,7 +95,7 @@ async def run_asyncio(path: str, calls: int, writes: int) -> tuple[float, float]
 
 def start_server(kind: str, path: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.wire", "--serve", kind, path])
-    while not os.path.exists(path):
+    while not Path(path).exists():
         time.sleep(0.01)
     time.sleep(0.1)
     return process

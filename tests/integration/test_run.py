@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon, command
+from tests.support.debian import python_image
 from tests.support.images import ImageBuilder, Layer, busybox_image, busybox_layer, push, push_index
 
 pytestmark = pytest.mark.integration
@@ -276,3 +277,17 @@ def test_index_of_platforms(daemon: Daemon, registry: str) -> None:
     assert done.returncode == 1
     assert "linux/sparc64" in done.stderr
     assert daemon.ross("images", "-q").stdout == ""
+
+
+def test_real_image_of_several_layers(daemon: Daemon, registry: str) -> None:
+    image = push(registry, "test/python:1", python_image(layers=5))
+    assert daemon.ross("pull", "-q", image).returncode == 0
+    (info,) = json.loads(daemon.ross("inspect", image).stdout)
+    assert len(info["layers"]) == 5
+    done = daemon.ross("run", "--rm", image, "python3", "-c", "print(6*7)")
+    assert (done.stdout, done.returncode) == ("42\n", 0)
+    assert daemon.ross("run", "--rm", image, "sh", "-c", "exit 7").returncode == 7
+    assert (
+        daemon.ross("run", "--rm", "-u", "daemon", image, "python3", "-c", "import os; print(os.getuid())").stdout
+        == "1\n"
+    )

@@ -1,0 +1,140 @@
+"""The daemon is killed, and so are clients: containers go on, nothing is lost, nothing is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import chaos
+from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+COUNT = "i=0; while [ $i -lt {} ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 42"
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str) -> None:
+    for name in ("one", "two"):
+        daemon.ross("run", "-d", "--name", name, box, "sh", "-c", COUNT.format(600))
+    daemon.ross("run", "-d", "--name", "ended", box, "sh", "-c", "sleep 0.3; exit 9")
+    daemon.kill()
+    time.sleep(0.8)
+    daemon.start()
+    running = {info["name"] for info in json.loads(daemon.ross("ps", "--format", "json").stdout)}
+    assert running == {"one", "two"}
+    assert daemon.ross("wait", "one", "two", "ended").stdout == "42\n42\n9\n"
+    for name in ("one", "two"):
+        assert daemon.ross("logs", name).stdout.split() == [str(number) for number in range(600)]
+
+
+def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
+    daemon.ross("run", "-d", "--name", "stays", box, "sleep", "60")
+    assert daemon.terminate() == 0
+    daemon.start()
+    (info,) = json.loads(daemon.ross("ps", "--format", "json").stdout)
+    assert (info["name"], info["state"]) == ("stays", "running")
+    assert daemon.ross("stop", "-t", "0", "stays").returncode == 0
+
+
+def test_second_daemon_on_a_root_is_told_who_holds_it(daemon: Daemon) -> None:
+    done = daemon.ross("daemon", "--root", str(daemon.root), "--run", str(daemon.run) + "2")
+    assert done.returncode == 1
+    assert f"in use by another daemon, process {daemon.pid}" in done.stderr
+    assert "hint: " in done.stderr
+
+
+def test_killed_monitor_is_told(daemon: Daemon, box: str) -> None:
+    daemon.ross("run", "-d", "--name", "orphan", box, "sleep", "1")
+    identity = json.loads(daemon.ross("inspect", "orphan").stdout)[0]["id"]
+    pid = int((daemon.run / "monitors" / identity / "monitor.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    assert daemon.ross("wait", "orphan").stdout == "255\n"
+    (info,) = json.loads(daemon.ross("inspect", "orphan").stdout)
+    assert "its monitor was killed" in info["outcome"]["error"]
+
+
+def test_damaged_record_costs_one_container_and_not_the_daemon(daemon: Daemon, box: str) -> None:
+    for name in ("good", "bad"):
+        daemon.ross("create", "--name", name, box, "true")
+    bad = json.loads(daemon.ross("inspect", "bad").stdout)[0]["id"]
+    daemon.terminate()
+    (daemon.root / "containers" / bad / "metadata.json").write_text('{"id": 5')
+    daemon.expect_log("container record")
+    daemon.expect_log("no record that can be read")
+    daemon.start()
+    assert daemon.ross("ps", "-aq").stdout.count("\n") == 1
+    assert daemon.ross("start", "good").returncode == 0
+    assert daemon.ross("wait", "good").stdout == "0\n"
+
+
+def baseline(daemon: Daemon) -> tuple[int, int]:
+    """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected."""
+    return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
+
+
+@pytest.mark.parametrize("what", ["pull", "wait", "logs", "run", "run -it"])
+def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon, box: str, registry: str, what: str) -> None:
+    big = push(
+        registry, "test/slow:1", ImageBuilder().layer(Layer().add("x", os.urandom(60_000_000)), compression="").build()
+    )
+    daemon.ross("run", "-d", "--name", "long", box, "sleep", "60")
+    before = baseline(daemon)
+    words = {
+        "pull": ["pull", big],
+        "wait": ["wait", "long"],
+        "logs": ["logs", "-f", "long"],
+        "run": ["run", "-i", "--name", "mine", box, "cat"],
+        "run -it": ["run", "-i", "--name", "mine", box, "sh"],
+    }[what]
+    client = daemon.popen(*words)
+    until(lambda: daemon.open_fds() > before[0])
+    if what.startswith("run"):
+        until(lambda: "mine" in daemon.ross("ps").stdout)
+    elif what == "pull":
+        until(lambda: any((daemon.root / "ingest").iterdir()) or daemon.ross("images", "-q").stdout.count("\n") > 1)
+    client.kill()
+    client.communicate()
+    if what.startswith("run"):
+        daemon.ross("rm", "-f", "mine")
+    until(lambda: baseline(daemon) == before)
+    if what == "pull":
+        assert daemon.ross("pull", "-q", big).returncode == 0
+
+
+def test_kills_at_random_moments(filesystem: Path, registry: str) -> None:
+    directory = filesystem / "chaos"
+    directory.mkdir()
+    assert chaos.run(directory, registry, rounds=8, seed=20_260_124) == []
+
+
+def test_image_survives_and_is_collected_with_its_last_user(daemon: Daemon, box: str, registry: str) -> None:
+    other = push(registry, "test/other:1", ImageBuilder().layer(busybox_layer()).layer(Layer().add("x", b"y")).build())
+    daemon.ross("pull", "-q", other)
+    daemon.ross("create", "--name", "user", other, "true")
+    assert "in use by the container user" in daemon.ross("rmi", other).stderr
+    assert daemon.ross("rmi", "-f", other).returncode == 0
+    daemon.kill()
+    daemon.start()
+    assert daemon.ross("start", "-a", "user").returncode == 0
+    daemon.ross("rm", "user")
+    daemon.ross("rmi", box)
+    snapshots = [path.name for path in (daemon.root / "snapshots").iterdir() if path.name != "empty"]
+    assert snapshots == []
+    assert list((daemon.root / "blobs/sha256").iterdir()) == []
