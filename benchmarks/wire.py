@@ -127,12 +127,13 @@ def main() -> None:
     calls = {kind: statistics.median(call for call, _ in found) * 1e6 for kind, found in figures.items()}
     writes = {kind: statistics.median(write for _, write in found) for kind, found in figures.items()}
     print(f"{'':28}{'KJ on Trio':>12}{'asyncio':>12}{'ratio':>8}   goal")
-    print(
-        f"{'call, us':28}{calls['trio']:12.1f}{calls['asyncio']:12.1f}{calls['trio'] / calls['asyncio']:8.2f}   at most 1.5"
-    )
-    print(
-        f"{'64 KiB stream writes, MiB/s':28}{writes['trio']:12.0f}{writes['asyncio']:12.0f}{writes['trio'] / writes['asyncio']:8.2f}   at least 0.6"
-    )
+    print(row("call, us", calls, "at most 1.5"))
+    print(row("64 KiB stream writes, MiB/s", writes, "at least 0.6"))
+
+
+def row(title: str, figures: dict[str, float], goal: str) -> str:
+    ratio = figures["trio"] / figures["asyncio"]
+    return f"{title:28}{figures['trio']:12.1f}{figures['asyncio']:12.1f}{ratio:8.2f}   {goal}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""A daemon under ten thousand connections that mean no good: it serves on, and its memory is what it was."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import hostile
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+
+def test_hostile_connections(daemon: Daemon, box: str) -> None:
+    before = daemon.open_fds()
+    warm, end = hostile.run(daemon, connections=10_000, seed=20_260_124)
+    assert daemon.ross("run", "--rm", box, "echo", "still here").stdout == "still here\n"
+    assert daemon.open_fds() <= before
+    assert end < warm * 1.1, f"resident {warm} bytes after the warm-up, {end} at the end"
+
+
+def test_descriptors_that_nobody_asked_for_are_closed(daemon: Daemon) -> None:
+    before = daemon.open_fds()
+    for _ in range(20):
+        with socket.socket(socket.AF_UNIX) as sock, Path(os.devnull).open() as file:
+            sock.connect(str(daemon.socket))
+            for _ in range(10):
+                try:
+                    socket.send_fds(sock, [b"\0"], [file.fileno()] * 10)
+                except BrokenPipeError:
+                    break
+    assert daemon.ross("health").returncode == 0
+    assert daemon.open_fds() <= before
+
+
+def test_stranger_gets_the_gate_only(daemon: Daemon) -> None:
+    """Another user who can reach the socket is told who answers, and nothing else."""
+    daemon.socket.chmod(0o666)
+    for directory in (daemon.run, *list(daemon.run.parents)[:-2]):
+        directory.chmod(directory.stat().st_mode | 0o111)
+    # Everything is loaded first: another user may not be allowed to read this interpreter's files.
+    script = """
+import os, sys, trio, ross.client, ross.client.engine
+from ross.errors import Denied
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+async def main():
+    try:
+        async with ross.client.connect(sys.argv[1]):
+            print("let in")
+    except Denied as error:
+        print(error, "/", error.hint)
+trio.run(main)
+"""
+    argv = [sys.executable, "-c", script, str(daemon.socket)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert "does not let you use the engine / run this as root" in done.stdout, done.stderr
