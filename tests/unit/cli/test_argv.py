@@ -1,0 +1,36 @@
+"""Command lines as people type them."""
+
+from __future__ import annotations
+
+import pytest
+
+from ross.cli.app import build_app
+from ross.cli.argv import normalise
+
+
+@pytest.mark.parametrize(
+    ("typed", "parsed"),
+    [
+        ("run -it alpine sh -c x", "run -i -t -- alpine sh -c x"),
+        ("run --rm -dit alpine", "run --rm -d -i -t -- alpine"),
+        ("run -eA=1 -e B=2 -m512m alpine", "run -e=A=1 -e=B=2 -m=512m -- alpine"),
+        ("run -ite X=y alpine", "run -i -t -e=X=y -- alpine"),
+        ("run --name=x alpine --help", "run --name=x -- alpine --help"),
+        ("run --name x alpine -- -y", "run --name=x -- alpine -- -y"),
+        ("run --entrypoint -x alpine", "run --entrypoint=-x -- alpine"),
+        ("container run -it alpine ls -la", "container run -i -t -- alpine ls -la"),
+        ("create -t alpine", "create -t -- alpine"),
+        ("logs -fn 5 web", "logs -f -n=5 web"),
+        ("logs web -f", "logs web -f"),
+        ("ps -aq", "ps -a -q"),
+        ("stop -t0 a b", "stop -t=0 a b"),
+        ("rm -f a", "rm -f a"),
+        ("image ls -q", "image ls -q"),
+        ("run -xyz alpine", "run -xyz -- alpine"),
+        ("run", "run"),
+        ("--help", "--help"),
+        ("nosuch -x", "nosuch -x"),
+    ],
+)
+def test_lines_are_normalised(typed: str, parsed: str) -> None:
+    assert normalise(build_app(), typed.split()) == parsed.split()
