@@ -96,7 +96,16 @@ class Daemon:
         return {**os.environ, "ROSS_SOCKET": str(self.socket)}
 
     def open_fds(self) -> int:
-        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+        """How many descriptors it has, but for connections to registries, some of which are kept for the next pull."""
+        tcp = {line.split()[9] for line in _lines(f"/proc/{self.pid}/net/tcp")[1:]}
+        found = 0
+        for path in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                target = str(path.readlink())
+            except FileNotFoundError:  # closed meanwhile
+                continue
+            found += target.removeprefix("socket:[").removesuffix("]") not in tcp
+        return found
 
     def rss_bytes(self) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
