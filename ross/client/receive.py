@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
@@ -13,6 +13,9 @@ from ross.errors import Cancelled, RossError
 from ross.model import BlobProgress, Event, LogEntry
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from anyio.streams.memory import MemoryObjectReceiveStream
 
 T = TypeVar("T")
 _BUFFERED = 64
@@ -50,6 +53,25 @@ class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
             self._report(from_wire(BlobProgress, blob))
 
 
+class Received(Generic[T]):
+    """What the daemon sends, one item at a time, until its call has ended."""
+
+    def __init__(self, stream: MemoryObjectReceiveStream[T], failure: list[RossError]) -> None:
+        self._stream = stream
+        self._failure = failure
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        try:
+            return await self._stream.receive()
+        except anyio.EndOfStream:
+            if self._failure:
+                raise self._failure[0] from None
+            raise StopAsyncIteration from None
+
+
 @asynccontextmanager
 async def receiving(
     call: Callable[[Any], Any], receiver: Callable[[Callable[[T], Awaitable[None]]], Any]
@@ -75,20 +97,14 @@ async def receiving(
             except RossError as error:
                 failure.append(error)
 
-    async def items() -> AsyncIterator[T]:
-        async with receive:
-            async for item in receive:
-                yield item  # noqa: ASYNC119 -- the channel is closed with the block that yields this
-        if failure:
-            raise failure[0]
-
     problem: Exception | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         try:
-            yield items()
+            yield Received(receive, failure)
         except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
             problem = error
         tasks.cancel_scope.cancel()
+        receive.close()
     if problem is not None:
         raise problem

@@ -149,7 +149,7 @@ class Container:
             check_transition(self.record.name, self._state, _S.STARTING)
             before, self._state = self._state, _S.STARTING
             try:
-                launched = await self._launch()
+                launched, started_at = await self._launch()
             except Exception as error:
                 await self._take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
                 failure = (
@@ -166,11 +166,12 @@ class Container:
                     raise
                 raise failure from error
             self._begin_run(
-                Run(boot=boot_id(), process=launched.process, monitor=launched.monitor), started_at=time.time_ns()
+                Run(boot=boot_id(), process=launched.process, monitor=launched.monitor), started_at=started_at
             )
         self._publish("start")
 
-    async def _launch(self) -> Launched:
+    async def _launch(self) -> tuple[Launched, int]:
+        """Make everything that a run needs, and begin it. Returns who runs, and since when."""
         parts = self._parts
         if self._image is None:
             raise FailedPrecondition(
@@ -199,8 +200,9 @@ class Container:
             self.pending.discard(attachment)
             self.attachments.add(attachment)
             await attachment.connect()
+        started_at = time.time_ns()
         await parts.runtime.start(self.id)
-        return launched
+        return launched, started_at
 
     async def _launch_monitor(self) -> Launched:
         parts = self._parts

@@ -71,6 +71,11 @@ class Daemon:
         self._process.terminate()
         return self._process.wait(_STOP_SECONDS)
 
+    def wait_ended(self) -> int:
+        """Wait until it has ended by itself; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(_STOP_SECONDS)
+
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -130,7 +135,7 @@ class Daemon:
             if line.split()[4].startswith(f"{top}/")
         ]
         found += [f"process {pid}: {argv[:200]}" for pid, argv in _processes() if top in argv and pid != self.pid]
-        found += [f"cgroup {path}" for path in _cgroups() if path not in self._cgroups_before]
+        found += [f"cgroup {path}" for path in _forsaken(set(_cgroups()) - self._cgroups_before)]
         for directory in (self.root / "ingest", self.root / "containers", self.root / "trash", *self.run.iterdir()):
             if directory.is_dir():
                 found += [str(path) for path in directory.iterdir()]
@@ -167,6 +172,13 @@ def running_daemon(directory: Path) -> Iterator[Daemon]:
 
 def _cgroups() -> list[Path]:
     return [*Path("/sys/fs/cgroup").glob("ross/*/"), *Path("/sys/fs/cgroup").glob("*/ross/*/")]
+
+
+def _forsaken(groups: set[Path]) -> list[Path]:
+    """Those in which nothing lives and that nobody removes: other daemons of this host make and remove some meanwhile."""
+    if groups:
+        time.sleep(1)
+    return [path for path in groups if path.exists() and not (path / "cgroup.procs").read_text()]
 
 
 def _lines(path: str) -> list[str]:

@@ -1,0 +1,197 @@
+"""The client library against a real daemon, on Trio and on asyncio: references, pipelining, cancellation, events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import ross
+from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
+from ross.model import ContainerState
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run an async function on each of the two."""
+    return lambda function: anyio.run(function, backend=request.param)
+
+
+def test_life_of_a_container(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            container = await image.create(
+                ["sh", "-c", "echo out; exit 7"], name="mine", env={"A": "1"}, network="none"
+            )
+            assert (await container.info()).state is ContainerState.CREATED
+            await container.start()
+            assert (await container.wait()).exit_code == 7
+            async with container.logs() as entries:
+                assert [entry.data async for entry in entries] == [b"out\n"]
+            same = await engine.containers.get("mine")
+            assert (await same.info()).spec.env == ("A=1",)
+            await same.remove()
+            assert (await container.info()).state is ContainerState.REMOVED
+            with pytest.raises(NotFound, match="has been removed"):
+                await container.start()
+
+    run(body)
+
+
+def test_whole_run_in_one_call(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            done = await image.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
+            assert (done.outcome.exit_code, done.stdout, done.stderr) == (3, b"out\n", b"err\n")
+            with pytest.raises(FailedPrecondition) as caught:
+                await image.run(["nosuch"])
+            assert caught.value.reason == Reason.COMMAND_NOT_FOUND
+            assert await engine.containers.list(all=True) == ()
+
+    run(body)
+
+
+def test_calls_travel_behind_one_another(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            pulled = engine.images.pull(box)
+            created = pulled.now.create(["true"], name="piped")
+            started = created.now.start()
+            await started
+            container = await created
+            assert (await container.wait()).exit_code == 0
+            await container.remove()
+            # A stage that fails fails the rest with its own error, and leaves nothing.
+            broken = engine.images.get("nosuch").now.create(["true"]).now.start()
+            with pytest.raises(NotFound, match="no image 'nosuch'"):
+                await broken
+            assert await engine.containers.list(all=True) == ()
+
+    run(body)
+
+
+def test_errors_are_the_daemons(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            container = await image.create(["true"], name="taken")
+            with pytest.raises(AlreadyExists, match="the name 'taken' is taken") as caught:
+                await image.create(["true"], name="taken")
+            assert caught.value.hint is not None
+            with pytest.raises(InvalidArgument, match="not an absolute path"):
+                await image.create(["true"], workdir="relative")
+            with pytest.raises(InvalidArgument, match="no option 'nonsense'"):
+                image.create(["true"], nonsense=True)  # type: ignore[call-arg]  # what a program without types would do
+            with pytest.raises(InvalidArgument, match="list of words"):
+                image.create("sleep 5")
+            await container.remove()
+        with pytest.raises(Unavailable, match="no daemon answers"):
+            async with ross.connect(str(daemon.socket) + ".none"):
+                raise AssertionError("connected to nothing")
+
+    run(body)
+
+
+def test_what_the_block_raises_is_raised_as_it_is(daemon: Daemon, run: Run) -> None:
+    async def body() -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with ross.connect(daemon.socket):
+                raise ZeroDivisionError
+
+    run(body)
+
+
+def test_cancelling_a_call_ends_it_in_the_daemon(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            container = await image.create(["sleep", "60"])
+            await container.start()
+            with anyio.move_on_after(0.3) as scope:
+                await container.wait()
+            assert scope.cancelled_caught
+            with anyio.fail_after(5):
+                while any("wait_context" in task.name for task in await engine.tasks()):  # noqa: ASYNC110 -- of another process
+                    await anyio.sleep(0.01)
+            await container.stop(timeout=0)
+            assert (await container.wait()).signal == 9
+            await container.remove()
+
+    run(body)
+
+
+def test_input_and_output_of_a_process(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            container = await image.create(["cat"], stdin=True, auto_remove=True)
+            received = bytearray()
+
+            async def keep(data: bytes) -> None:
+                received.extend(data)
+
+            process = await container.attach(stdin=True, stdout=keep)
+            await container.start()
+            sent = bytes(range(256)) * 4000
+            await process.write(sent)
+            await process.close_stdin()
+            assert (await process.wait()).exit_code == 0
+            assert bytes(received) == sent
+            await container.wait()
+            assert await engine.containers.list(all=True) == ()
+
+    run(body)
+
+
+def test_events_tell_what_happens(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine, engine.events() as events:
+            await engine.info()  # behind the subscription
+            image = await engine.images.get(box)
+            await image.run(["true"], name="seen")
+            actions = []
+            async for event in events:
+                actions.append(event.action)
+                if event.action == "remove":
+                    break
+            assert [action for action in actions if action != "kill"] == ["create", "start", "exit", "remove"]
+
+    run(body)
+
+
+def test_held_image_outlives_its_name(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            removed = await engine.images.remove(box)
+            assert removed.deleted == ()
+            assert (await image.run(["echo", "still"])).stdout == b"still\n"
+            del image
+        async with ross.connect(daemon.socket) as engine:
+            await engine.collect()
+            assert await engine.images.list() == ()
+
+    run(body)
+    blobs = daemon.root / "blobs/sha256"
+    assert list(blobs.iterdir()) == []
+
+
+def test_shutdown_on_request(daemon: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            await engine.shutdown()
+
+    run(body)
+    daemon.wait_ended()
+    daemon.start()
