@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MAX_TEXT: Final = 8192
 _LINE: Final = re.compile(r"(?:^|[\s:])(?P<code>" + "|".join(code.value for code in ErrorCode) + r"): (?P<rest>[^\n]*)")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class _WireError(Exception):
@@ -45,7 +45,7 @@ def to_exception(error: BaseException) -> Exception:
         details["hint"] = known.hint
     if known.facts:
         details["facts"] = known.facts
-    text = _CONTROL.sub(" ", known.message.replace("\t", " "))[:MAX_TEXT]
+    text = _CONTROL.sub(" ", known.message)[:MAX_TEXT]
     if details:
         encoded = json.dumps(details, separators=(",", ":"), sort_keys=True)
         if len(encoded) <= MAX_TEXT:
@@ -77,7 +77,7 @@ def from_exception(error: BaseException) -> RossError:
     if found is not None:
         message, _tab, encoded = found["rest"].partition("\t")
         hint, facts = _details(encoded)
-        return BY_CODE[ErrorCode(found["code"])](message.rstrip(), hint=hint, **facts)
+        return BY_CODE[ErrorCode(found["code"])](_CONTROL.sub(" ", message).rstrip(), hint=hint, **facts)
     if getattr(error, "type", None) == "DISCONNECTED":
         return Unavailable(
             "the connection to the daemon was lost", hint="is it running? try: ross health", reason="disconnected"
