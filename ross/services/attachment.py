@@ -27,6 +27,7 @@ class Attachment:
         self._finished = trio.Event()
         self._failure: RossError | None = None
         self._detached = False
+        self._pumping = trio.CancelScope()
         self._input_closed = False
 
     async def connect(self) -> None:
@@ -42,7 +43,8 @@ class Attachment:
     async def _pump(self) -> None:
         assert self._stream is not None  # noqa: S101 -- only started with one
         try:
-            await self._stream.pump(stdout=self._stdout, stderr=self._stderr)
+            with self._pumping:
+                await self._stream.pump(stdout=self._stdout, stderr=self._stderr)
         finally:
             self._stream.close()
             self._container.attachments.discard(self)
@@ -109,6 +111,7 @@ class Attachment:
     async def detach(self) -> None:
         """Let go; nothing of the container ends."""
         self._detached = True
+        self._pumping.cancel()  # it may be waiting for a sink that takes nothing
         self._container.pending.discard(self)
         self._finished.set()
         if self._stream is not None:

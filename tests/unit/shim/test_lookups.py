@@ -243,8 +243,7 @@ def test_specs_that_are_refused(change: dict[str, Any], message: str) -> None:
     ("text", "reason", "message"),
     [
         (
-            'time="x" level=error msg="runc create failed: unable to start container process: '
-            'exec: \\"nosuch\\": executable file not found in $PATH"',
+            'level=error msg="unable to start container process: exec: \\"nosuch\\": executable file not found in $PATH"',
             Reason.COMMAND_NOT_FOUND,
             'exec: "nosuch": executable file not found',
         ),

@@ -1,0 +1,259 @@
+"""Every method of the services, cancelled while it waits: what was begun is undone or finished, and nothing is left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from attrs import frozen
+
+from ross.errors import RossError
+from ross.layout import RuntimeLayout, StateLayout
+from ross.linux.mount import mounts_below
+from ross.linux.process import which
+from ross.model import AttachOptions, ContainerFilter, ContainerSpec, ContainerState, LogOptions, PullOptions
+from ross.registry.client import RegistryClient
+from ross.registry.credentials import CredentialStore
+from ross.services.collector import Collector
+from ross.services.containers import Containers
+from ross.services.events import Events
+from ross.services.images import Images
+from ross.services.pins import Pins
+from ross.services.puller import Puller
+from ross.services.snapshotter import SnapshotKind, Snapshotter
+from ross.services.store import ContentStore
+from ross.services.unpacker import Unpacker
+from ross.shim.monitor import Monitor
+from ross.shim.runtime import Runtime
+from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+
+if TYPE_CHECKING:
+    from ross.services.container import Container
+
+pytestmark = pytest.mark.integration
+
+
+@frozen
+class Services:
+    """The engine's services in this process, over a real registry, overlay, runc and conmon."""
+
+    state: StateLayout
+    run: RuntimeLayout
+    store: ContentStore
+    snapshotter: Snapshotter
+    pins: Pins
+    images: Images
+    containers: Containers
+    nursery: trio.Nursery
+
+    def leftovers(self) -> list[str]:
+        """What should not be there while no operation is under way, and no container exists."""
+        found = [f"mount {path}" for path in mounts_below(self.state.root)]
+        found += [f"task {task.name}" for task in self.nursery.child_tasks]
+        found += [f"pin {digest}" for digest in self.pins.held()]
+        found += [
+            f"snapshot {info.name}" for info in self.snapshotter.list() if info.kind is not SnapshotKind.COMMITTED
+        ]
+        found += [str(path) for path in self.state.containers.glob("*")]
+        found += [str(path) for path in self.state.snapshots.glob("unpack-*")]
+        for directory in (self.run.exits, self.run.monitors, self.run.runtime_root):
+            found += [str(path) for path in directory.glob("*")]
+        return found
+
+
+@asynccontextmanager
+async def open_services(directory: Path) -> AsyncIterator[Services]:
+    state, run = StateLayout(root=directory / "root"), RuntimeLayout(run=directory / "run")
+    for path in (state.root, run.exits, run.monitors, run.runtime_root):
+        path.mkdir(parents=True)
+    store, snapshotter, pins, events = ContentStore(state), Snapshotter(state), Pins(), Events()
+    await store.recover()
+    await snapshotter.recover()
+    runc, conmon = which("runc"), which("conmon")
+    assert runc is not None
+    assert conmon is not None
+    async with RegistryClient(CredentialStore(), user_agent="test") as registry:
+        unpacker = Unpacker(store=store, snapshotter=snapshotter)
+        puller = Puller(registry=registry, store=store, unpacker=unpacker)
+        collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
+        images = Images(
+            layout=state,
+            store=store,
+            snapshotter=snapshotter,
+            puller=puller,
+            pins=pins,
+            collector=collector,
+            events=events,
+        )
+        await images.recover()
+        runtime = Runtime(runc, run.runtime_root)
+        async with trio.open_nursery() as nursery:
+            containers = Containers(
+                layout=state,
+                runtime_layout=run,
+                images=images,
+                snapshotter=snapshotter,
+                events=events,
+                runtime=runtime,
+                monitor=Monitor(conmon, runtime, run),
+                nursery=nursery,
+            )
+            await containers.recover()
+            yield Services(state, run, store, snapshotter, pins, images, containers, nursery)
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def place(filesystem: Path) -> Path:
+    directory = filesystem / f"c{len(list(filesystem.iterdir()))}"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture(scope="module")
+def layered(registry: str) -> str:
+    """An image whose pull takes a moment."""
+    builder = ImageBuilder().layer(busybox_layer())
+    for number in range(3):
+        builder.layer(Layer().add(f"f{number}", bytes(range(256)) * 40_000), compression="")
+    return push(registry, "test/cancelled:1", builder.build())
+
+
+async def cancelled_at(seconds: float, operation: Callable[[], Awaitable[object]]) -> bool:
+    """Run an operation and cancel it after so long. Returns whether it was still under way."""
+    with trio.move_on_after(seconds) as scope:
+        await operation()
+    return scope.cancelled_caught
+
+
+async def settled(services: Services) -> None:
+    """Wait until what runs on by itself has ended."""
+    with trio.move_on_after(20):
+        while services.nursery.child_tasks:  # noqa: ASYNC110 -- they are not ours to wait for otherwise
+            await trio.sleep(0.02)
+
+
+async def reached(container: Container, state: ContainerState) -> None:
+    """Wait until a container is in a state."""
+    with trio.fail_after(10):
+        while container.state is not state:  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
+async def test_pull(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        began = time.monotonic()
+        await services.images.pull(layered, PullOptions(), lambda _progress: None)
+        whole = time.monotonic() - began
+        caught = 0
+        for part in range(1, 20):
+            await services.images.remove(layered, force=True)
+            await services.images.collect()
+
+            async def pull() -> None:
+                await services.images.pull(layered, PullOptions(), lambda _progress: None)
+
+            caught += await cancelled_at(whole * part / 16, pull)
+            assert services.leftovers() == []
+            assert not services.images._pulling
+            await services.images.pull(layered, PullOptions(), lambda _progress: None)
+        assert caught >= 5, "the pull was cancelled under way at least a few times"
+
+
+async def start_something(services: Services, image: str, *args: str, **spec: object) -> Container:
+    pulled = await services.images.pull(image, PullOptions(), lambda _progress: None)
+    return await services.containers.create(pulled, ContainerSpec(args=args or ("sleep", "60"), **spec))  # type: ignore[arg-type]
+
+
+async def test_create_start_stop_remove(place: Path, layered: str) -> None:
+    """Each is done as a whole or not at all, however early its caller goes away."""
+    async with open_services(place) as services:
+        for part in range(12):
+            seconds = 0.005 * part
+            container = await start_something(services, layered)
+            await cancelled_at(seconds, container.start)
+            await reached(container, ContainerState.RUNNING)  # a start that was begun is finished
+
+            async def stop(container: Container = container) -> None:
+                await container.stop(signal="KILL", grace_seconds=5)
+
+            await cancelled_at(seconds, stop)
+            with trio.fail_after(10):
+                assert (await container.wait()).signal == 9
+
+            async def remove(container: Container = container) -> None:
+                await container.remove(force=False)
+
+            await cancelled_at(seconds, remove)
+            await settled(services)
+            await reached(container, ContainerState.REMOVED)
+            assert services.containers.list(ContainerFilter(all=True)) == ()
+            assert services.leftovers() == []
+
+
+async def test_create_cancelled_at_once(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        image = await services.images.pull(layered, PullOptions(), lambda _progress: None)
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await services.containers.create(image, ContainerSpec(args=("true",), name="x"))
+        for info in services.containers.list(ContainerFilter(all=True)):
+            await services.containers.get(info.id).remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
+
+
+async def test_wait_logs_attach(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        container = await start_something(services, layered, "sh", "-c", "while true; do echo x; sleep 0.01; done")
+        pending = await container.attach(AttachOptions(), stdout=None, stderr=None)
+        assert await cancelled_at(0.05, pending.wait)
+        await pending.detach()
+        await container.start()
+        assert await cancelled_at(0.1, container.wait)
+
+        async def take(_entries: object) -> None:
+            await trio.lowlevel.checkpoint()
+
+        async def follow() -> None:
+            await container.logs(LogOptions(follow=True), take)
+
+        assert await cancelled_at(0.2, follow)
+
+        class Stuck:
+            """A client that never reads."""
+
+            async def write(self, _data: bytes) -> None:
+                await trio.sleep_forever()
+
+            async def done(self) -> None:
+                await trio.sleep_forever()
+
+        attachment = await container.attach(AttachOptions(), stdout=Stuck(), stderr=None)
+        assert await cancelled_at(0.1, attachment.wait)
+        await attachment.detach()
+        await container.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
+
+
+async def test_remove_image_and_collect(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        for seconds in (0.0, 0.001, 0.003, 0.01):
+            await services.images.pull(layered, PullOptions(), lambda _progress: None)
+
+            async def remove() -> None:
+                await services.images.remove(layered, force=False)
+
+            await cancelled_at(seconds, remove)
+            with suppress(RossError):
+                await services.images.remove(layered, force=False)
+            await services.images.collect()
+            assert services.store.blobs() == ()
+            assert services.snapshotter.list() == ()
+            assert services.leftovers() == []
