@@ -29,6 +29,7 @@ def build_app() -> App:
     app = App(
         name="ross",
         help="A container engine whose clients hold references to containers.",
+        version=_version,
         version_flags=["--version"],
         help_flags=["--help", "-h"],
         help_format="plaintext",
@@ -57,6 +58,12 @@ def build_app() -> App:
     for group in (image, container, debug):
         app.command(group)
     return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("ross-engine")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

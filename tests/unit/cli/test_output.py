@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,8 @@ def test_whatever_goes_wrong_is_one_error_and_what_to_do(
     assert printed.err.startswith("error: ")
     assert message in printed.err
     assert "Traceback" not in printed.err
+
+
+def test_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == version("ross-engine")
