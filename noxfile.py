@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import nox
+import nox.virtualenv
 
 nox.options.default_venv_backend = "uv|venv"
 nox.options.reuse_existing_virtualenvs = True
@@ -29,6 +30,8 @@ ASYNC_OFF = ",".join((
 
 
 def _install(session: nox.Session) -> None:
+    if isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
+        return  # scripts/test: everything is installed where nox itself is
     session.install("--require-hashes", "-r", LOCK)
     session.install("--no-deps", "-e", ".")
 
