@@ -15,6 +15,7 @@ _EPERM: Final = 1
 _ENOSYS: Final = 38
 _NEW_NAMESPACE_FLAGS: Final = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+_AF_ALG: Final = 38
 _AF_VSOCK: Final = 40
 _PERSONALITIES: Final = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 """PER_LINUX, PER_LINUX32, both with UNAME26, and asking for the current one."""
@@ -48,7 +49,7 @@ sched_yield seccomp select semctl semget semop semtimedop semtimedop_time64 send
 sendto set_robust_list set_thread_area set_tid_address setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups
 setgroups32 setitimer setpgid setpriority setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid
 setreuid32 setrlimit setsid setsockopt setuid setuid32 setxattr setxattrat shmat shmctl shmdt shmget shutdown
-sigaltstack signalfd signalfd4 sigprocmask sigreturn socketcall socketpair splice stat stat64 statfs statfs64 statx
+sigaltstack signalfd signalfd4 sigprocmask sigreturn socketpair splice stat stat64 statfs statfs64 statx
 symlink symlinkat sync sync_file_range syncfs sysinfo tee tgkill time timer_create timer_delete timer_getoverrun
 timer_gettime timer_gettime64 timer_settime timer_settime64 timerfd_create timerfd_gettime timerfd_gettime64
 timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname unlink unlinkat utime utimensat
@@ -81,6 +82,11 @@ _ARCHITECTURES: Final = {
         ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
         "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
     ),
+    "armv7l": (
+        ("SCMP_ARCH_ARM",),
+        "arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush set_tls sync_file_range2",
+    ),
+    "s390x": (("SCMP_ARCH_S390X", "SCMP_ARCH_S390"), "s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr"),
     "ppc64le": (("SCMP_ARCH_PPC64LE",), "swapcontext sync_file_range2"),
     "riscv64": (("SCMP_ARCH_RISCV64",), "riscv_flush_icache"),
 }
@@ -107,10 +113,14 @@ def default_profile(capabilities: frozenset[str], *, machine: str | None = None)
             names += allowed.split()
     rules: list[dict[str, Any]] = [_allow(sorted(set(names)))]
     rules += [_allow(["personality"], _argument(0, value, "SCMP_CMP_EQ")) for value in _PERSONALITIES]
-    # A vsock reaches the hypervisor and other machines, past every network namespace.
-    rules.append(_allow(["socket"], _argument(0, _AF_VSOCK, "SCMP_CMP_NE")))
+    # All families but two: AF_ALG, whose kernel code is an old source of escapes, and AF_VSOCK, which reaches the hypervisor past every
+    # network namespace. A rule can compare an argument once, so the rest is given in three pieces.
+    rules.append(_allow(["socket"], _argument(0, _AF_ALG, "SCMP_CMP_LT")))
+    rules.append(_allow(["socket"], _argument(0, _AF_ALG + 1, "SCMP_CMP_EQ")))
+    rules.append(_allow(["socket"], _argument(0, _AF_VSOCK, "SCMP_CMP_GT")))
     if "CAP_SYS_ADMIN" not in capabilities:
-        rules.append(_allow(["clone"], _argument(0, _NEW_NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ")))
+        flags_at = 1 if (machine or platform.machine()) == "s390x" else 0
+        rules.append(_allow(["clone"], _argument(flags_at, _NEW_NAMESPACE_FLAGS, "SCMP_CMP_MASKED_EQ")))
         rules.append({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS})
     return {
         "defaultAction": "SCMP_ACT_ERRNO",
