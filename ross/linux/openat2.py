@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 from enum import IntFlag
 
@@ -40,6 +41,8 @@ def openat2(
     """
     how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     name = os.fsencode(path)
+    if b"\0" in name:  # the kernel would open what stands before it
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
     while True:
         try:
             return syscall(

@@ -104,6 +104,11 @@ def parse_json(data: bytes, *, what: str) -> dict[str, object]:
         raise Corrupt(f"{what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise Corrupt(f"{what} is not a JSON object")
+    if b"\\u" in data:  # the only way to half a surrogate pair, which is text that nothing else can take
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise Corrupt(f"{what} has text in it that is not Unicode") from None
     return value
 
 

@@ -26,7 +26,7 @@ from ross.shim.command import effective_command
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 from ross.shim.spec import HostFacts, host_facts
-from ross.shim.validate import validate_spec
+from ross.shim.validate import normalise_spec, validate_spec
 
 if TYPE_CHECKING:
     from ross.layout import RuntimeLayout
@@ -106,6 +106,7 @@ class Containers:
             AlreadyExists: the name is taken.
         """
         validate_spec(spec)
+        spec = normalise_spec(spec)
         command = effective_command(spec, image.config.execution)
         if spec.name in self._names:
             raise AlreadyExists(

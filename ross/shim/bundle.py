@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,7 @@ def write_bundle(
             program ``reason`` says how.
     """
     command = effective_command(spec, execution)
+    _check_texts(execution, command)
     hostname = os.uname().nodename if spec.network is NetworkMode.HOST else spec.hostname or container_id[:12]
     working_dir = _working_dir(spec, execution)
     sources = {mount.target: _source(mount.source) for mount in spec.mounts}
@@ -92,24 +94,34 @@ def _working_dir(spec: ContainerSpec, execution: Execution) -> str:
         raise FailedPrecondition(
             f"the image's working directory {path!r} is not absolute", hint="give another with --workdir"
         )
-    if "\0" in path:
-        raise FailedPrecondition("the image's working directory has a zero byte in it")
-    if path.startswith(("/proc/", "/sys/")) or path in {"/proc", "/sys"}:
-        # Where /proc/self/fd leads is the runtime's business at that moment, not the container's (CVE-2024-21626).
+    _refuse_kernels_own(path)
+    return path
+
+
+def _refuse_kernels_own(path: str) -> None:
+    """Where /proc/self/fd leads is the runtime's business at that moment, not the container's (CVE-2024-21626)."""
+    normal = "/" + posixpath.normpath(path).lstrip("/")
+    if normal.startswith(("/proc/", "/sys/")) or normal in {"/proc", "/sys"}:
         raise FailedPrecondition(
             f"the working directory {path!r} is inside the kernel's own filesystems, which is refused"
         )
-    return path
 
 
 def _make_working_dir(rootfs: Rootfs, path: str) -> None:
     try:
-        rootfs.make_directory(path)
+        _refuse_kernels_own(rootfs.make_directory(path))
     except OSError as error:
         raise FailedPrecondition(
             f"the working directory {path!r} cannot be used in this image: {error.strerror}",
             hint="give another with --workdir",
         ) from None
+
+
+def _check_texts(execution: Execution, command: Sequence[str]) -> None:
+    """What an image says may be any text; a zero byte would end it early for the kernel."""
+    texts = (*command, execution.working_dir, execution.user, *(execution.env or ()))
+    if any("\0" in text for text in texts):
+        raise FailedPrecondition("the image's config has a zero byte in its command, user, directory or environment")
 
 
 def _source(text: str) -> Path:

@@ -47,7 +47,7 @@ def check_program(
     """
     name = command[0]
     candidates = _candidates(name, search_path, working_dir)
-    if any(_is_below(candidate, mounted) for candidate in candidates):
+    if mounted and any(_is_below(rootfs.locate(one), mounted) for one in candidates):
         return
     problem: FailedPrecondition | None = None
     for candidate in candidates:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -47,7 +47,7 @@ class Rootfs:
         try:
             fd = openat2(self._fd, path, os.O_PATH, resolve=_INSIDE)
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV}:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EXDEV, errno.EINVAL}:
                 return None
             raise
         try:
@@ -55,13 +55,25 @@ class Rootfs:
         finally:
             os.close(fd)
 
-    def make_directory(self, path: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> None:
+    def make_directory(self, path: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> str:
         """See that a path leads to a directory, making what is missing.
+
+        Returns:
+            Where it leads, as an absolute path without links.
 
         Raises:
             OSError: a part of it is something else (ENOTDIR), or links lead in circles (ELOOP).
         """
-        os.close(self._make(path, mode, owner))
+        resolved = self._walk(path, lambda parent, name: _make_directory(parent, name, mode, owner))
+        os.close(self._directory(resolved))
+        return "/" + "/".join(resolved)
+
+    def locate(self, path: str) -> str:
+        """Where a path leads, as an absolute path without links; parts that are not there stay as they are written."""
+        try:
+            return "/" + "/".join(self._walk(path, None))
+        except OSError:
+            return path
 
     def make_file(self, path: str) -> None:
         """See that a path leads to something that is no directory, making an empty file if there is nothing; links are followed inside.
@@ -71,7 +83,9 @@ class Rootfs:
         """
         for _link in range(_MAX_LINKS):
             head, _slash, base = path.rstrip("/").rpartition("/")
-            directory = self._make(head or "/", 0o755, (0, 0))
+            directory = self._directory(
+                self._walk(head or "/", lambda parent, name: _make_directory(parent, name, 0o755, (0, 0)))
+            )
             try:
                 found = _lstat(directory, base)
                 if found is None:
@@ -88,7 +102,8 @@ class Rootfs:
                 os.close(directory)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
-    def _make(self, path: str, mode: int, owner: tuple[int, int]) -> int:
+    def _walk(self, path: str, make: Callable[[int, str], None] | None) -> list[str]:
+        """The directories that a path leads through in the end; ``make`` makes those that are missing, by parent and name."""
         waiting = [part for part in reversed(path.split("/")) if part not in {"", "."}]
         resolved: list[str] = []
         links = 0
@@ -100,10 +115,7 @@ class Rootfs:
             parent = self._directory(resolved)
             try:
                 found = _lstat(parent, name)
-                if found is None:
-                    os.mkdir(name, mode, dir_fd=parent)
-                    os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
-                elif stat.S_ISLNK(found.st_mode):
+                if found is not None and stat.S_ISLNK(found.st_mode):
                     links += 1
                     if links > _MAX_LINKS:
                         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
@@ -112,12 +124,17 @@ class Rootfs:
                         resolved.clear()
                     waiting.extend(part for part in reversed(target.split("/")) if part not in {"", "."})
                     continue
-                elif not stat.S_ISDIR(found.st_mode):
-                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                if found is None or not stat.S_ISDIR(found.st_mode):
+                    if make is None:
+                        return [*resolved, name, *reversed(waiting)]
+                    if found is None:
+                        make(parent, name)
+                    else:
+                        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             finally:
                 os.close(parent)
             resolved.append(name)
-        return self._directory(resolved)
+        return resolved
 
     def _directory(self, parts: list[str]) -> int:
         path = "/".join(parts) or "."
@@ -132,6 +149,11 @@ def open_rootfs(path: Path) -> Iterator[Rootfs]:
         yield Rootfs(fd)
     finally:
         os.close(fd)
+
+
+def _make_directory(parent: int, name: str, mode: int, owner: tuple[int, int]) -> None:
+    os.mkdir(name, mode, dir_fd=parent)
+    os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
 
 
 def _lstat(parent: int, name: str) -> os.stat_result | None:

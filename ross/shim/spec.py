@@ -68,6 +68,8 @@ class HostFacts:
     capabilities: frozenset[str]
     """Ours: a container can have no others."""
     swap_accounting: bool
+    oom_score_adj: int
+    """Ours."""
 
 
 def host_facts() -> HostFacts:
@@ -79,6 +81,7 @@ def host_facts() -> HostFacts:
         cgroup_namespaces=Path("/proc/self/ns/cgroup").exists(),
         capabilities=_own_capabilities(),
         swap_accounting=version == 2 or memory.exists(),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
     )
 
 
@@ -113,12 +116,12 @@ def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved
     capabilities = [name for name in _wanted_capabilities(spec) if name in host.capabilities]
     return {
         "ociVersion": _VERSION,
-        "process": _process(spec, execution, resolved, capabilities),
+        "process": _process(spec, execution, resolved, host, capabilities),
         "root": {"path": str(resolved.rootfs), "readonly": spec.read_only},
         "hostname": resolved.hostname,
         "mounts": _mounts(spec, resolved, host),
         "linux": _linux(spec, resolved, host, capabilities),
-    } | ({} if spec.network is not NetworkMode.HOST else {"hostname": ""})
+    }
 
 
 def environment(spec: ContainerSpec, execution: Execution, *, hostname: str, home: str) -> list[str]:
@@ -137,7 +140,9 @@ def _wanted_capabilities(spec: ContainerSpec) -> Sequence[str]:
     return [f"CAP_{name}" for name in _CAPABILITIES] if spec.privileged else DEFAULT_CAPABILITIES
 
 
-def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, capabilities: list[str]) -> dict[str, Any]:
+def _process(
+    spec: ContainerSpec, execution: Execution, resolved: Resolved, host: HostFacts, capabilities: list[str]
+) -> dict[str, Any]:
     user = resolved.user
     size = resolved.console_size
     console = {"consoleSize": {"height": size[0], "width": size[1]}} if size is not None else {}
@@ -151,6 +156,8 @@ def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, capa
         # kernel takes permitted and effective away when the process is no longer root.
         "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
         "noNewPrivileges": spec.no_new_privileges,
+        # Not our own protection from the kernel's out-of-memory killer; but nobody may lower what it was given.
+        "oomScoreAdj": max(0, host.oom_score_adj),
     }
 
 
@@ -197,8 +204,6 @@ def _linux(spec: ContainerSpec, resolved: Resolved, host: HostFacts, capabilitie
     namespaces = ["pid", "ipc", "uts", "mount"]
     if spec.network is not NetworkMode.HOST:
         namespaces.append("network")
-    else:
-        namespaces.remove("uts")
     if host.cgroup_namespaces and not spec.privileged:
         namespaces.append("cgroup")
     config: dict[str, Any] = {

@@ -40,8 +40,8 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
     """
     _check_files(rootfs)
     name, colon, group = text.partition(":")
-    entry = _passwd(rootfs, name or "0")
     number = _id(name or "0", "user")
+    entry = _passwd(rootfs, name or "0")
     if entry is None and number is None:
         raise FailedPrecondition(f"the image has no user {name!r}", hint="see its /etc/passwd, or use a number")
     uid = entry.uid if entry is not None else number
@@ -71,27 +71,25 @@ class _Entry:
 
 
 def _passwd(rootfs: Rootfs, wanted: str) -> _Entry | None:
-    """By name, else by number; the first of several."""
-    by_number: _Entry | None = None
+    """A number by number only, so that no image gives it to another user by calling one so (CVE-2016-3697); else by name."""
+    numeric = wanted.isascii() and wanted.isdigit()
     for name, _password, uid, gid, _gecos, home, *_shell in _lines(rootfs, "/etc/passwd", 6):
         if not _is_id(uid) or not _is_id(gid):
             continue
         entry = _Entry(name, int(uid), int(gid), home if home.startswith("/") else "")
-        if name == wanted:
+        if (entry.uid == int(wanted)) if numeric else (name == wanted):
             return entry
-        if by_number is None and wanted.isdigit() and uid == wanted:
-            by_number = entry
-    return by_number
+    return None
 
 
 def _resolve_group(wanted: str, rootfs: Rootfs) -> int:
+    number = _id(wanted, "group")
+    if number is not None:
+        return number
     for name, _password, gid, *_members in _lines(rootfs, "/etc/group", 3):
         if name == wanted and _is_id(gid):
             return int(gid)
-    number = _id(wanted, "group")
-    if number is None:
-        raise FailedPrecondition(f"the image has no group {wanted!r}", hint="see its /etc/group, or use a number")
-    return number
+    raise FailedPrecondition(f"the image has no group {wanted!r}", hint="see its /etc/group, or use a number")
 
 
 def _groups_of(rootfs: Rootfs, user: str, primary: int) -> tuple[int, ...]:
@@ -105,6 +103,8 @@ def _groups_of(rootfs: Rootfs, user: str, primary: int) -> tuple[int, ...]:
 def _lines(rootfs: Rootfs, path: str, fields: int) -> Iterator[list[str]]:
     """The lines that have at least so many fields; what else is in there is not our concern."""
     data = rootfs.read(path, limit=_MAX_BYTES) or b""
+    if len(data) == _MAX_BYTES:  # its last line may be cut, and would say something else
+        data = data[: data.rfind(b"\n") + 1]
     for line in data.decode(errors="replace").split("\n"):
         parts = line.split(":")
         if len(parts) >= fields and not line.startswith("#") and parts[0]:

@@ -6,6 +6,8 @@ import re
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
 from ross.errors import InvalidArgument
 from ross.model import NetworkMode
 from ross.shim.signals import parse_signal
@@ -56,6 +58,16 @@ def validate_spec(spec: ContainerSpec) -> None:
         raise InvalidArgument(f"labels need a key, and take no more than {_LABEL_BYTES} bytes in all")
 
 
+def normal_path(path: str) -> str:
+    """Without doubled, trailing and single-dot parts; ``..`` stays. A path that begins with two slashes begins with one."""
+    return "/" * path.startswith("/") + "/".join(part for part in path.split("/") if part not in {"", "."})
+
+
+def normalise_spec(spec: ContainerSpec) -> ContainerSpec:
+    """The same spec, with the targets of its mounts in the one form that everything else compares."""
+    return evolve(spec, mounts=tuple(evolve(mount, target=normal_path(mount.target)) for mount in spec.mounts))
+
+
 def _check_env(entry: str) -> None:
     name, equals, _value = entry.partition("=")
     if not equals or not name:
@@ -74,7 +86,7 @@ def _check_limits(spec: ContainerSpec) -> None:
 def _check_mounts(mounts: tuple[BindMount, ...]) -> None:
     targets: set[str] = set()
     for mount in mounts:
-        target = str(PurePosixPath(mount.target))
+        target = normal_path(mount.target)
         if not mount.source.startswith("/") or "\0" in mount.source:
             raise InvalidArgument(f"the source {mount.source!r} of a mount is not an absolute path")
         if not target.startswith("/") or ".." in PurePosixPath(target).parts or "\0" in target:

@@ -139,9 +139,13 @@ def test_image_that_would_make_the_runtime_hang(daemon: Daemon, registry: str, n
     assert f"the image's /{name} is not a regular file" in done.stderr
 
 
-@pytest.mark.parametrize("directory", ["/proc/self/fd/7", "/proc/self/cwd", "/sys"])
+@pytest.mark.parametrize(
+    "directory",
+    ["/proc/self/fd/7", "/sys", "//proc/self/fd/7", "/x/../proc/self/fd/7", "/./proc/self/fd/7", "/link", "/link/7"],
+)
 def test_working_directory_in_the_kernels_filesystems_is_refused(daemon: Daemon, registry: str, directory: str) -> None:
-    image = push(registry, "test/cwd:1", busybox_image(WorkingDir=directory))
+    layer = busybox_layer().symlink("link", "/proc/self/fd")
+    image = push(registry, "test/cwd:1", ImageBuilder(config={"WorkingDir": directory}).layer(layer).build())
     done = daemon.ross("run", "--rm", "--pull", "always", image, "true")
     assert done.returncode == 125
     assert "is refused" in done.stderr
@@ -291,3 +295,27 @@ def test_real_image_of_several_layers(daemon: Daemon, registry: str) -> None:
         daemon.ross("run", "--rm", "-u", "daemon", image, "python3", "-c", "import os; print(os.getuid())").stdout
         == "1\n"
     )
+
+
+def test_privileged_container_has_what_the_daemon_has(daemon: Daemon, box: str) -> None:
+    done = daemon.ross(
+        "run",
+        "--rm",
+        "--privileged",
+        box,
+        "sh",
+        "-c",
+        "grep -E 'CapEff|Seccomp:' /proc/self/status; mkdir -p /mnt && mount -t tmpfs x /mnt && echo mounted",
+    )
+    ours = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapBnd"))
+    assert ours.split()[1] in done.stdout
+    assert "Seccomp:\t0" in done.stdout
+    assert "mounted" in done.stdout
+
+
+def test_hosts_network_is_shared_and_its_name_is_not_ours_to_change(daemon: Daemon, box: str) -> None:
+    script = "hostname; readlink /proc/self/ns/net; hostname other; cat /proc/self/oom_score_adj"
+    done = daemon.ross("run", "--rm", "--network", "host", "--privileged", box, "sh", "-c", script)
+    name, network, score = done.stdout.split()
+    assert (name, network, score) == (os.uname().nodename, str(Path("/proc/self/ns/net").readlink()), "0")
+    assert os.uname().nodename == name

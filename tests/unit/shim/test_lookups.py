@@ -21,9 +21,10 @@ from ross.shim.command import effective_command
 from ross.shim.programs import check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.runtime import runtime_error
+from ross.shim.seccomp import default_profile
 from ross.shim.signals import parse_signal, signal_name
 from ross.shim.users import User, resolve_user
-from ross.shim.validate import validate_spec
+from ross.shim.validate import normalise_spec, validate_spec
 
 PASSWD = """\
 # comment
@@ -76,6 +77,22 @@ def test_users(rootfs: Rootfs, text: str, user: User) -> None:
 def test_users_that_are_none(rootfs: Rootfs, text: str) -> None:
     with pytest.raises(FailedPrecondition):
         resolve_user(text, rootfs)
+
+
+def test_numbers_are_never_taken_for_names(tree: Path) -> None:
+    (tree / "etc/passwd").write_text("1000:x:0:0::/:\n0:x:5:5::/:\nreal:x:1000:1000::/home/real:\n")
+    (tree / "etc/group").write_text("50:x:0:\n")
+    with open_rootfs(tree) as rootfs:
+        assert resolve_user("1000", rootfs).uid == 1000
+        assert resolve_user("", rootfs).uid == 0
+        assert resolve_user("real:50", rootfs).gid == 50
+
+
+def test_line_that_is_cut_off_is_not_read(tree: Path) -> None:
+    line = "last:x:1234567:1234567::/:\n"
+    (tree / "etc/passwd").write_text("x" * ((1 << 20) - 10) + "\n" + line)
+    with open_rootfs(tree) as rootfs, pytest.raises(FailedPrecondition, match="no user 'last'"):
+        resolve_user("last", rootfs)
 
 
 @given(st.binary(max_size=300))
@@ -174,6 +191,13 @@ def test_programs(tree: Path, rootfs: Rootfs, content: bytes, mode: int, reason:
         check("nosuch")
     assert missing.value.reason == Reason.COMMAND_NOT_FOUND
     check("/mnt/anything")
+    (tree / "opt").symlink_to("mnt/tools")
+    (tree / "bin/linked").symlink_to("../opt/linked")
+    check("/opt/anything")
+    check("linked")
+    (tree / "bin/astray").symlink_to("../lost/linked")
+    with pytest.raises(FailedPrecondition, match="has no program 'astray'"):
+        check("astray")
 
 
 def test_commands_are_merged_by_the_fields_rules() -> None:
@@ -261,6 +285,33 @@ def test_failures_of_the_runtime_are_told_in_its_words(text: str, reason: str | 
     error = runtime_error(text, what="create")
     assert error.reason == reason
     assert message in error.message
+
+
+def test_targets_of_mounts_have_one_form() -> None:
+    spec = ContainerSpec(mounts=(BindMount(source="/x", target="//a//./b/"),))
+    assert normalise_spec(spec).mounts[0].target == "/a/b"
+    for target in ("//", "//proc", "/./sys/", "///dev"):
+        with pytest.raises(InvalidArgument, match="nothing can be mounted"):
+            validate_spec(ContainerSpec(mounts=(BindMount(source="/x", target=target),)))
+
+
+def test_zero_byte_does_not_end_a_path(rootfs: Rootfs) -> None:
+    assert rootfs.stat("/bin/\0x") is None
+    assert rootfs.read("/etc/passwd\0x", limit=10) is None
+
+
+def test_sockets_of_two_families_are_denied() -> None:
+    profile = default_profile(frozenset(), machine="x86_64")
+    assert profile is not None
+    rules = [rule["args"][0] for rule in profile["syscalls"] if rule["names"] == ["socket"]]
+
+    def allowed(family: int) -> bool:
+        compare = {"SCMP_CMP_LT": family.__lt__, "SCMP_CMP_EQ": family.__eq__, "SCMP_CMP_GT": family.__gt__}
+        return any(compare[rule["op"]](rule["value"]) for rule in rules)
+
+    assert [family for family in range(60) if not allowed(family)] == [38, 40]
+    assert "socketcall" not in profile["syscalls"][0]["names"]
+    assert default_profile(frozenset(), machine="unheard-of") is None
 
 
 def test_rootfs_reads_are_bounded(tree: Path, rootfs: Rootfs) -> None:
