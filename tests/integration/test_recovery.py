@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from tests.support import chaos
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon
@@ -101,16 +103,20 @@ def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon, box: str, re
         "wait": ["wait", "long"],
         "logs": ["logs", "-f", "long"],
         "run": ["run", "-i", "--name", "mine", box, "cat"],
-        "run -it": ["run", "-i", "--name", "mine", box, "sh"],
+        "run -it": ["run", "-it", "--name", "mine", box, "sh"],
     }[what]
-    client = daemon.popen(*words)
+    terminal = Terminal(daemon, *words) if "-it" in words else None
+    client = terminal or daemon.popen(*words)
     until(lambda: daemon.open_fds() > before[0])
     if what.startswith("run"):
         until(lambda: "mine" in daemon.ross("ps").stdout)
     elif what == "pull":
         until(lambda: any((daemon.root / "ingest").iterdir()) or daemon.ross("images", "-q").stdout.count("\n") > 1)
+    if terminal is not None:
+        terminal.read_until(b"# ")
     client.kill()
-    client.communicate()
+    if isinstance(client, subprocess.Popen):
+        client.communicate()
     if what.startswith("run"):
         daemon.ross("rm", "-f", "mine")
     until(lambda: baseline(daemon) == before)

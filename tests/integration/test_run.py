@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import select
 import struct
-import termios
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Daemon, command
 from tests.support.debian import python_image
 from tests.support.images import ImageBuilder, Layer, busybox_image, busybox_layer, push, push_index
+from tests.support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -167,38 +166,6 @@ def test_volume_of_another_name_and_bad_flags_are_told(daemon: Daemon, box: str)
         assert message in done.stderr
         assert done.stderr.startswith("error: ")
     assert daemon.ross("ps", "-aq").stdout == ""
-
-
-class Terminal:
-    """A command on a terminal of its own."""
-
-    def __init__(self, daemon: Daemon, *words: str) -> None:
-        self._pid, self._fd = pty.fork()
-        if self._pid == 0:
-            os.execve(command()[0], command(*words), daemon.environment())
-
-    def resize(self, rows: int, columns: int) -> None:
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def send(self, data: bytes) -> None:
-        os.write(self._fd, data)
-
-    def read_until(self, wanted: bytes, *, seconds: float = 10) -> bytes:
-        seen = b""
-        deadline = time.monotonic() + seconds
-        while wanted not in seen and time.monotonic() < deadline:
-            if select.select([self._fd], [], [], 0.1)[0]:
-                try:
-                    seen += os.read(self._fd, 4096)
-                except OSError:  # the other end is closed
-                    break
-        assert wanted in seen, seen
-        return seen
-
-    def wait(self) -> int:
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        os.close(self._fd)
-        return code
 
 
 def test_shell_on_a_terminal(daemon: Daemon, box: str) -> None:

@@ -1,0 +1,55 @@
+"""The command line on a terminal of its own, as a person has it before them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import termios
+import time
+from typing import TYPE_CHECKING
+
+from tests.support.daemon import command
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, daemon: Daemon, *words: str) -> None:
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.execve(command()[0], command(*words), daemon.environment())
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def send(self, data: bytes) -> None:
+        os.write(self._fd, data)
+
+    def read_until(self, wanted: bytes, *, seconds: float = 10) -> bytes:
+        seen = b""
+        deadline = time.monotonic() + seconds
+        while wanted not in seen and time.monotonic() < deadline:
+            if select.select([self._fd], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(self._fd, 4096)
+                except OSError:  # the other end is closed
+                    break
+        assert wanted in seen, seen
+        return seen
+
+    def kill(self) -> None:
+        """End the command with SIGKILL."""
+        os.kill(self._pid, signal.SIGKILL)
+        self.wait()
+
+    def wait(self) -> int:
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        os.close(self._fd)
+        return code
