@@ -245,6 +245,7 @@ def header(**fields: bytes) -> bytes:
         "type": b"0",
     } | fields
     at = {"name": 0, "mode": 100, "uid": 108, "gid": 116, "size": 124, "mtime": 136, "type": 156, "link": 157}
+    at |= {"major": 329, "minor": 337}
     for key, value in values.items():
         block[at[key] : at[key] + len(value)] = value
     block[148:156] = b" " * 8
@@ -261,6 +262,10 @@ def header(**fields: bytes) -> bytes:
         (header(type=b"x", size=b"77777777777"), ResourceExhausted, "extended header"),
         (header(type=b"x", size=b"5") + b"99 a=".ljust(512, b"\0"), Corrupt, "malformed extended header"),
         (header(size=b"zzz"), Corrupt, "malformed number"),
+        (header(size=b"\xff" * 11 + b"\x00"), Corrupt, "negative size"),
+        (header(type=b"x", size=b"\xff" * 10 + b"\xfe\x00"), Corrupt, "negative size"),
+        (header(type=b"3", major=b"0010000"), Corrupt, "device 4096:0, which cannot be"),
+        (header(type=b"4", minor=b"\x80\0\0\0\0\x10\0\0"), Corrupt, "device 0:1048576"),
     ],
 )
 def test_malformed_headers_are_refused(place: Place, data: bytes, error: type[RossError], message: str) -> None:

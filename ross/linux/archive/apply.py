@@ -116,7 +116,7 @@ class LayerWriter:
                 self._make(parent, base, lambda: os.symlink(entry.link, base, dir_fd=parent))
                 self._attributes(parent, base, entry)
             case _:
-                device = os.makedev(entry.major, entry.minor) if entry.type is not EntryType.FIFO else 0
+                device = _device(entry)
                 mode = entry.mode | _FORMATS[entry.type]
                 self._make(parent, base, lambda: os.mknod(base, mode, device, dir_fd=parent))
                 self._attributes(parent, base, entry)
@@ -388,6 +388,19 @@ def _components(name: bytes) -> list[bytes]:
     if b".." in parts:
         raise Corrupt(f"the layer's entry {show(name)} leads out of its directory by '..', which is refused")
     return parts
+
+
+def _device(entry: Entry) -> int:
+    """The kernel has 12 bits for a device's major number and 20 for its minor one, and drops what is above.
+
+    Raises:
+        Corrupt: the entry's numbers are not such; without the upper bits they could be those of a whiteout.
+    """
+    if not 0 <= entry.major < 1 << 12 or not 0 <= entry.minor < 1 << 20:
+        raise Corrupt(
+            f"the layer's entry {show(entry.name)} is the device {entry.major}:{entry.minor}, which cannot be"
+        )
+    return os.makedev(entry.major, entry.minor)
 
 
 def _stat(parent: int, name: bytes) -> os.stat_result | None:

@@ -103,7 +103,7 @@ class TarReader:
             kind = header[156:157]
             _verify_checksum(header)
             if kind in b"xgLK" and kind:
-                self._extend(kind, _number(header[124:136]), extended)
+                self._extend(kind, _size(header), extended)
                 continue
             if kind == _VOLUME_LABEL:
                 continue
@@ -132,7 +132,7 @@ class TarReader:
             raise Corrupt(f"the layer's entry {show(name)} has the unknown type {kind!r}")
         if found is EntryType.FILE and kind == b"\0" and name.endswith(b"/"):
             found = EntryType.DIRECTORY  # how tar before ustar wrote one
-        size = _decimal(pax[b"size"], name) if b"size" in pax else _number(header[124:136])
+        size = _decimal(pax[b"size"], name) if b"size" in pax else _size(header)
         link = (pax.get(b"linkpath") or header[157:257].split(b"\0", 1)[0]) if found in _LINKS else b""
         for path in (name, link):
             if len(path) > self._limits.path_bytes:
@@ -254,6 +254,14 @@ def _number(field: bytes) -> int:
     if match is None:
         raise Corrupt(f"the layer's archive has the malformed number {field!r}")
     return int(match[1] or b"0", 8)
+
+
+def _size(header: bytes) -> int:
+    """How much follows. A negative size would lead back to what was read already, again and again."""
+    size = _number(header[124:136])
+    if size < 0:
+        raise Corrupt(f"the layer's archive has an entry of the negative size {size}")
+    return size
 
 
 def _decimal(text: bytes, name: bytes) -> int:
