@@ -56,8 +56,8 @@ def _short(name: str) -> str:
 def _waiting_at(task: trio.lowlevel.Task, package: str) -> str:
     found = ""
     for frame, line in task.iter_await_frames():
-        parts = PurePath(frame.f_code.co_filename).parts
-        if package in parts:
-            place = "/".join(parts[len(parts) - 1 - parts[::-1].index(package) :])
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            parts = PurePath(frame.f_code.co_filename).parts
+            place = "/".join(parts[len(parts) - 1 - parts[::-1].index(package) :]) if package in parts else parts[-1]
             found = f"{place}:{line} {frame.f_code.co_qualname.replace('.<locals>', '')}"
     return found
