@@ -184,6 +184,32 @@ def test_attributes_are_exact(place: Place) -> None:
     assert (place.root / "null").stat().st_rdev == os.makedev(1, 3)
 
 
+def test_names_mean_the_same_however_they_are_spelled(place: Place) -> None:
+    layer = Layer().directory("./a/").directory("a//b/.").add("/a/b/f", b"1").add("./a/./b/g/", b"2")
+    layer.directory("a/b").add("a/b/h", b"3").directory("c/.").add("c/i", b"4")
+    place.apply(layer.hard_link("a/./linked", "./a//b/f/").whiteout("./a/b/gone").tar())
+    found = sorted(str(path.relative_to(place.root)) for path in place.root.rglob("*"))
+    assert found == ["a", "a/b", "a/b/f", "a/b/g", "a/b/gone", "a/b/h", "a/linked", "c", "c/i"]
+    assert (place.root / "a/linked").samefile(place.root / "a/b/f")
+
+
+def test_directory_that_is_replaced_takes_its_attributes_along(place: Place) -> None:
+    layer = Layer().directory("d", mode=0o711, uid=7).add("d", b"file").directory("d", mode=0o700, uid=8, mtime=9)
+    place.apply(layer.directory("e", mode=0o711, uid=7).symlink("e", "d").tar())
+    assert (place.root / "e").is_symlink()
+    found = (place.root / "d").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_mtime_ns) == (0o700, 8, 9 * 10**9)
+
+
+def test_what_a_directory_gives_to_new_files_is_not_given(place: Place) -> None:
+    layer = Layer().directory("team", mode=0o2775, gid=50).add("team/file", b"x", mode=0o666).directory("team/sub")
+    place.apply(layer.tar())
+    team, file, sub = ((place.root / name).stat() for name in ("team", "team/file", "team/sub"))
+    assert (stat.S_IMODE(team.st_mode), team.st_gid) == (0o2775, 50)
+    assert (stat.S_IMODE(file.st_mode), file.st_gid) == (0o666, 0)
+    assert (stat.S_IMODE(sub.st_mode), sub.st_gid) == (0o755, 0)
+
+
 def test_later_entries_replace_earlier_ones_whatever_they_were(place: Place) -> None:
     layer = (
         Layer().directory("x").add("x/inner", b"1").add("x", b"file").symlink("y", "x").directory("y").add("y/z", b"2")
