@@ -29,6 +29,7 @@ from ross.logs import configure_logging
 from ross.nursery.tree import ServiceFailed, open_service_tree
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
+from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
 from ross.services.engine import VERSION, Engine, Programs
@@ -101,7 +102,7 @@ async def _start_services(
         layout=state,
         store=store,
         snapshotter=snapshotter,
-        puller=Puller(registry=registry, store=store, unpacker=unpacker),
+        puller=Puller(registry=RegistryClient(registry), store=store, unpacker=unpacker),
         pins=pins,
         collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
         events=events,
@@ -135,9 +136,9 @@ async def _run_snapshotter(layout: StateLayout, *, task_status: trio.TaskStatus[
     await trio.sleep_forever()
 
 
-async def _run_registry(*, task_status: trio.TaskStatus[RegistryClient]) -> None:
-    async with RegistryClient(CredentialStore(), user_agent=f"ross/{VERSION}") as client:
-        task_status.started(client)
+async def _run_registry(*, task_status: trio.TaskStatus[RegistrySession]) -> None:
+    async with RegistrySession(CredentialStore(), user_agent=f"ross/{VERSION}") as session:
+        task_status.started(session)
         await trio.sleep_forever()
 
 

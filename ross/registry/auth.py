@@ -1,6 +1,6 @@
 """Answering a registry's challenge: Basic (RFC 7617), and Bearer tokens as the distribution project specifies them.
 
-A token belongs to the origin and the scope that it was asked for. Credentials go to the registry that they are for, or to the token
+A token belongs to the origin and the scopes that it was asked for. Credentials go to the registry that they are for, or to the token
 service that this registry names, over TLS unless both are on this machine.
 """
 
@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
     from ross.registry.challenge import Challenge
     from ross.registry.credentials import Credentials, CredentialStore
+    from ross.registry.endpoint import Endpoint
 
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _MARGIN_SECONDS: Final = 10.0
 _MAX_TOKEN_BYTES: Final = 256 << 10
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+\Z")
 """What may stand in a header as it is; anything else could end the header, or be quoted in an error."""
+
+
+Scopes = tuple[str, ...]
+"""What a token lets one do, as ``repository:library/alpine:pull``; the one that matters first."""
 
 
 @frozen
@@ -48,30 +53,29 @@ class Authenticator:
         self._client = client
         self._credentials = credentials
         self._answer_seconds = answer_seconds
-        self._granted: dict[tuple[Origin, str], _Granted] = {}
-        self._asking: dict[tuple[Origin, str], trio.Lock] = {}
+        self._granted: dict[tuple[Origin, Scopes], _Granted] = {}
+        self._asking: dict[tuple[Origin, Scopes], trio.Lock] = {}
 
-    def header(self, origin: Origin, scope: str) -> str | None:
+    def header(self, origin: Origin, scopes: Scopes) -> str | None:
         """The ``Authorization`` header that was last good here, if it still should be."""
-        granted = self._granted.get((origin, scope))
+        granted = self._granted.get((origin, scopes))
         if granted is None or granted.expires_at <= trio.current_time():
             return None
         return granted.header
 
-    def personal(self, origin: Origin, scope: str) -> bool:
+    def personal(self, origin: Origin, scopes: Scopes) -> bool:
         """Stored credentials went into the header that is in use."""
-        granted = self._granted.get((origin, scope))
+        granted = self._granted.get((origin, scopes))
         return granted is not None and granted.personal
 
     async def answer(
-        self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge], *, refused: str | None
+        self, endpoint: Endpoint, scopes: Scopes, challenges: Sequence[Challenge], *, refused: str | None
     ) -> str:
         """A new header, for a registry that has refused the last one or none.
 
         Args:
-            origin: The registry that asks.
-            host: Its name in references, under which its credentials are kept.
-            scope: What is to be done, as ``repository:path:pull``.
+            endpoint: The registry that asks.
+            scopes: What is to be done, as ``repository:path:pull``.
             challenges: What it asks for.
             refused: The header that it did not accept. Where another task has got a new one meanwhile, that is the answer: the
                 layers of one pull ask once, not each for itself.
@@ -81,54 +85,55 @@ class Authenticator:
             Denied: the token service is somewhere it must not be.
             Unavailable: the token service does not answer.
         """
-        key = (origin, scope)
+        key = (endpoint.origin, scopes)
         lock = self._asking.setdefault(key, trio.Lock())
         try:
             async with lock:
-                present = self.header(origin, scope)
+                present = self.header(endpoint.origin, scopes)
                 if present is not None and present != refused:
                     return present
                 self._granted.pop(key, None)
-                granted = self._granted[key] = await self._ask(origin, host, scope, challenges)
+                granted = self._granted[key] = await self._ask(endpoint, scopes, challenges)
                 return granted.header
         finally:
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._asking.pop(key, None)
 
-    async def _ask(self, origin: Origin, host: str, scope: str, challenges: Sequence[Challenge]) -> _Granted:
-        credentials = await self._credentials.find(host)
+    async def _ask(self, endpoint: Endpoint, scopes: Scopes, challenges: Sequence[Challenge]) -> _Granted:
+        credentials = await self._credentials.find(endpoint.name)
         for challenge in challenges:
             if challenge.scheme == "bearer":
-                return await self._bearer(origin, host, scope, challenge, credentials)
+                return await self._bearer(endpoint, scopes, challenge, credentials)
             if challenge.scheme == "basic" and credentials is not None and credentials.username:
                 return _Granted(_basic(credentials), float("inf"), personal=True)
-        raise unauthenticated(host, had_credentials=credentials is not None)
+        raise unauthenticated(endpoint.name, had_credentials=credentials is not None)
 
     async def _bearer(
-        self, origin: Origin, host: str, scope: str, challenge: Challenge, credentials: Credentials | None
+        self, endpoint: Endpoint, scopes: Scopes, challenge: Challenge, credentials: Credentials | None
     ) -> _Granted:
+        host = endpoint.name
         realm = challenge.parameters.get("realm", "")
         try:
             url = httpx.URL(realm)
         except httpx.InvalidURL:
             raise Corrupt(f"the registry {host} names a token service that is no URL") from None
-        check_destination(origin, origin_of(url), has_user=bool(url.userinfo), what="token realm")
+        check_destination(endpoint.origin, origin_of(url), has_user=bool(url.userinfo), what="token realm")
         service = challenge.parameters.get("service", "")
-        # A registry may name a scope of its own making (Amazon's is called "aws"). Which repository is meant, and that it is
-        # only to be read, is ours to say.
+        # A registry may name a scope of its own making (Amazon's is called "aws"). Which repositories are meant, and what is to be
+        # done to them, is ours to say.
         own = challenge.parameters.get("scope", "")
-        scopes = [scope, *(one for one in own.split() if not one.startswith("repository:"))]
+        wanted = [*scopes, *(one for one in own.split() if not one.startswith("repository:"))]
         if credentials is not None and credentials.identity_token:
             form = {
                 "grant_type": "refresh_token",
                 "service": service,
-                "scope": " ".join(scopes),
+                "scope": " ".join(wanted),
                 "client_id": "ross",
                 "refresh_token": credentials.identity_token,
             }
             request = self._client.build_request("POST", url, data=form)
         else:
-            query: dict[str, str | list[str]] = {"scope": scopes} | ({"service": service} if service else {})
+            query: dict[str, str | list[str]] = {"scope": wanted} | ({"service": service} if service else {})
             request = self._client.build_request("GET", url.copy_merge_params(query))
             if credentials is not None:
                 request.headers["Authorization"] = _basic(credentials)

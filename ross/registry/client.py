@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import httpx
@@ -16,15 +15,13 @@ from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, Index, parse_manifest
-from ross.registry.auth import Authenticator, unauthenticated
-from ross.registry.challenge import parse_challenges
-from ross.registry.hosts import check_destination, registry_origin
-from ross.registry.http import answered_within, new_client, origin_of, raw_body, read_bounded, send
+from ross.registry.endpoint import Capability
+from ross.registry.http import answered_within, raw_body, read_bounded
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
     from ross.oci.reference import Reference
-    from ross.registry.credentials import CredentialStore
+    from ross.registry.session import RegistrySession, Timing
 
 T = TypeVar("T")
 
@@ -32,22 +29,6 @@ CHUNK_BYTES: Final = 1 << 20
 """How much of a blob is handed on at once: each piece costs its taker a switch to a thread."""
 _CHUNK_SECONDS: Final = 0.5
 """After so long a smaller piece is handed on, for the sake of progress bars and of what a broken connection would lose."""
-_MAX_REDIRECTS: Final = 5
-_CLOSE_SECONDS: Final = 5.0
-
-
-@frozen(kw_only=True)
-class Timing:
-    """How long a registry may take."""
-
-    connect_seconds: float = 10.0
-    silence_seconds: float = 60.0
-    """Between two pieces of an answer."""
-    document_seconds: float = 120.0
-    """For all of a manifest or a token."""
-    window_seconds: float = 60.0
-    window_bytes: int = 64 << 10
-    """A blob that comes slower than ``window_bytes`` in ``window_seconds`` is taken for a connection that has died."""
 
 
 @frozen(kw_only=True)
@@ -142,36 +123,12 @@ class _Pace:
 
 
 class RegistryClient:
-    """A client of all registries. An async context manager; owns the connections."""
+    """Pulls from all registries."""
 
-    def __init__(
-        self,
-        credentials: CredentialStore,
-        *,
-        user_agent: str,
-        insecure_hosts: Collection[str] = (),
-        policy: RetryPolicy | None = None,
-        timing: Timing | None = None,
-    ) -> None:
-        self._insecure_hosts = insecure_hosts
+    def __init__(self, session: RegistrySession, *, policy: RetryPolicy | None = None) -> None:
+        self.session = session
         self._policy = policy or RetryPolicy()
-        self._timing = timing or Timing()
-        self._client = new_client(
-            user_agent=user_agent,
-            connect_seconds=self._timing.connect_seconds,
-            silence_seconds=self._timing.silence_seconds,
-        )
-        self._auth = Authenticator(self._client, credentials, answer_seconds=self._timing.document_seconds)
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._client.__aexit__(kind, error, traceback)
+        self._timing = session.timing
 
     async def resolve(self, reference: Reference) -> ResolvedManifest:
         """The index or manifest that a reference denotes.
@@ -253,48 +210,12 @@ class RegistryClient:
     async def _get(
         self, reference: Reference, path: str, *, accept: Collection[str] = (), offset: int = 0
     ) -> AsyncIterator[httpx.Response]:
-        """GET below ``/v2/<name>/``: authenticated when asked to, following redirects without taking credentials along."""
-        origin = registry_origin(reference.host, insecure_hosts=self._insecure_hosts)
-        name = reference.path
-        scope = f"repository:{name}:pull"
-        url = httpx.URL(f"{origin}/v2/{name}/{path}")
+        """GET below ``/v2/<name>/``."""
         headers = ({"Accept": ", ".join(accept)} if accept else {}) | ({"Range": f"bytes={offset}-"} if offset else {})
-        authorization = self._auth.header(origin, scope)
-        answered = False
-        async with AsyncExitStack() as stack:
-            for _hop in range(_MAX_REDIRECTS + 2):
-                here = origin_of(url)
-                request = self._client.build_request("GET", url, headers=headers)
-                if authorization is not None and here == origin:
-                    request.headers["Authorization"] = authorization
-                response = await stack.enter_async_context(send(self._client, request))
-                if response.status_code == 401 and here == origin and not answered:
-                    answered = True
-                    challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
-                    await stack.aclose()
-                    authorization = await self._auth.answer(
-                        origin, reference.host, scope, challenges, refused=authorization
-                    )
-                    continue
-                if response.is_redirect:
-                    target = _redirected(url, response)
-                    check_destination(here, origin_of(target), has_user=bool(target.userinfo), what="redirect")
-                    await stack.aclose()
-                    url = target
-                    continue
-                if response.status_code == 401:
-                    raise unauthenticated(reference.host, had_credentials=self._auth.personal(origin, scope))
-                _check_status(response, reference, path, ranged=bool(offset))
-                yield response
-                return
-        raise Unavailable(f"the registry {reference.host} redirects without end")
-
-
-def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
-    try:
-        return url.join(response.headers["Location"])
-    except (httpx.InvalidURL, KeyError):
-        raise Corrupt(f"{url.host} redirects to what is no URL") from None
+        (endpoint, *_) = self.session.endpoints(reference.host, Capability.PULL)
+        async with self.session.request("GET", endpoint, reference.path, path, headers=headers) as response:
+            _check_status(response, reference, path, ranged=bool(offset))
+            yield response
 
 
 def _check_status(response: httpx.Response, reference: Reference, path: str, *, ranged: bool) -> None:

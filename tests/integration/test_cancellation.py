@@ -19,6 +19,7 @@ from ross.linux.process import which
 from ross.model import AttachOptions, ContainerFilter, ContainerSpec, ContainerState, LogOptions, PullOptions
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
+from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
 from ross.services.events import Events
@@ -77,7 +78,8 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
     runc, conmon = which("runc"), which("conmon")
     assert runc is not None
     assert conmon is not None
-    async with RegistryClient(CredentialStore(), user_agent="test") as registry:
+    async with RegistrySession(CredentialStore(), user_agent="test") as session:
+        registry = RegistryClient(session)
         unpacker = Unpacker(store=store, snapshotter=snapshotter)
         puller = Puller(registry=registry, store=store, unpacker=unpacker)
         collector = Collector(store=store, snapshotter=snapshotter, pins=pins)

@@ -16,9 +16,10 @@ from ross.errors import Corrupt, Denied, InvalidArgument, NotFound, Unauthentica
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor
 from ross.oci.reference import Reference
-from ross.registry.client import RegistryClient, Timing
+from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.retry import RetryPolicy, Transient
+from ross.registry.session import RegistrySession, Timing
 from tests.support.scripted_registry import (
     OCI,
     Handler,
@@ -49,8 +50,8 @@ async def client_of(
     (tmp_path / "config.json").write_text(json.dumps({"auths": auths}))
     policy = RetryPolicy(attempts=3, initial_seconds=0, patience_seconds=5)
     store = CredentialStore(tmp_path / "config.json")
-    async with RegistryClient(store, user_agent="test", policy=policy, timing=timing) as client:
-        yield client
+    async with RegistrySession(store, user_agent="test", timing=timing) as session:
+        yield RegistryClient(session, policy=policy)
 
 
 def reference(server: ScriptedRegistry) -> Reference:

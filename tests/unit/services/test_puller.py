@@ -21,6 +21,7 @@ from ross.oci.reference import Reference
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.retry import RetryPolicy
+from ross.registry.session import RegistrySession
 from ross.services.pins import Pins
 from ross.services.puller import Pulled, Puller, choose_platform
 from ross.services.store import ContentStore
@@ -83,7 +84,8 @@ async def pulling_from(handler: Handler, tmp_path: Path) -> AsyncIterator[Settin
     policy = RetryPolicy(attempts=3, initial_seconds=0)
     credentials = CredentialStore(tmp_path / "config.json")
     async with scripted_registry(handler) as server:
-        async with RegistryClient(credentials, user_agent="test", policy=policy) as registry:
+        async with RegistrySession(credentials, user_agent="test") as session:
+            registry = RegistryClient(session, policy=policy)
             unpacker = cast("Unpacker", FetchingUnpacker())
             yield Setting(server, Puller(registry=registry, store=store, unpacker=unpacker), store, Pins())
 

@@ -1,0 +1,176 @@
+"""One exchange with a registry: authenticated when it asks for that, and led by redirects without taking credentials along.
+
+Pulling and pushing are built on this. It knows origins, scopes and redirects, and nothing of manifests and blobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+import httpx
+import trio
+from attrs import frozen
+
+from ross.errors import Corrupt, Unavailable
+from ross.registry.auth import Authenticator, unauthenticated
+from ross.registry.challenge import parse_challenges
+from ross.registry.endpoint import Capability, Endpoint
+from ross.registry.hosts import check_destination, registry_origin
+from ross.registry.http import new_client, origin_of, send
+
+if TYPE_CHECKING:
+    from ross.registry.credentials import CredentialStore
+
+Content = bytes | Callable[[], AsyncIterator[bytes]]
+"""A request's body. A function is called again for each time that the body has to be sent: after a challenge, after a redirect."""
+
+_MAX_REDIRECTS: Final = 5
+_CLOSE_SECONDS: Final = 5.0
+_SAFE: Final = frozenset({"GET", "HEAD"})
+_KEEPING: Final = frozenset({307, 308})
+"""The redirects that promise to keep method and body (RFC 9110, section 15.4)."""
+
+
+@frozen(kw_only=True)
+class Timing:
+    """How long a registry may take."""
+
+    connect_seconds: float = 10.0
+    silence_seconds: float = 60.0
+    """Between two pieces of an answer."""
+    document_seconds: float = 120.0
+    """For all of a manifest or a token."""
+    window_seconds: float = 60.0
+    window_bytes: int = 64 << 10
+    """A blob that comes slower than ``window_bytes`` in ``window_seconds`` is taken for a connection that has died."""
+
+
+class RegistrySession:
+    """Exchanges with all registries. An async context manager; owns the connections."""
+
+    def __init__(
+        self,
+        credentials: CredentialStore,
+        *,
+        user_agent: str,
+        insecure_hosts: Collection[str] = (),
+        timing: Timing | None = None,
+    ) -> None:
+        self.timing = timing or Timing()
+        self._insecure_hosts = insecure_hosts
+        self._client = new_client(
+            user_agent=user_agent,
+            connect_seconds=self.timing.connect_seconds,
+            silence_seconds=self.timing.silence_seconds,
+        )
+        self._auth = Authenticator(self._client, credentials, answer_seconds=self.timing.document_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._client.__aexit__(kind, error, traceback)
+
+    def endpoints(self, host: str, capability: Capability) -> tuple[Endpoint, ...]:
+        """Who may be asked to do something for the registry of a reference, in the order in which to ask.
+
+        Args:
+            host: As in the reference, with its port.
+            capability: What is to be done.
+
+        Raises:
+            InvalidArgument: the host's port is none.
+            FailedPrecondition: nobody may, by the host's configuration.
+        """
+        everywhere = (Endpoint(origin=registry_origin(host, insecure_hosts=self._insecure_hosts), name=host),)
+        return tuple(endpoint for endpoint in everywhere if capability in endpoint.capabilities)
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        endpoint: Endpoint,
+        repository: str,
+        path: str | httpx.URL,
+        *,
+        actions: str = "pull",
+        more_scopes: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
+        content: Content | None = None,
+    ) -> AsyncIterator[httpx.Response]:
+        """One request; the response's body is read inside the block. Its status is the caller's business, but for the errors below.
+
+        Args:
+            method: ``GET``, ``HEAD``, ``POST``, ...
+            endpoint: One of :meth:`endpoints`.
+            repository: Without the host, as ``library/alpine``.
+            path: Below ``/v2/<repository>/``; or a whole URL that the endpoint has sent us to, see :func:`location`.
+            actions: What is to be done to the repository, as in a token's scope: ``pull`` or ``pull,push``.
+            more_scopes: What else is needed, as ``repository:other:pull`` for a blob that is mounted from there.
+            headers: Of this request; they go along with redirects.
+            content: The body. One that is made by a function needs a ``Content-Length`` among the headers, or goes in chunks.
+
+        Raises:
+            Transient: no connection, a dropped one, a timeout, 429 or 5xx; trying again may help.
+            Unauthenticated: credentials are wanted and there are none, or they are not accepted.
+            Denied: it leads where it must not.
+            Unavailable: it redirects without end.
+            Corrupt: it redirects to what is no URL, or as no redirect of this method may.
+        """
+        scopes = (f"repository:{repository}:{actions}", *more_scopes)
+        url = path if isinstance(path, httpx.URL) else httpx.URL(endpoint.url(repository, path))
+        authorization = self._auth.header(endpoint.origin, scopes)
+        answered = False
+        async with AsyncExitStack() as stack:
+            for _hop in range(_MAX_REDIRECTS + 2):
+                ours = origin_of(url) == endpoint.origin
+                request = self._client.build_request(
+                    method, url, headers=headers, content=content() if callable(content) else content
+                )
+                if ours and authorization is not None:
+                    request.headers["Authorization"] = authorization
+                response = await stack.enter_async_context(send(self._client, request))
+                if response.status_code == 401 and ours and not answered:
+                    answered = True
+                    challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
+                    await stack.aclose()
+                    authorization = await self._auth.answer(endpoint, scopes, challenges, refused=authorization)
+                elif response.is_redirect:
+                    _check_redirect(method, response)
+                    url = location(response)
+                    await stack.aclose()
+                elif response.status_code == 401:
+                    had_credentials = self._auth.personal(endpoint.origin, scopes)
+                    raise unauthenticated(endpoint.name, had_credentials=had_credentials)
+                else:
+                    yield response
+                    return
+        raise Unavailable(f"the registry {endpoint.name} redirects without end")
+
+
+def location(response: httpx.Response) -> httpx.URL:
+    """Where a response leads: a redirect, or an upload that goes on elsewhere.
+
+    Raises:
+        Corrupt: it is no URL.
+        Denied: a registry has no business leading anybody there.
+    """
+    here = response.request.url
+    try:
+        target = here.join(response.headers["Location"])
+    except (httpx.InvalidURL, KeyError):
+        raise Corrupt(f"{here.host} redirects to what is no URL") from None
+    check_destination(origin_of(here), origin_of(target), has_user=bool(target.userinfo), what="redirect")
+    return target
+
+
+def _check_redirect(method: str, response: httpx.Response) -> None:
+    if method not in _SAFE and response.status_code not in _KEEPING:
+        raise Corrupt(f"{response.request.url.host} redirects a {method} with status {response.status_code}")
