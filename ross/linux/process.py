@@ -104,6 +104,19 @@ async def run(
     )
 
 
+async def start(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()) -> trio.Process:
+    """Start a program that the caller speaks to by the descriptors it passes, and ends; errors go where ours go.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    with trio.CancelScope(shield=True):  # or nobody would know of it
+        process = await trio.lowlevel.open_process(
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(env), pass_fds=pass_fds
+        )
+    return process  # noqa: RET504 -- mypy takes a cancel scope for one that swallows exceptions
+
+
 async def spawn_and_forget(
     argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, pass_fds: Sequence[int] = ()
 ) -> None:

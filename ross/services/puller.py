@@ -1,6 +1,6 @@
 """From a reference to content in the store and committed snapshots: resolve, choose, fetch what is missing, unpack.
 
-All layers are fetched at the same time, within a bound; each is unpacked as soon as its blob is verified. The largest begin first, since
+All layers are fetched at the same time, within a bound; each is unpacked while it comes in. The largest begin first, since
 the whole pull is as slow as its last layer.
 """
 
@@ -20,6 +20,7 @@ from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
 from ross.registry.retry import Transient
+from ross.services.arrival import Arrival
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Report = Callable[[BlobProgress], None]
+Tell = Callable[[PullPhase], None]
 MAX_INDEX_DEPTH: Final = 4
 _VARIANTS: Final = {
     ("arm", "v8"): ("v8", "v7", "v6", "v5", ""),
@@ -133,7 +135,7 @@ class Puller:
             raise Corrupt(f"the config of {reference} would be {descriptor.size} bytes, which is refused")
         pin.add(descriptor.digest)
         if self._store.find(descriptor.digest) is None:
-            await self._fetch(reference, descriptor, lambda _progress: None)
+            await self._fetch(reference, descriptor, lambda _progress: None, Arrival())
         data = await self._store.read(descriptor.digest)
         return read_document(data, ImageConfig, what=f"the config of {reference}")
 
@@ -150,36 +152,45 @@ class Puller:
             turns[digest].set()
 
         def source(descriptor: Descriptor, diff_id: Digest) -> LayerSource:
+            arrival = Arrival()
+
             async def fetch() -> None:
                 await turns[descriptor.digest].wait()
                 following = order[descriptor.digest] + 1
                 async with self._downloads:
                     if following < len(largest_first):
                         turns[largest_first[following]].set()
-                    await self._fetch(reference, descriptor, progress)
+                    await self._fetch(reference, descriptor, progress, arrival)
 
             pin.add(descriptor.digest)
             _report(progress, descriptor, PullPhase.WAITING, 0)
-            return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch)
+            return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch, arrival=arrival)
 
         return [source(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)]
 
-    async def _fetch(self, reference: Reference, descriptor: Descriptor, progress: Report) -> None:
+    async def _fetch(self, reference: Reference, descriptor: Descriptor, progress: Report, arrival: Arrival) -> None:
         """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
-        if not await self._ingest(reference, descriptor, progress):
+        if not await self._ingest(reference, descriptor, progress, arrival):
             logger.warning("%s of %s came out wrong after a resume; fetching all of it", descriptor.digest, reference)
-            await self._ingest(reference, descriptor, progress)
+            await self._ingest(reference, descriptor, progress, arrival)
+        arrival.finish()
 
-    async def _ingest(self, reference: Reference, descriptor: Descriptor, progress: Report) -> bool:
+    async def _ingest(self, reference: Reference, descriptor: Descriptor, progress: Report, arrival: Arrival) -> bool:
         """Take a blob in. False: it came out wrong, but began with what an earlier attempt had left, which is gone now."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
             if ingest is None:
                 _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
                 return True
             resumed = ingest.offset > 0
+            arrival.begin(ingest.path, ingest.offset)
+
+            def report(phase: PullPhase) -> None:
+                arrival.advance(ingest.offset)
+                _report(progress, descriptor, phase, ingest.offset)
+
             try:
-                await self._fill(reference, descriptor, ingest, progress)
-                _report(progress, descriptor, PullPhase.VERIFYING, ingest.offset)
+                await self._fill(reference, descriptor, ingest, report)
+                report(PullPhase.VERIFYING)
                 await ingest.commit()
             except Corrupt:
                 ingest.corrupt = True  # nothing of it is kept
@@ -188,25 +199,25 @@ class Puller:
                 return False
             return True
 
-    async def _fill(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: Report) -> None:
+    async def _fill(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
         backoff = self._registry.backoff()
         while ingest.offset < descriptor.size:
             before = ingest.offset
             try:
-                await self._download(reference, descriptor, ingest, progress)
+                await self._download(reference, descriptor, ingest, report)
             except Transient as error:
                 if ingest.offset > before:
                     backoff.progressed()
                 await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {reference}")
 
-    async def _download(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, progress: Report) -> None:
+    async def _download(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
         async with self._registry.blob(reference, descriptor, offset=ingest.offset) as stream:
             if stream.offset != ingest.offset:
                 await ingest.restart()
-            _report(progress, descriptor, PullPhase.DOWNLOADING, ingest.offset)
+            report(PullPhase.DOWNLOADING)
             async for chunk in stream.chunks():
                 await ingest.write(chunk)
-                _report(progress, descriptor, PullPhase.DOWNLOADING, ingest.offset)
+                report(PullPhase.DOWNLOADING)
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

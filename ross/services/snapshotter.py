@@ -159,11 +159,11 @@ class Snapshotter:
 
     async def stage(self) -> SnapshotInfo:
         """Make a place to unpack a layer into."""
+        await trio.lowlevel.checkpoint()  # before, not behind: who is cancelled there would not learn the name
         info = SnapshotInfo(
             name=f"unpack-{secrets.token_hex(8)}", kind=SnapshotKind.STAGED, parent=None, created_at=time.time_ns()
         )
         self._make(info, like=None)
-        await trio.lowlevel.checkpoint()
         return info
 
     async def sync(self) -> None:

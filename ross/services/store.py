@@ -68,6 +68,11 @@ class Ingest:
         self.committed = False
         self.corrupt = False
 
+    @property
+    def path(self) -> Path:
+        """Where it is written, until it gets to its place."""
+        return self._directory / "data"
+
     def open(self) -> None:
         """Open or make the data, and hash what is there from an earlier attempt. Blocking."""
         make_directory(self._directory)

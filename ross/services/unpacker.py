@@ -1,30 +1,36 @@
-"""Layers to committed snapshots, by chain ID: in parallel, each as soon as its blob is there.
+"""Layers to committed snapshots, by chain ID: all at the same time.
 
-Each layer is unpacked into a staged snapshot of its own, since an overlay layer needs no parent. What does need the layers below is settled
-in chain order. When all are settled, one sync makes them durable and they are committed, bottom first. Two pulls that share layers do not
-unpack them twice: the chain IDs are claimed in chain order, so that of two pulls one always gets ahead.
+Each layer is unpacked into a staged snapshot of its own, since an overlay layer needs no parent, by a worker process while its blob still
+comes in. What it was unpacked from is verified at the end, blob and archive both; until then it is staged, and thrown away if it is not
+what it should be. What does need the layers below is settled in chain order. When all are settled, one sync makes them durable and they
+are committed, bottom first. Two pulls that share layers do not unpack them twice: the chain IDs are claimed in chain order, so that of two
+pulls one always gets ahead.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import define, field, frozen
 
-from ross.errors import Corrupt
+from ross.errors import Corrupt, Internal
 from ross.linux.archive.apply import Applied, apply_layer
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
+from ross.linux.archive.workers import Workers
 from ross.linux.mount import mount_overlay, unmount
 from ross.model import BlobProgress, PullPhase
 from ross.nursery.cleanup import bounded_cleanup
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor
+from ross.services.arrival import Arrival
 from ross.services.snapshotter import committed_name
 
 if TYPE_CHECKING:
@@ -32,6 +38,12 @@ if TYPE_CHECKING:
 
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore
+
+
+logger = logging.getLogger(__name__)
+
+_WORKER_FROM_BYTES: Final = 1 << 20
+"""Packed. A smaller layer is unpacked before another process has begun."""
 
 
 @frozen(kw_only=True)
@@ -42,6 +54,8 @@ class LayerSource:
     diff_id: Digest
     fetch: Callable[[], Awaitable[None]]
     """Returns when the verified blob is in the store."""
+    arrival: Arrival | None = None
+    """How far ``fetch`` has come, where it says so: the layer is unpacked meanwhile."""
 
 
 @define
@@ -53,6 +67,7 @@ class _Work:
     claimed: trio.Event = field(factory=trio.Event)
     ours: bool = False
     """Not there, and claimed by us."""
+    fetched: trio.Event = field(factory=trio.Event)
     settled: trio.Event = field(factory=trio.Event)
     staged: str | None = None
     size_bytes: int = 0
@@ -67,6 +82,7 @@ class Unpacker:
         self._limits = limits or ArchiveLimits()
         self._claims: dict[Digest, trio.Event] = {}
         self._threads = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
+        self._workers = Workers()
 
     async def unpack(self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None]) -> Digest | None:
         """Fetch and unpack what is missing.
@@ -87,7 +103,7 @@ class Unpacker:
             for source, chain_id in zip(layers, chain_ids(layer.diff_id for layer in layers), strict=True)
         ]
         try:
-            async with trio.open_nursery() as nursery:
+            async with self._workers.session(), trio.open_nursery() as nursery:
                 nursery.start_soon(self._claim_all, work, name="claim layers")
                 for index, layer in enumerate(work):
                     name = f"layer {layer.source.descriptor.digest.short}"
@@ -124,48 +140,100 @@ class Unpacker:
     async def _unpack_layer(
         self, layer: _Work, below: Sequence[_Work], progress: Callable[[BlobProgress], None]
     ) -> None:
-        await layer.source.fetch()
-        await layer.claimed.wait()
-        if layer.ours:
-            staged = await self._snapshotter.stage()
-            layer.staged = staged.name
-            applied = await trio.to_thread.run_sync(
-                self._apply, layer, self._snapshotter.files(staged.name), progress, limiter=self._threads
-            )
-            layer.size_bytes = applied.size_bytes
-            if below:
-                await below[-1].settled.wait()
-            await trio.to_thread.run_sync(self._settle, layer, below, applied, limiter=self._threads)
-        elif below:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_fetch, layer, name=f"fetch {layer.source.descriptor.digest.short}")
+            await layer.claimed.wait()
+            if layer.ours:
+                applied = await self._apply(layer, progress)
+                layer.size_bytes = applied.size_bytes
+            await layer.fetched.wait()
+        if below:
             await below[-1].settled.wait()
+        if layer.ours:
+            await trio.to_thread.run_sync(self._settle, layer, below, applied, limiter=self._threads)
         layer.settled.set()
-        size = layer.source.descriptor.size
         phase = PullPhase.DONE if layer.ours else PullPhase.EXISTS
-        progress(BlobProgress(digest=layer.source.descriptor.digest, phase=phase, current_bytes=size, total_bytes=size))
+        _report(progress, layer, phase, layer.source.descriptor.size)
 
-    def _apply(self, layer: _Work, target: Path, progress: Callable[[BlobProgress], None]) -> Applied:
-        descriptor = layer.source.descriptor
+    async def _apply(self, layer: _Work, progress: Callable[[BlobProgress], None]) -> Applied:
+        """Unpack a layer into a snapshot that is staged for it, while its blob comes in if that pays."""
+        arrival, size = layer.source.arrival, layer.source.descriptor.size
+        if size < _WORKER_FROM_BYTES:
+            await layer.fetched.wait()
+            return await self._apply_here(layer, await self._stage(layer), progress)
+        if arrival is None:
+            await layer.fetched.wait()
+            arrival = Arrival()
+            arrival.finish()
+        await arrival.begun()
+        restarts = arrival.restarts
+        try:
+            return await self._apply_arriving(layer, arrival, progress)
+        except (Corrupt, Internal) as error:
+            # Whether the blob is what it should be is known only at its end, and is the better thing to be told.
+            await layer.fetched.wait()
+            if arrival.restarts == restarts:
+                raise
+            logger.info("unpacking %s again, which was fetched anew: %s", layer.source.descriptor.digest, error)
+        await self._snapshotter.remove(layer.staged or "")
+        return await self._apply_arriving(layer, arrival, progress)
+
+    async def _stage(self, layer: _Work) -> Path:
+        staged = await self._snapshotter.stage()
+        layer.staged = staged.name
+        return self._snapshotter.files(staged.name)
+
+    async def _apply_arriving(
+        self, layer: _Work, arrival: Arrival, progress: Callable[[BlobProgress], None]
+    ) -> Applied:
+        size = layer.source.descriptor.size
 
         def report(packed: int) -> None:
-            progress(
-                BlobProgress(
-                    digest=descriptor.digest,
-                    phase=PullPhase.UNPACKING,
-                    current_bytes=packed,
-                    total_bytes=descriptor.size,
-                )
-            )
+            if arrival.complete:  # until then the download is what is told of
+                _report(progress, layer, PullPhase.UNPACKING, packed)
 
-        blob = self._store.path(descriptor.digest)
-        expected = layer.source.diff_id
-        with LayerBytes(blob, limits=self._limits, algorithm=expected.algorithm, progress=report) as source:
-            applied = apply_layer(source, target, limits=self._limits, checkpoint=trio.from_thread.check_cancelled)
-            found = Digest(expected.algorithm, source.hexdigest())
-        if found != expected:
-            raise Corrupt(
-                f"the layer {descriptor.digest} unpacks to {found}, where the image's config promises {expected}"
+        async def arrivals(seen: int) -> int:
+            return await arrival.more_than(seen, size_bytes=size)
+
+        target = await self._stage(layer)
+        blob = self._open_blob(layer, arrival)
+        try:
+            applied, found = await self._workers.apply(
+                blob,
+                target,
+                size_bytes=size,
+                algorithm=layer.source.diff_id.algorithm,
+                limits=self._limits,
+                arrivals=arrivals,
+                progress=report,
             )
+        finally:
+            os.close(blob)
+        _check(layer, found)
         return applied
+
+    def _open_blob(self, layer: _Work, arrival: Arrival) -> int:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+        if arrival.path is not None and not arrival.complete:
+            with suppress(FileNotFoundError):  # it has just got to its place
+                return os.open(arrival.path, flags)
+        return os.open(self._store.path(layer.source.descriptor.digest), flags)
+
+    async def _apply_here(self, layer: _Work, target: Path, progress: Callable[[BlobProgress], None]) -> Applied:
+        """In a thread of this process: for a small layer, starting another would take longer than the whole."""
+
+        def apply() -> Applied:
+            blob = self._store.path(layer.source.descriptor.digest)
+            algorithm = layer.source.diff_id.algorithm
+            with LayerBytes(blob, limits=self._limits, algorithm=algorithm, progress=report) as source:
+                applied = apply_layer(source, target, limits=self._limits, checkpoint=trio.from_thread.check_cancelled)
+                _check(layer, source.hexdigest())
+            return applied
+
+        def report(packed: int) -> None:
+            _report(progress, layer, PullPhase.UNPACKING, packed)
+
+        return await trio.to_thread.run_sync(apply, limiter=self._threads)
 
     def _settle(self, layer: _Work, below: Sequence[_Work], applied: Applied) -> None:
         assert layer.staged is not None  # noqa: S101 -- set by the only caller
@@ -202,3 +270,22 @@ class Unpacker:
                 await self._snapshotter.commit(layer.staged, name, parent=parent, size_bytes=layer.size_bytes)
                 layer.staged = None
             parent = name
+
+
+async def _fetch(layer: _Work) -> None:
+    await layer.source.fetch()
+    layer.fetched.set()
+
+
+def _check(layer: _Work, found: str) -> None:
+    expected = layer.source.diff_id
+    if found != expected.encoded:
+        raise Corrupt(
+            f"the layer {layer.source.descriptor.digest} unpacks to {expected.algorithm}:{found}, where the image's config "
+            f"promises {expected}"
+        )
+
+
+def _report(progress: Callable[[BlobProgress], None], layer: _Work, phase: PullPhase, current: int) -> None:
+    descriptor = layer.source.descriptor
+    progress(BlobProgress(digest=descriptor.digest, phase=phase, current_bytes=current, total_bytes=descriptor.size))

@@ -76,9 +76,10 @@ class LayerWriter:
     with as few system calls as give it all its attributes.
     """
 
-    def __init__(self, root: Path) -> None:
-        """Apply to ``root``, which exists and is empty."""
-        self.root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    def __init__(self, root: Path | int) -> None:
+        """Apply to ``root``, which exists and is empty: a path, or a descriptor that stays the caller's."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.root_fd = os.open(".", flags, dir_fd=root) if isinstance(root, int) else os.open(root, flags)
         self.applied = Applied()
         self._known: dict[bytes, int] = {}
         """Directories by their names as entries have them, each checked and opened once."""
@@ -393,13 +394,13 @@ _FORMATS: Final = {
 
 
 def apply_layer(
-    source: LayerBytes, root: Path, *, limits: ArchiveLimits, checkpoint: Callable[[], None] = lambda: None
+    source: LayerBytes, root: Path | int, *, limits: ArchiveLimits, checkpoint: Callable[[], None] = lambda: None
 ) -> Applied:
     """Apply a whole layer to ``root``, an empty directory.
 
     Args:
         source: The layer's bytes.
-        root: Where to.
+        root: Where to; a path, or a descriptor.
         limits: What the archive may make us do.
         checkpoint: Called before each chunk of the archive; raises to stop.
 

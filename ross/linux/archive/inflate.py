@@ -7,12 +7,15 @@ they run beside the writing of files.
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import queue
 import threading
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import zstandard
 from isal import igzip, isal_zlib
@@ -31,30 +34,71 @@ _DAMAGE: Final = (EOFError, OSError, zlib.error, isal_zlib.error, zstandard.Zstd
 _ZSTD_SKIPPABLE: Final = (b"\x2a\x4d\x18", 0x50)
 
 
+class ArrivingFile(io.RawIOBase):
+    """A file that is still being written, read as far as it has come: a reader waits for more, until the end has come."""
+
+    def __init__(self, fd: int, *, size_bytes: int) -> None:
+        """Read ``fd``, which stays its owner's; it will have ``size_bytes``."""
+        super().__init__()
+        self._fd = fd
+        self._at = 0
+        self._available = 0
+        self._changed = threading.Condition()
+        self.size_bytes = size_bytes
+
+    def advance(self, available: int) -> None:
+        """So many bytes are there now; from any thread."""
+        with self._changed:
+            self._available = min(max(available, self._available), self.size_bytes)
+            self._changed.notify_all()
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """To an offset from the beginning."""
+        if whence != os.SEEK_SET:
+            raise io.UnsupportedOperation("an arriving file has no end yet")
+        self._at = offset
+        return offset
+
+    def readinto(self, buffer: Any) -> int:
+        """What is there, and at least one byte; 0 at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._at < self._available or self._available == self.size_bytes)
+            count = min(len(buffer), self._available - self._at)
+        done = os.preadv(self._fd, [memoryview(buffer)[:count]], self._at) if count else 0
+        self._at += done
+        return done
+
+
 class LayerBytes:
     """An iterator over the uncompressed chunks of a layer. Use it as a context manager; it owns a thread."""
 
     def __init__(
         self,
-        path: Path,
+        source: Path | ArrivingFile,
         *,
         limits: ArchiveLimits,
         algorithm: str = "sha256",
         progress: Callable[[int], None] = lambda _packed: None,
     ) -> None:
-        """Begin to read ``path``.
+        """Begin to read ``source``.
 
         Args:
-            path: The blob.
+            source: The blob, or what will be it.
             limits: Bounds against bombs.
             algorithm: Of the digest.
             progress: Told how many bytes of the blob were read, from the thread.
         """
-        self._path = path
+        self._source = source
         self._limits = limits
         self._hash = hashlib.new(algorithm)
         self._progress = progress
-        self._packed_bytes = path.stat().st_size
+        self._packed_bytes = source.size_bytes if isinstance(source, ArrivingFile) else source.stat().st_size
         self.unpacked_bytes = 0
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_READ_AHEAD)
         self._closed = False
@@ -95,7 +139,9 @@ class LayerBytes:
 
     def _read_ahead(self) -> None:
         try:
-            with self._path.open("rb", buffering=0) as file, _decoder(file) as stream:
+            source = self._source
+            opened = nullcontext(source) if isinstance(source, ArrivingFile) else source.open("rb", buffering=0)
+            with opened as file, _decoder(file) as stream:
                 while chunk := stream.read(CHUNK_BYTES):
                     if self._closed:
                         return
@@ -128,8 +174,10 @@ class LayerBytes:
             )
 
 
-def _decoder(file: IO[bytes]) -> Any:
-    head = file.read(4)
+def _decoder(file: Any) -> Any:
+    head = b""
+    while len(head) < 4 and (more := file.read(4 - len(head))):
+        head += more
     file.seek(0)
     if head.startswith(_GZIP):
         return igzip.IGzipFile(fileobj=file, mode="rb")  # type: ignore[no-untyped-call]
@@ -142,7 +190,7 @@ def _decoder(file: IO[bytes]) -> Any:
 class _Plain:
     """A file that was not compressed, as a context manager that leaves closing to its owner."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: Any) -> None:
         self.read = file.read
 
     def __enter__(self) -> _Plain:
