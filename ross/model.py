@@ -143,6 +143,46 @@ class ImageInfo:
 
 
 @frozen(kw_only=True)
+class ImageFilter:
+    """Which images a list holds; those that fit all of what is given."""
+
+    all: bool = False
+    """Also those that a name leads to for another platform only."""
+    dangling: bool = False
+    """Only those without a name."""
+    named: bool = False
+    """Only those with a name."""
+    references: tuple[str, ...] = ()
+    """Only names that fit one of these: ``name``, ``name:tag``, with ``*``, ``?`` and ``[...]`` within a part of the path."""
+    labels: tuple[str, ...] = ()
+    """Only those with all of these: ``key`` or ``key=value``."""
+    before: str = ""
+    """Only those made before this image."""
+    since: str = ""
+    """Only those made after this image."""
+
+
+@frozen(kw_only=True)
+class History:
+    """One step in the making of an image."""
+
+    id: Digest | None
+    """The image's, for the last step; the steps before it are no images of their own."""
+    created_at: int
+    created_by: str
+    """The command, as the builder recorded it."""
+    author: str
+    comment: str
+    empty: bool
+    """It made no layer."""
+    layer: Digest | None
+    """The blob of the layer that it made."""
+    size_bytes: int
+    """Unpacked."""
+    names: tuple[str, ...]
+
+
+@frozen(kw_only=True)
 class PullOptions:
     """How to pull."""
 

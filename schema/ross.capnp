@@ -117,14 +117,20 @@ interface Images {
   # Resolves `reference` (as people type it) at its registry, fetches what is missing, unpacks it, and names it. `progress` may
   # be null. Cancelling leaves only ingests, which the next pull continues.
 
-  get @1 (name :Text) -> (image :Image);
-  # By reference, digest, image id or a unique prefix of one.
+  get @1 (name :Text, platform :Platform) -> (image :Image);
+  # By reference, digest, image id or a unique prefix of one. Where the name has several platforms here, `platform` chooses; null: the
+  # host's own, else the one that was pulled last.
 
-  list @2 () -> (images :List(ImageInfo));
+  list @2 (filter :ImageFilter) -> (images :List(ImageInfo));
+  # The newest first.
 
   remove @3 (name :Text, force :Bool) -> (removed :RemovedImages);
   # Takes a name away; with the last name goes the image, and what nothing else references. By id, all names go, if there is
   # only one or `force` is set. Refused while a container uses the image. References to it, and running pulls, keep content.
+
+  untag @4 (name :Text, names :List(Text)) -> (untagged :List(Text));
+  # Takes names away from the image `name`, all if `names` is empty, and deletes nothing: what has no name and no user is left to the
+  # next collection. Either all of `names` are names of the image, or none is taken away.
 }
 
 interface Image {
@@ -135,6 +141,18 @@ interface Image {
 
   create @1 (spec :ContainerSpec) -> (container :Container);
   # A new container of this image, not started. It outlives the reference and the connection.
+
+  tag @2 (reference :Text) -> ();
+  # Lets a name denote what this was got as: the index, if it came by one. A name that denotes something else is moved.
+
+  history @3 () -> (history :List(History));
+  # How it was made, the last step first.
+
+  config @4 () -> (config :Data);
+  # The image config, byte for byte: JSON (image-spec, config.md).
+
+  manifest @5 () -> (manifest :Data);
+  # The manifest, byte for byte: JSON (image-spec, manifest.md).
 }
 
 interface Progress {
@@ -192,6 +210,31 @@ struct ImageInfo {
   exposedPorts @16 :List(Text);
   volumes @17 :List(Text);
   labels @18 :List(Pair);
+}
+
+struct ImageFilter {
+  # Documented field by field in ross.model.ImageFilter.
+
+  all @0 :Bool;
+  dangling @1 :Bool;
+  named @2 :Bool;
+  references @3 :List(Text);
+  labels @4 :List(Text);
+  before @5 :Text;
+  since @6 :Text;
+}
+
+struct History {
+  id @0 :Digest;
+  # Null but for the last step.
+  createdAt @1 :TimeInNs;
+  createdBy @2 :Text;
+  author @3 :Text;
+  comment @4 :Text;
+  empty @5 :Bool;
+  layer @6 :Digest;
+  sizeBytes @7 :UInt64;
+  names @8 :List(Text);
 }
 
 struct RemovedImages {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainerServer
 from ross.capabilities.progress import open_progress
-from ross.model import ContainerSpec, PullOptions
+from ross.model import ContainerSpec, ImageFilter, Platform, PullOptions
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
@@ -31,14 +31,20 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
         context.results.image = self._reference(image)
 
     async def get_context(self, context: Any) -> None:
-        context.results.image = self._reference(self._engine.images.get(context.params.name))
+        params = context.params
+        platform = from_wire(Platform, params.platform) if params._has("platform") else None  # noqa: SLF001
+        context.results.image = self._reference(self._engine.images.get(params.name, platform))
 
     async def list_context(self, context: Any) -> None:
-        context.results.images = [to_wire(image) for image in self._engine.images.list()]
+        wanted = from_wire(ImageFilter, context.params.filter)
+        context.results.images = [to_wire(image) for image in self._engine.images.list(wanted)]
 
     async def remove_context(self, context: Any) -> None:
         removed = await self._engine.images.remove(context.params.name, force=context.params.force)
         context.results.removed = to_wire(removed)
+
+    async def untag_context(self, context: Any) -> None:
+        context.results.untagged = self._engine.images.untag(context.params.name, tuple(context.params.names))
 
     def _reference(self, image: Image) -> ImageServer:
         return ImageServer(self._engine, self._session, image)
@@ -63,3 +69,15 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         spec = from_wire(ContainerSpec, context.params.spec)
         container = await self._engine.containers.create(self._image, spec)
         context.results.container = ContainerServer(container, self._session)
+
+    async def tag_context(self, context: Any) -> None:
+        self._image.tag(context.params.reference)
+
+    async def history_context(self, context: Any) -> None:
+        context.results.history = [to_wire(step) for step in self._image.history]
+
+    async def config_context(self, context: Any) -> None:
+        context.results.config = await self._image.read_config()
+
+    async def manifest_context(self, context: Any) -> None:
+        context.results.manifest = await self._image.read_manifest()

@@ -42,12 +42,15 @@ def build_app() -> App:
         ("run", ("run", "create")),
         ("containers", ("start", "stop", "kill", "rm", "ps", "logs", "wait", "inspect")),
         ("images", ("pull", "images", "rmi")),
+        ("naming", ("tag", "untag", "history")),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
             app.command(f"ross.cli.{module}:{name}", name=name)
     for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi"), ("inspect", "inspect_images")):
         image.command(f"ross.cli.images:{target}", name=name)
+    for name in ("tag", "untag", "history"):
+        image.command(f"ross.cli.naming:{name}", name=name)
     for name in ("start", "stop", "kill", "rm", "logs", "wait"):
         container.command(f"ross.cli.containers:{name}", name=name)
     container.command("ross.cli.containers:ps", name="ls")

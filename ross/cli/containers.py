@@ -311,7 +311,7 @@ def inspect_containers(*container: str, format: Format = "json") -> int:  # noqa
 
 
 def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
-    from ross.cli.images import show_records
+    from ross.cli.images import inspected, show_records
 
     _require(names)
 
@@ -325,7 +325,7 @@ def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
                 if not images:
                     raise
                 try:
-                    found.append(await (await engine.images.get(name)).info())
+                    found.append(await inspected(await engine.images.get(name)))
                 except NotFound:
                     raise NotFound(
                         f"no container and no image {name!r}", hint="see: ross ps -a, and ross images"

@@ -52,7 +52,12 @@ async def fetch(engine: Engine, image: str, *, platform: str | None, quiet: bool
 
 
 def images(
+    name: str = "",
+    /,
     *,
+    all: Annotated[bool, Parameter(name=["--all", "-a"], negative=())] = False,  # noqa: A002 -- the flag's name
+    filter: Annotated[tuple[str, ...], Parameter(name=["--filter", "-f"], negative=())] = (),  # noqa: A002 -- as above
+    digests: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
     no_trunc: Annotated[bool, Parameter(negative=())] = False,
     format: Format = "table",  # noqa: A002 -- the flag's name
@@ -61,6 +66,14 @@ def images(
 
     Parameters
     ----------
+    name
+        Only images of this name or name:tag; * stands for anything but a slash.
+    all
+        Also images that a name has for another platform than the one it denotes.
+    filter
+        dangling=true|false, reference=PATTERN, label=KEY[=VALUE], before=IMAGE or since=IMAGE. May be repeated.
+    digests
+        Show what the names denote at their registry.
     quiet
         Print ids only.
     no_trunc
@@ -68,27 +81,37 @@ def images(
     format
         table, json or jsonl.
     """
+    from ross.cli.parse import parse_image_filter
+
+    wanted = parse_image_filter(filter, name=name, all=all)
 
     async def body(engine: Engine) -> None:
-        found = await engine.images.list()
+        found = await engine.images.list(wanted)
         if quiet:
             ids = dict.fromkeys(str(info.id) if no_trunc else info.id.short for info in found)
             output.write("".join(f"{one}\n" for one in ids))
         elif format != "table":
             output.write(output.records(found, format))
         else:
-            rows = [row for info in found for row in _rows(info, no_trunc=no_trunc)]
-            output.write(output.table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows))
+            headings = ("REPOSITORY", "TAG", *(("DIGEST",) if digests else ()), "IMAGE ID", "CREATED", "SIZE")
+            rows = [row for info in found for row in _rows(info, no_trunc=no_trunc, digests=digests)]
+            output.write(output.table(headings, rows))
 
     with_engine(body)
 
 
-def _rows(info: ImageInfo, *, no_trunc: bool) -> list[tuple[str, ...]]:
+def _rows(info: ImageInfo, *, no_trunc: bool, digests: bool) -> list[tuple[str, ...]]:
     from ross.oci.reference import Reference
 
     identity = str(info.id) if no_trunc else info.id.short
     created = output.ago(info.created_at)
-    rest = (identity, created if created == "N/A" else f"{created} ago", output.size(info.unpacked_bytes))
+    rest: tuple[str, ...] = (
+        identity,
+        created if created == "N/A" else f"{created} ago",
+        output.size(info.unpacked_bytes),
+    )
+    if digests:
+        rest = (str(info.target), *rest)
     references = [Reference.parse(name) for name in info.names]
     named = [
         (reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}"), reference.tag or "<none>")
@@ -124,7 +147,7 @@ def rmi(
 
 
 def inspect_images(*image: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
-    """Show all that is known of images.
+    """Show all that is known of images, with their config and manifest.
 
     Parameters
     ----------
@@ -139,13 +162,25 @@ def inspect_images(*image: str, format: Format = "json") -> int:  # noqa: A002 -
         found: list[object] = []
 
         async def look(name: str) -> None:
-            found.append(await (await engine.images.get(name)).info())
+            found.append(await inspected(await engine.images.get(name)))
 
         code = await for_each(image, look)
         show_records(found, format)
         return code
 
     return with_engine(body)
+
+
+async def inspected(image: Image) -> dict[str, object]:
+    """All that is known of an image: its record, with ``image_config`` and ``image_manifest`` as they are in the store."""
+    from ross.oci.codec import parse_json, to_plain
+
+    record = to_plain(await image.info())
+    return {
+        **(record if isinstance(record, dict) else {}),
+        "image_config": parse_json(await image.config(), what="the config"),
+        "image_manifest": parse_json(await image.manifest(), what="the manifest"),
+    }
 
 
 def show_records(found: list[object], form: Format) -> None:

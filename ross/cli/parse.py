@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from ross.errors import InvalidArgument
-from ross.model import BindMount
+from ross.model import BindMount, ImageFilter
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?\Z", re.IGNORECASE)
 _POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 _PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
 
@@ -58,6 +59,37 @@ def parse_labels(entries: Sequence[str]) -> dict[str, str]:
             raise InvalidArgument(f"{entry!r} is not a label", hint="write key=value")
         found[key] = value
     return found
+
+
+def parse_image_filter(terms: Sequence[str], *, name: str = "", all: bool = False) -> ImageFilter:  # noqa: A002 -- the flag's
+    """``key=value`` terms of ``images --filter``; several references are alternatives, everything else must hold at once.
+
+    Raises:
+        InvalidArgument: a term is not one that there is, or one of which there can be but one stands twice.
+    """
+    references, labels, single = [name] if name else [], [], dict[str, str]()
+    for term in terms:
+        key, _equals, value = term.partition("=")
+        if key not in _IMAGE_FILTERS or not value:
+            raise InvalidArgument(f"{term!r} is not a filter of images", hint=f"there are {', '.join(_IMAGE_FILTERS)}")
+        if key == "reference":
+            references.append(value)
+        elif key == "label":
+            labels.append(value)
+        elif single.setdefault(key, value) != value:
+            raise InvalidArgument(f"the filter {key} is given twice, with different values")
+    dangling = single.get("dangling", "").lower()
+    if dangling not in {"", "true", "false", "1", "0"}:
+        raise InvalidArgument(f"the filter dangling is {dangling!r}", hint="write dangling=true or dangling=false")
+    return ImageFilter(
+        all=all,
+        dangling=dangling in {"true", "1"},
+        named=dangling in {"false", "0"},
+        references=tuple(references),
+        labels=tuple(labels),
+        before=single.get("before", ""),
+        since=single.get("since", ""),
+    )
 
 
 def parse_mount(text: str, *, here: Path) -> BindMount:

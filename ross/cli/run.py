@@ -185,21 +185,11 @@ async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:
     if wanted.pull == "always":
         return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
     try:
-        found = await engine.images.get(image)
+        return await engine.images.get(image, platform=wanted.platform)
     except NotFound as error:
         if wanted.pull == "never":
             raise NotFound(error.message, hint=f"get it with: ross pull {image}") from None
         return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
-    if wanted.platform is not None and wanted.pull == "missing" and not await _is_for(found, wanted.platform):
-        return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
-    return found
-
-
-async def _is_for(image: Image, platform: str) -> bool:
-    from ross.client.specs import parse_platform
-
-    asked, has = parse_platform(platform), (await image.info()).platform
-    return (asked.os, asked.architecture) == (has.os, has.architecture) and asked.variant in {"", has.variant}
 
 
 def start_attached(name: str, *, stdin: bool) -> int:

@@ -11,7 +11,16 @@ from ross.client.connection import Pending, answer
 from ross.client.containers import Container
 from ross.client.receive import ProgressReceiver
 from ross.client.specs import CreateOptions, make_spec, parse_platform
-from ross.model import BlobProgress, ContainerSpec, ImageInfo, Outcome, PullOptions, RemovedImages
+from ross.model import (
+    BlobProgress,
+    ContainerSpec,
+    History,
+    ImageFilter,
+    ImageInfo,
+    Outcome,
+    PullOptions,
+    RemovedImages,
+)
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
@@ -37,6 +46,27 @@ class Image:
     async def info(self) -> ImageInfo:
         """What it is."""
         return from_wire(ImageInfo, (await answer(self._capability.info())).info)
+
+    async def config(self) -> bytes:
+        """Its config, byte for byte: JSON."""
+        return bytes((await answer(self._capability.config())).config)
+
+    async def manifest(self) -> bytes:
+        """Its manifest, byte for byte: JSON."""
+        return bytes((await answer(self._capability.manifest())).manifest)
+
+    async def history(self) -> tuple[History, ...]:
+        """How it was made, the last step first."""
+        found = (await answer(self._capability.history())).history
+        return tuple(from_wire(History, step) for step in found)
+
+    async def tag(self, reference: str) -> None:
+        """Let a name denote it, and no longer what it denoted: ``await image.tag("host/app:2")``.
+
+        Raises:
+            InvalidArgument: the name is none.
+        """
+        await answer(self._capability.tag(reference))
 
     def create(
         self, args: Sequence[str] = (), *, spec: ContainerSpec | None = None, **options: Unpack[CreateOptions]
@@ -107,18 +137,35 @@ class Images:
             arguments["progress"] = ProgressReceiver(on_progress)
         return Pending(self._capability.pull(**arguments), self._image)
 
-    def get(self, name: str) -> Pending[Image]:
+    def get(self, name: str, *, platform: str | None = None) -> Pending[Image]:
         """An image of the store, by reference, digest, id or a unique beginning of one.
+
+        Args:
+            name: Any of them.
+            platform: ``os/architecture[/variant]``, where the name has several here; else the daemon's own, or the last pulled.
 
         Raises:
             NotFound: there is none.
         """
-        return Pending(self._capability.get(name), self._image)
+        wanted = () if platform is None else (to_wire(parse_platform(platform)),)
+        return Pending(self._capability.get(name, *wanted), self._image)
 
-    async def list(self) -> tuple[ImageInfo, ...]:
-        """All images, the newest first."""
-        found = (await answer(self._capability.list())).images
-        return tuple(from_wire(ImageInfo, image) for image in found)
+    async def list(self, wanted: ImageFilter | None = None) -> tuple[ImageInfo, ...]:
+        """The images that fit, the newest first; all if there is no filter.
+
+        Raises:
+            NotFound: the filter names an image that there is none of.
+        """
+        call = self._capability.list(filter=to_wire(wanted or ImageFilter(all=True)))
+        return tuple(from_wire(ImageInfo, image) for image in (await answer(call)).images)
+
+    async def untag(self, name: str, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Take names away from an image, all if none is given; nothing is deleted before the next collection. Returns them.
+
+        Raises:
+            NotFound: there is no such image, or one of the names is not its.
+        """
+        return tuple((await answer(self._capability.untag(name, list(names)))).untagged)
 
     async def remove(self, name: str, *, force: bool = False) -> RemovedImages:
         """Take a name away; with the last name the image goes, and what nothing else references.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import platform as host
 from typing import Final
 
@@ -35,10 +37,28 @@ class Descriptor:
     platform: DocumentPlatform | None = None
     annotations: dict[str, str] | None = None
     artifact_type: str = ""
+    data: str = ""
+    """The content itself in base64, where it is small: see :meth:`embedded`."""
 
     def __attrs_post_init__(self) -> None:
         if self.size < 0:
             raise InvalidArgument(f"descriptor of {self.digest} has the negative size {self.size}")
+
+    def embedded(self) -> bytes | None:
+        """The content that the descriptor brings along, verified; None if it brings none.
+
+        Raises:
+            Corrupt: it is not what the descriptor's size and digest promise.
+        """
+        if not self.data:
+            return None
+        try:
+            content = base64.b64decode(self.data, validate=True)
+        except (binascii.Error, ValueError):
+            raise Corrupt(f"the descriptor of {self.digest} has data in it that is not base64") from None
+        if len(content) != self.size or Digest.of(content, algorithm=self.digest.algorithm) != self.digest:
+            raise Corrupt(f"the descriptor of {self.digest} has data in it that is something else")
+        return content
 
 
 @frozen(kw_only=True)
@@ -50,6 +70,8 @@ class Manifest:
     layers: tuple[Descriptor, ...]
     media_type: str = ""
     artifact_type: str = ""
+    subject: Descriptor | None = None
+    """What it is about, if it is a signature, an SBOM or the like: it is a referrer of that."""
     annotations: dict[str, str] | None = None
 
 
@@ -60,6 +82,8 @@ class Index:
     schema_version: int
     manifests: tuple[Descriptor, ...]
     media_type: str = ""
+    artifact_type: str = ""
+    subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
 
 
@@ -69,6 +93,17 @@ class RootFS:
 
     type: str
     diff_ids: tuple[Digest, ...] = field(metadata={"json": "diff_ids"})
+
+
+@frozen(kw_only=True)
+class HistoryItem:
+    """How one layer came to be, or a change that made no layer."""
+
+    created: str | None = None
+    created_by: str | None = field(default=None, metadata={"json": "created_by"})
+    author: str | None = None
+    comment: str | None = None
+    empty_layer: bool | None = field(default=None, metadata={"json": "empty_layer"})
 
 
 @frozen(kw_only=True)
@@ -97,6 +132,8 @@ class ImageConfig:
     created: str | None = None
     author: str | None = None
     config: Execution | None = Factory(Execution)
+    history: tuple[HistoryItem, ...] | None = None
+    """Bottom first, as the layers are."""
 
     @property
     def execution(self) -> Execution:

@@ -53,6 +53,10 @@ class Collector:
         """Ask ``provider`` for digests that must stay, at each collection; it must not await."""
         self._roots.append(provider)
 
+    def roots(self) -> frozenset[Digest]:
+        """What is kept for its own sake, now."""
+        return frozenset(digest for provider in self._roots for digest in provider())
+
     async def collect(self) -> RemovedImages:
         """Remove what nothing references."""
         deleted: list[Digest] = []
@@ -107,7 +111,7 @@ class Collector:
     def _mark(self) -> tuple[set[Digest], set[str]]:
         marked: set[Digest] = set()
         snapshots: set[str] = set()
-        waiting = [digest for provider in self._roots for digest in provider()]
+        waiting = list(self.roots())
         while waiting:
             digest = waiting.pop()
             if digest in marked:
@@ -115,7 +119,7 @@ class Collector:
             marked.add(digest)
             snapshots.add(committed_name(digest))  # a chain ID may be held by itself
             learned = self._learned.get(digest)
-            if learned is not None:
+            if learned is not None and self._store.find_manifest(digest) is not None:
                 snapshots |= learned.snapshots
                 waiting.extend(learned.content)
         return marked, snapshots

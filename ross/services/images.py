@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ross.errors import Corrupt, FailedPrecondition, InvalidArgument, NotFound, RossError
-from ross.model import BlobProgress, ImageInfo, Platform, PullOptions, RemovedImages
+from ross.model import BlobProgress, History, ImageFilter, ImageInfo, Platform, PullOptions, RemovedImages
 from ross.oci.codec import read_document
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platform, parse_manifest
 from ross.oci.reference import Reference
+from ross.services.filters import select_images
+from ross.services.history import history_of, nanoseconds
 from ross.services.snapshotter import committed_name
-from ross.services.tags import TagRecord, Tags
+from ross.services.tags import TagRecord, Tags, canonical
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
@@ -62,6 +63,29 @@ class Image:
         """The image as it is now."""
         return self._images.describe(self)
 
+    @property
+    def history(self) -> tuple[History, ...]:
+        """How it was made, the last step first."""
+        return self._images.history(self)
+
+    def seen_as(self, target: Digest) -> Image:
+        """The same image, got as a part of ``target``."""
+        if target == self.target:
+            return self
+        return Image(self._images, target=target, digest=self.digest, manifest=self.manifest, config=self.config)
+
+    async def read_config(self) -> bytes:
+        """Its config, byte for byte."""
+        return await self._images.read_config(self)
+
+    async def read_manifest(self) -> bytes:
+        """Its manifest, byte for byte."""
+        return await self._images.read_manifest(self)
+
+    def tag(self, name: str) -> None:
+        """Let a name denote it, as :meth:`Images.tag`."""
+        self._images.tag(self, name)
+
     def hold(self) -> Pin:
         """Hold its content against collection until the pin is released."""
         return self._images.pins.hold(self.target, self.digest)
@@ -97,11 +121,14 @@ class Images:
         """Read the names and their images; names whose content is not there are taken away."""
         await trio.to_thread.run_sync(self._tags.recover)
         for reference, record in self._tags.records():
-            try:
-                await self.load(record.manifest, target=record.target)
-            except RossError as error:
-                logger.warning("the name %s is taken away: %s", reference, error)
-                self._tags.remove(reference)
+            left: TagRecord | None = record
+            for manifest in record.manifests:
+                try:
+                    await self.load(manifest, target=record.target)
+                except RossError as error:
+                    logger.warning("the name %s loses the manifest %s: %s", reference, manifest.short, error)
+                    left = left.without(manifest) if left is not None else None
+            self._set(reference, left)
         await self._store.expire_ingests(older_than_seconds=_INGEST_SECONDS)
 
     async def load(self, digest: Digest, *, target: Digest) -> Image:
@@ -158,14 +185,10 @@ class Images:
         with self.pins.hold() as pin:
             async with self._turn(reference, platform):
                 pulled = await self._puller.pull(reference, platform=platform, pin=pin, progress=progress)
-                digest = pulled.manifest_descriptor.digest
-                image = self._known.get(digest)
-                if image is None:
-                    image = Image(
-                        self, target=pulled.target.digest, digest=digest, manifest=pulled.manifest, config=pulled.config
-                    )
-                    self._known[digest] = image
-                self._tags.set(reference, TagRecord(target=pulled.target.digest, manifest=digest))
+                digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
+                image = Image(self, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)
+                self._known[digest] = image
+                self._tags.set(reference, self._record(target, digest))
         self._forget_unused()
         self._events.publish("image", "pull", subject=str(digest), name=str(reference))
         return image
@@ -182,34 +205,129 @@ class Images:
             if not lock.locked():
                 self._pulling.pop(key, None)
 
-    # -- looking ------------------------------------------------------------------------------------------------------
+    def _record(self, target: Digest, manifest: Digest) -> TagRecord:
+        """What a name denotes now that this manifest of the target is here: the one for this machine, if that is here too."""
+        here = dict.fromkeys((manifest, *(one for one in self._tags.manifests_of(target) if one in self._known)))
+        ours = host_platform()
+        first = next((one for one in here if _is_for(self._known[one].config, ours)), manifest)
+        return TagRecord(target=target, manifest=first, others=tuple(one for one in here if one != first))
 
-    def list(self) -> tuple[ImageInfo, ...]:
-        """All images that have a name or are in use, the newest first."""
-        infos = [self.describe(image) for image in self._known.values()]
-        return tuple(sorted(infos, key=lambda info: (-info.created_at, info.names)))
+    # -- naming -------------------------------------------------------------------------------------------------------
 
-    def get(self, name: str) -> Image:
-        """By reference, image id, digest, or a unique prefix of an id or digest.
+    def tag(self, image: Image, name: str) -> None:
+        """Let a name denote an image that somebody holds; with the other platforms that its target has here.
 
         Raises:
-            NotFound: there is none.
+            InvalidArgument: the name is none, or has a digest in it.
+        """
+        reference = Reference.parse(name).with_default_tag()
+        if reference.digest is not None:
+            raise InvalidArgument(
+                f"{name!r} has a digest in it, which is not for us to give", hint="write name[:tag] or host/name[:tag]"
+            )
+        self._known.setdefault(image.digest, image)
+        self._tags.set(reference, self._record(image.target, image.digest))
+        self._forget_unused()
+        self._events.publish("image", "tag", subject=str(image.digest), name=str(reference))
+
+    def untag(self, name: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Take names away from an image, all if ``names`` is empty; nothing is deleted. Returns them.
+
+        Raises:
+            NotFound: there is no such image, or one of the names is not its.
+            InvalidArgument: a name is none.
+        """
+        image = self.get(name)
+        known = self._tags.of(image.digest)
+        doomed = [canonical(Reference.parse(one)) for one in names] or known
+        for reference in doomed:
+            if reference not in known:
+                raise NotFound(f"{reference} is not a name of the image {name}")
+        for reference in doomed:
+            self._tags.remove(reference)
+            self._events.publish("image", "untag", subject=str(image.digest), name=str(reference))
+        self._forget_unused()
+        return tuple(str(reference) for reference in doomed)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def list(self, wanted: ImageFilter | None = None) -> tuple[ImageInfo, ...]:
+        """The images that have a name or are in use, the newest first.
+
+        Raises:
+            NotFound: the filter names an image that there is none of.
+        """
+        wanted = wanted or ImageFilter(all=True)
+        infos = [
+            self.describe(image)
+            for image in self._known.values()
+            if wanted.all or self._tags.denote(image.digest) or not self._tags.of(image.digest)
+        ]
+        infos.sort(key=lambda info: (-info.created_at, info.names))
+        return select_images(infos, wanted, created_at=lambda name: self.get(name).info.created_at)
+
+    def get(self, name: str, platform: Platform | None = None) -> Image:
+        """By reference, image id, digest, or a unique prefix of an id or digest.
+
+        Args:
+            name: Any of them.
+            platform: Which of the platforms that the name has here; if absent, the host's own or the last pulled.
+
+        Raises:
+            NotFound: there is none, or none for the platform.
             InvalidArgument: the prefix is that of several, or the name is none.
         """
-        return self._find(name)[0]
+        image, reference = self._find(name)
+        if platform is None:
+            return image
+        record = self._tags.find(reference) if reference is not None else None
+        wanted = DocumentPlatform(
+            os=platform.os or "linux", architecture=platform.architecture, variant=platform.variant
+        )
+        for digest in record.manifests if record is not None else (image.digest,):
+            if _is_for(self._known[digest].config, wanted):
+                return self._known[digest].seen_as(image.target)
+        raise NotFound(
+            f"the image {name} is not in the store for {platform}",
+            hint=f"get it with: ross pull --platform {platform} {name}",
+        )
+
+    async def read_config(self, image: Image) -> bytes:
+        """The config of an image that somebody holds, byte for byte.
+
+        Raises:
+            Corrupt: it is damaged.
+        """
+        return await self._store.read(image.manifest.config.digest)
+
+    async def read_manifest(self, image: Image) -> bytes:
+        """The manifest of an image that somebody holds, byte for byte.
+
+        Raises:
+            Corrupt: it is damaged.
+        """
+        return await self._store.read_manifest(image.digest)
+
+    def history(self, image: Image) -> tuple[History, ...]:
+        """How an image was made, the last step first."""
+        chains = [committed_name(chain) for chain in chain_ids(image.config.rootfs.diff_ids)]
+        snapshots = [self._snapshotter.find(name) for name in chains]
+        sizes = [snapshot.size_bytes if snapshot is not None else 0 for snapshot in snapshots]
+        names = [str(reference) for reference in self._tags.of(image.digest)]
+        return history_of(image.manifest, image.config, sizes=sizes, names=names)
 
     def _find(self, name: str) -> tuple[Image, Reference | None]:
         """The image, and the name by which it was found if it was by a name."""
         problem: RossError | None = None
         try:
-            reference = Reference.parse(name).with_default_tag()
+            reference = canonical(Reference.parse(name))
         except InvalidArgument as error:
             problem = error
         else:
             record = self._tags.find(reference)
             if record is not None:
-                return self._known[record.manifest], reference
-            for image in self._known.values():  # a name by digest, pulled by tag
+                return self._known[record.manifest].seen_as(record.target), reference
+            for image in self._in_order():  # a name by digest, pulled by tag
                 if reference.digest in {image.target, image.digest} and any(
                     known.repository == reference.repository for known in self._tags.of(image.digest)
                 ):
@@ -226,14 +344,17 @@ class Images:
         raise NotFound(f"no image {name!r} is in the store", hint=f"get it with: ross pull {name}")
 
     def _by_prefix(self, prefix: str) -> Sequence[Image]:
-        return [
+        own = [
             image
             for image in self._known.values()
-            if any(
-                digest.encoded.startswith(prefix)
-                for digest in (image.manifest.config.digest, image.digest, image.target)
-            )
+            if any(digest.encoded.startswith(prefix) for digest in (image.manifest.config.digest, image.digest))
         ]
+        targets = {image.target: image for image in reversed(self._in_order())}
+        return own or [image for target, image in targets.items() if target.encoded.startswith(prefix)]
+
+    def _in_order(self) -> Sequence[Image]:
+        """All of them, those that a name denotes before those that it has for other platforms."""
+        return sorted(self._known.values(), key=lambda image: not self._tags.denote(image.digest))
 
     def describe(self, image: Image) -> ImageInfo:
         """The image as it is now."""
@@ -247,7 +368,7 @@ class Images:
             target=image.target,
             manifest=image.digest,
             platform=Platform(os=config.os, architecture=config.architecture, variant=config.variant),
-            created_at=_nanoseconds(config.created),
+            created_at=nanoseconds(config.created),
             size_bytes=manifest.config.size + sum(layer.size for layer in manifest.layers),
             unpacked_bytes=sum(snapshot.size_bytes for snapshot in snapshots if snapshot is not None),
             chain_id=image.chain_id,
@@ -274,27 +395,61 @@ class Images:
         """
         image, reference = self._find(name)
         names = self._tags.of(image.digest)
-        doomed = [reference] if reference is not None else list(names)
         if reference is None and len(names) > 1 and not force:
             listed = ", ".join(known.familiar for known in names)
             raise FailedPrecondition(
                 f"the image {name} has several names: {listed}",
                 hint="remove it by each name, or all at once with --force",
             )
-        users = self._used_by(image.digest)
-        if users and len(doomed) >= len(names) and not force:
+        changes: dict[Reference, TagRecord | None] = {}
+        changes.update({reference: None} if reference is not None else self._without(image.digest))
+        nameless = self._nameless_after(changes) if changes else (image.digest,)
+        users = [user for digest in nameless for user in self._used_by(digest)]
+        if users and not force:
             raise FailedPrecondition(
                 f"the image {name} is in use by the container {', '.join(users)}",
                 hint=f"remove it first: ross rm {users[0]}",
             )
-        for one in doomed:
-            self._tags.remove(one)
+        for known, record in changes.items():
+            self._set(known, record)
         self._forget_unused()
         self._events.publish("image", "remove", subject=str(image.digest), name=name)
+        dropped, freed = await self._drop(nameless)
         removed = await self._collector.collect()
         return RemovedImages(
-            untagged=tuple(str(one) for one in doomed), deleted=removed.deleted, freed_bytes=removed.freed_bytes
+            untagged=tuple(str(known) for known, record in changes.items() if record is None),
+            deleted=dropped + removed.deleted,
+            freed_bytes=freed + removed.freed_bytes,
         )
+
+    def _without(self, manifest: Digest) -> dict[Reference, TagRecord | None]:
+        """What the names of a manifest denote without it: another platform, or nothing any more."""
+        records = ((reference, self._tags.find(reference)) for reference in self._tags.of(manifest))
+        return {reference: record.without(manifest) for reference, record in records if record is not None}
+
+    def _nameless_after(self, changes: Mapping[Reference, TagRecord | None]) -> tuple[Digest, ...]:
+        """The manifests that no name leads to any more after a change of some names."""
+        before = {one for reference in changes for one in self._manifests(self._tags.find(reference))}
+        after = {one for ref, rec in self._tags.records() for one in self._manifests(changes.get(ref, rec))}
+        return tuple(before - after)
+
+    def _manifests(self, record: TagRecord | None) -> tuple[Digest, ...]:
+        return record.manifests if record is not None else ()
+
+    async def _drop(self, manifests: Iterable[Digest]) -> tuple[tuple[Digest, ...], int]:
+        """Remove manifests that an index would keep although nobody wants their platform any more."""
+        dropped, freed = [], 0
+        for digest in manifests:
+            if digest not in self._collector.roots() and self._store.find_manifest(digest) is not None:
+                freed += await self._store.remove_manifest(digest)
+                dropped.append(digest)
+        return tuple(dropped), freed
+
+    def _set(self, reference: Reference, record: TagRecord | None) -> None:
+        if record is None:
+            self._tags.remove(reference)
+        elif record != self._tags.find(reference):
+            self._tags.set(reference, record)
 
     async def collect(self) -> RemovedImages:
         """Remove what nothing references, and what was downloaded in part and not gone on with."""
@@ -314,14 +469,11 @@ class Images:
     def _named(self) -> Iterable[Digest]:
         for _reference, record in self._tags.records():
             yield record.target
-            yield record.manifest
+            yield from record.manifests
         for image in self._known.values():  # those without a name are in use
             yield image.digest
 
 
-def _nanoseconds(text: str | None) -> int:
-    """An RFC 3339 time; 0 where there is none that can be read."""
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1_000_000) * 1000 if text else 0
-    except (ValueError, OverflowError):
-        return 0
+def _is_for(config: ImageConfig, platform: DocumentPlatform) -> bool:
+    same = (config.os or "linux", config.architecture) == (platform.os, platform.architecture)
+    return same and (not platform.variant or config.variant in {"", platform.variant})

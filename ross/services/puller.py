@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 Report = Callable[[BlobProgress], None]
 Tell = Callable[[PullPhase], None]
 MAX_INDEX_DEPTH: Final = 4
+MAX_INDEX_CHOICES: Final = 8
+"""How many indexes in an index are looked into for a platform; an honest one has one or two."""
 _VARIANTS: Final = {
     ("arm", "v8"): ("v8", "v7", "v6", "v5", ""),
     ("arm", "v7"): ("v7", "v6", "v5", ""),
@@ -107,34 +109,57 @@ class Puller:
     # -- documents ----------------------------------------------------------------------------------------------------
 
     async def _choose(
-        self, reference: Reference, descriptor: Descriptor, data: bytes, platform: DocumentPlatform, pin: Pin
+        self,
+        reference: Reference,
+        descriptor: Descriptor,
+        data: bytes,
+        platform: DocumentPlatform,
+        pin: Pin,
+        depth: int = 0,
     ) -> tuple[Descriptor, Manifest]:
-        for _level in range(MAX_INDEX_DEPTH):
-            document = parse_manifest(
-                data, content_type=descriptor.media_type or None, what=f"the manifest of {reference}"
-            )
-            if isinstance(document, Manifest):
-                return descriptor, document
-            descriptor = choose_platform(document, platform, str(reference))
-            pin.add(descriptor.digest)
-            if self._store.find_manifest(descriptor.digest) is not None:
-                data = await self._store.read_manifest(descriptor.digest)
-            else:
-                data = await self._registry.manifest(reference, descriptor)
-                await self._store.write_manifest(descriptor.digest, data)
-        raise Corrupt(f"{reference} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
+        document = parse_manifest(data, content_type=descriptor.media_type or None, what=f"the manifest of {reference}")
+        if isinstance(document, Manifest):
+            return descriptor, document
+        if depth + 1 == MAX_INDEX_DEPTH:
+            raise Corrupt(f"{reference} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
+        choices = platform_choices(document, platform, str(reference))
+        problem: NotFound | None = None
+        for child in choices[:MAX_INDEX_CHOICES]:
+            pin.add(child.digest)
+            child_data = await self._manifest(reference, child)
+            try:
+                return await self._choose(reference, child, child_data, platform, pin, depth + 1)
+            except NotFound as error:  # an index in the index, and without this platform: the next one may have it
+                if child.platform is not None:
+                    raise
+                problem = problem or error
+        raise problem or NotFound(f"{reference} does not exist for {_platform_text(platform)}")
+
+    async def _manifest(self, reference: Reference, descriptor: Descriptor) -> bytes:
+        """A manifest or index that another one lists: from the store, from its descriptor, or from the registry."""
+        if self._store.find_manifest(descriptor.digest) is not None:
+            return await self._store.read_manifest(descriptor.digest)
+        data = descriptor.embedded()
+        if data is None:
+            data = await self._registry.manifest(reference, descriptor)
+        await self._store.write_manifest(descriptor.digest, data)
+        return data
 
     async def _config(self, reference: Reference, manifest: Manifest, pin: Pin) -> ImageConfig:
         descriptor = manifest.config
         if descriptor.media_type not in media_types.CONFIGS:
+            kind = manifest.artifact_type or descriptor.media_type
             raise InvalidArgument(
-                f"{reference} is not a container image: its config is of type {descriptor.media_type!r}",
+                f"{reference} is not a container image but an artifact of the type {kind[:200]!r}",
                 hint="Ross runs images; other artifacts need the tool that made them",
             )
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise Corrupt(f"the config of {reference} would be {descriptor.size} bytes, which is refused")
         pin.add(descriptor.digest)
-        if self._store.find(descriptor.digest) is None:
+        embedded = descriptor.embedded()
+        if embedded is not None:
+            await self._store.write(descriptor.digest, embedded)
+        elif self._store.find(descriptor.digest) is None:
             await self._fetch(reference, descriptor, lambda _progress: None, Arrival())
         data = await self._store.read(descriptor.digest)
         return read_document(data, ImageConfig, what=f"the config of {reference}")
@@ -239,22 +264,30 @@ def choose_platform(index: Index, platform: DocumentPlatform, what: str) -> Desc
     Raises:
         NotFound: there is none; the message lists what exists.
     """
+    return platform_choices(index, platform, what)[0]
+
+
+def platform_choices(index: Index, platform: DocumentPlatform, what: str) -> tuple[Descriptor, ...]:
+    """The manifest that suits a machine best; or, if none says so, those that do not say what they are for: indexes, mostly.
+
+    Raises:
+        NotFound: there is none; the message lists what exists.
+    """
+    images = [one for one in index.manifests if not one.artifact_type]
     candidates = [
-        descriptor
-        for descriptor in index.manifests
-        if descriptor.platform is None
-        or (descriptor.platform.os, descriptor.platform.architecture) == (platform.os, platform.architecture)
+        one
+        for one in images
+        if one.platform and (one.platform.os, one.platform.architecture) == (platform.os, platform.architecture)
     ]
-    variants = _VARIANTS.get((platform.architecture, platform.variant), (platform.variant, ""))
-    for variant in variants:
+    for variant in _VARIANTS.get((platform.architecture, platform.variant), (platform.variant, "")):
         for descriptor in candidates:
             if descriptor.platform is not None and descriptor.platform.variant == variant:
-                return descriptor
+                return (descriptor,)
     if not platform.variant and candidates:  # the user named none: the first will do
-        return candidates[0]
-    for descriptor in candidates:
-        if descriptor.platform is None:
-            return descriptor
+        return (candidates[0],)
+    unsaid = tuple(one for one in images if one.platform is None)
+    if unsaid:
+        return unsaid
     existing = sorted({
         _platform_text(one.platform) for one in index.manifests if one.platform and one.platform.os != "unknown"
     })

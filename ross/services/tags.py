@@ -29,6 +29,18 @@ class TagRecord:
     """The index or manifest that the registry has under the name."""
     manifest: Digest
     """The manifest that was chosen of it for a platform; the same where there is no index."""
+    others: tuple[Digest, ...] = ()
+    """Further manifests of the index that are here too, for other platforms."""
+
+    @property
+    def manifests(self) -> tuple[Digest, ...]:
+        """All that are here; first the one that the name denotes."""
+        return (self.manifest, *self.others)
+
+    def without(self, manifest: Digest) -> TagRecord | None:
+        """The same with one manifest less; None if none is left."""
+        left = [one for one in self.manifests if one != manifest]
+        return TagRecord(target=self.target, manifest=left[0], others=tuple(left[1:])) if left else None
 
 
 class Tags:
@@ -53,11 +65,20 @@ class Tags:
 
     def find(self, reference: Reference) -> TagRecord | None:
         """What a name denotes."""
-        return self._known.get(_canonical(reference))
+        return self._known.get(canonical(reference))
 
     def of(self, manifest: Digest) -> tuple[Reference, ...]:
-        """The names of an image, sorted."""
-        return tuple(sorted((ref for ref, record in self._known.items() if record.manifest == manifest), key=str))
+        """The names of an image, sorted; also those that denote it for another platform than the first."""
+        return tuple(sorted((ref for ref, record in self._known.items() if manifest in record.manifests), key=str))
+
+    def denote(self, manifest: Digest) -> bool:
+        """Some name denotes this very manifest, if no platform is asked for."""
+        return any(record.manifest == manifest for record in self._known.values())
+
+    def manifests_of(self, target: Digest) -> tuple[Digest, ...]:
+        """The manifests of an index that are here, under whichever name."""
+        found = (record.manifests for record in self._known.values() if record.target == target)
+        return tuple(dict.fromkeys(manifest for manifests in found for manifest in manifests))
 
     def set(self, reference: Reference, record: TagRecord) -> None:
         """Let a name denote something, durably.
@@ -65,7 +86,7 @@ class Tags:
         Raises:
             OSError: it could not be written; the name denotes what it did.
         """
-        reference = _canonical(reference)
+        reference = canonical(reference)
         path = self._path(reference)
         make_directory(path.parent)
         write_atomic(path, write_record(record))
@@ -73,7 +94,7 @@ class Tags:
 
     def remove(self, reference: Reference) -> None:
         """Take a name away, durably; missing is fine."""
-        reference = _canonical(reference)
+        reference = canonical(reference)
         if self._known.pop(reference, None) is None:
             return
         path = self._path(reference)
@@ -92,7 +113,7 @@ class Tags:
         return self._root / reference.host / reference.path / last
 
 
-def _canonical(reference: Reference) -> Reference:
+def canonical(reference: Reference) -> Reference:
     """A digest says more than a tag beside it: the name is by digest then."""
     reference = reference.with_default_tag()
     return Reference(reference.host, reference.path, None, reference.digest) if reference.digest else reference

@@ -1,0 +1,64 @@
+"""Which images a list holds: the filters that people know from other engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from attrs import evolve
+
+from ross.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from ross.model import ImageFilter, ImageInfo
+
+
+def select_images(
+    infos: Iterable[ImageInfo], wanted: ImageFilter, *, created_at: Callable[[str], int]
+) -> tuple[ImageInfo, ...]:
+    """Those that fit all of what is wanted, with the names that do.
+
+    Args:
+        infos: The images.
+        wanted: The filter.
+        created_at: When the image of a name was made.
+
+    Raises:
+        NotFound: there is no such image as ``before`` or ``since`` says.
+    """
+    before = created_at(wanted.before) if wanted.before else None
+    since = created_at(wanted.since) if wanted.since else None
+    selected = []
+    for info in infos:
+        if wanted.references:
+            info = evolve(info, names=tuple(name for name in info.names if _fits(name, wanted.references)))
+            if not info.names:
+                continue
+        if (
+            (not wanted.dangling or not info.names)
+            and (not wanted.named or info.names)
+            and (before is None or info.created_at < before)
+            and (since is None or info.created_at > since)
+            and all(_has_label(info.labels, text) for text in wanted.labels)
+        ):
+            selected.append(info)
+    return tuple(selected)
+
+
+def _has_label(labels: dict[str, str], text: str) -> bool:
+    key, equals, value = text.partition("=")
+    return key in labels and (not equals or labels[key] == value)
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    reference = Reference.parse(name)
+    repository = evolve(reference, tag=None, digest=None)
+    forms = (str(reference), reference.familiar, str(repository), repository.familiar)
+    return any(_matches(form, pattern) for pattern in patterns for form in forms)
+
+
+def _matches(form: str, pattern: str) -> bool:
+    """As shells do, part by part: no ``*`` stands for a slash."""
+    parts, wanted = form.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
