@@ -96,7 +96,7 @@ async def _start_services(
     programs = await _find_programs(settings)
     store = await tree.start("store", _run_store, state)
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
-    registry = await tree.start("registry", _run_registry)
+    registry = await tree.start("registry", _run_registry, settings)
     unpacker = Unpacker(store=store, snapshotter=snapshotter)
     images = Images(
         layout=state,
@@ -136,8 +136,9 @@ async def _run_snapshotter(layout: StateLayout, *, task_status: trio.TaskStatus[
     await trio.sleep_forever()
 
 
-async def _run_registry(*, task_status: trio.TaskStatus[RegistrySession]) -> None:
-    async with RegistrySession(CredentialStore(), user_agent=f"ross/{VERSION}") as session:
+async def _run_registry(settings: Settings, *, task_status: trio.TaskStatus[RegistrySession]) -> None:
+    credentials, agent = CredentialStore(), f"ross/{VERSION}"
+    async with RegistrySession(credentials, user_agent=agent, certs_dir=settings.certs_dir) as session:
         task_status.started(session)
         await trio.sleep_forever()
 

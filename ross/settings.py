@@ -19,6 +19,11 @@ from attrs import Attribute, field, frozen, validators
 from ross.errors import FailedPrecondition, InvalidArgument
 
 DEFAULT_CONFIG: Final = Path("/etc/ross/config.toml")
+DEFAULT_CERTS_DIR: Final = (
+    Path("/etc/ross/certs.d"),
+    Path("/etc/containerd/certs.d"),
+    Path("/etc/docker/certs.d"),
+)
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 
@@ -26,6 +31,19 @@ LOG_FORMATS: Final = ("text", "json")
 def _absolute(_instance: object, attribute: Attribute[Path], value: Path) -> None:
     if not value.is_absolute():
         raise ValueError(f"{attribute.name} must be an absolute path, not {str(value)!r}")
+
+
+def _all_absolute(instance: object, attribute: Attribute[tuple[Path, ...]], value: tuple[Path, ...]) -> None:
+    for path in value:
+        _absolute(instance, attribute, path)  # type: ignore[arg-type]  # it takes its name only
+
+
+def _paths(value: object) -> tuple[Path, ...]:
+    """Several paths: a list, or text with colons between them, as in ``PATH``."""
+    parts = value.split(":") if isinstance(value, str) else [value] if isinstance(value, Path) else value
+    if not isinstance(parts, list | tuple) or not all(isinstance(part, str | Path) for part in parts):
+        raise TypeError(f"certs_dir must be a list of paths, not {value!r}")
+    return tuple(Path(part) for part in parts if str(part))
 
 
 def _choice(*allowed: str) -> Any:  # attrs' validators are typed by the field they serve
@@ -50,6 +68,8 @@ class Settings:
     """Members of this group of the host hold the whole engine, as root does; it need not exist."""
     runtime: str = field(default="runc", validator=validators.instance_of(str))
     """The OCI runtime, by name or path."""
+    certs_dir: tuple[Path, ...] = field(default=DEFAULT_CERTS_DIR, validator=_all_absolute, converter=_paths)
+    """Where registries are configured, ``<host>/hosts.toml``; the first directory that has something for a host counts."""
     log_level: str = field(default="info", validator=_choice(*LOG_LEVELS))
     log_format: str = field(default="text", validator=_choice(*LOG_FORMATS))
     sources: dict[str, str] = field(factory=dict)
@@ -61,6 +81,9 @@ class Settings:
 
 
 NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Settings) if attribute.name != "sources")
+
+_LISTS: Final = frozenset({"certs_dir"})
+"""What may be a list in the file."""
 
 
 def load_settings(
@@ -99,7 +122,7 @@ def load_settings(
 def _check_one(name: str, value: object, source: str) -> None:
     """Build the settings from this value alone, so that a complaint can name the source."""
     try:
-        if not isinstance(value, str | Path):
+        if not isinstance(value, str | Path) and not (name in _LISTS and isinstance(value, list)):
             raise TypeError(f"{name} must be text, not {type(value).__name__}")
         Settings(**{name: value})  # type: ignore[arg-type]  # a wrong type raises, which is the point
     except (TypeError, ValueError) as error:

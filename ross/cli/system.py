@@ -23,6 +23,7 @@ def daemon(
     run: str | None = None,
     socket: str | None = None,
     runtime: str | None = None,
+    certs_dir: str | None = None,
     log_level: LogLevel | None = None,
     log_format: LogFormat | None = None,
 ) -> int:
@@ -40,6 +41,9 @@ def daemon(
         Where clients connect. ross.sock in the run directory if not given.
     runtime
         The OCI runtime, by name or path. runc if not given.
+    certs_dir
+        Where registries and mirrors are configured, as directories with colons between them, each with HOST/hosts.toml. The first
+        that has something for a host counts. /etc/ross/certs.d, then those of containerd and Docker, if not given.
     log_level
         debug, info, warning or error. info if not given.
     log_format
@@ -53,6 +57,7 @@ def daemon(
         "run": run,
         "socket": socket,
         "runtime": runtime,
+        "certs_dir": certs_dir,
         "log_level": log_level,
         "log_format": log_format,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ross.registry.challenge import Challenge
+    from ross.registry.connections import Connections
     from ross.registry.credentials import Credentials, CredentialStore
     from ross.registry.endpoint import Endpoint
 
+_CLIENT_ID: Final = "ross"
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _MARGIN_SECONDS: Final = 10.0
 _MAX_TOKEN_BYTES: Final = 256 << 10
@@ -49,8 +52,8 @@ class _Granted:
 class Authenticator:
     """Headers for registries, asked for when a registry wants one and kept as long as they are good."""
 
-    def __init__(self, client: httpx.AsyncClient, credentials: CredentialStore, *, answer_seconds: float) -> None:
-        self._client = client
+    def __init__(self, connections: Connections, credentials: CredentialStore, *, answer_seconds: float) -> None:
+        self._connections = connections
         self._credentials = credentials
         self._answer_seconds = answer_seconds
         self._granted: dict[tuple[Origin, Scopes], _Granted] = {}
@@ -123,28 +126,40 @@ class Authenticator:
         # done to them, is ours to say.
         own = challenge.parameters.get("scope", "")
         wanted = [*scopes, *(one for one in own.split() if not one.startswith("repository:"))]
-        if credentials is not None and credentials.identity_token:
-            form = {
-                "grant_type": "refresh_token",
-                "service": service,
-                "scope": " ".join(wanted),
-                "client_id": "ross",
-                "refresh_token": credentials.identity_token,
-            }
-            request = self._client.build_request("POST", url, data=form)
-        else:
-            query: dict[str, str | list[str]] = {"scope": wanted} | ({"service": service} if service else {})
-            request = self._client.build_request("GET", url.copy_merge_params(query))
-            if credentials is not None:
-                request.headers["Authorization"] = _basic(credentials)
-        with answered_within(self._answer_seconds, where=f"the token service of {host}"):
-            async with send(self._client, request) as response:
-                if response.status_code in {400, 401, 403}:
-                    raise unauthenticated(host, had_credentials=credentials is not None)
-                if response.status_code != 200:
-                    raise Denied(f"the token service of {host} answered with status {response.status_code}")
-                body = await read_bounded(response, _MAX_TOKEN_BYTES, what=f"the token of {host}")
+        body = await self._token(endpoint, url, service, wanted, credentials)
         return _granted(body, host, personal=credentials is not None)
+
+    async def _token(
+        self, endpoint: Endpoint, url: httpx.URL, service: str, scopes: Sequence[str], credentials: Credentials | None
+    ) -> bytes:
+        """What the token service answers. Another origin than the registry's gets neither its headers nor our certificate, and is
+        verified even where the registry itself is not."""
+        ours = origin_of(url) == endpoint.origin
+        transport = endpoint.transport if ours else endpoint.transport.elsewhere()
+        headers = list(endpoint.headers) if ours else []
+        async with AsyncExitStack() as stack:
+            client = await stack.enter_async_context(self._connections.client(transport, origin_of(url)))
+            if credentials is not None and credentials.identity_token:
+                form = {
+                    "grant_type": "refresh_token",
+                    "service": service,
+                    "scope": " ".join(scopes),
+                    "client_id": _CLIENT_ID,
+                    "refresh_token": credentials.identity_token,
+                }
+                request = client.build_request("POST", url, data=form, headers=headers)
+            else:
+                query: dict[str, str | list[str]] = {"scope": list(scopes)} | ({"service": service} if service else {})
+                request = client.build_request("GET", url.copy_merge_params(query), headers=headers)
+                if credentials is not None:
+                    request.headers["Authorization"] = _basic(credentials)
+            stack.enter_context(answered_within(self._answer_seconds, where=f"the token service of {endpoint.name}"))
+            response = await stack.enter_async_context(send(client, request))
+            if response.status_code in {400, 401, 403}:
+                raise unauthenticated(endpoint.name, had_credentials=credentials is not None)
+            if response.status_code != 200:
+                raise Denied(f"the token service of {endpoint.name} answered with status {response.status_code}")
+            return await read_bounded(response, _MAX_TOKEN_BYTES, what=f"the token of {endpoint.name}")
 
 
 def unauthenticated(host: str, *, had_credentials: bool) -> Unauthenticated:
@@ -152,12 +167,11 @@ def unauthenticated(host: str, *, had_credentials: bool) -> Unauthenticated:
     if had_credentials:
         return Unauthenticated(
             f"the registry {host} does not accept the stored credentials for this image",
-            hint=f"is the name right? else log in again: docker login {host}, or podman login --authfile ~/.docker/config.json {host}",
+            hint=f"is the name right? else log in again: ross login {host}",
         )
     return Unauthenticated(
         f"the registry {host} wants credentials for this image, or it does not exist there",
-        hint=f"is the name right? else log in as the daemon's user: docker login {host}, "
-        f"or podman login --authfile ~/.docker/config.json {host}",
+        hint=f"is the name right? else log in: ross login {host}",
     )
 
 

@@ -1,34 +1,33 @@
-"""Pulling from a registry (distribution-spec, "Pulling manifests" and "Pulling blobs")."""
+"""Pulling from a registry (distribution-spec, "Pulling manifests" and "Pulling blobs"), and from its mirrors before it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import httpx
-import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, Denied, InvalidArgument, NotFound, Unavailable
+from ross.errors import Corrupt, Denied, FailedPrecondition, InvalidArgument, NotFound, RossError, Unavailable
 from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, Index, parse_manifest
-from ross.registry.endpoint import Capability
+from ross.registry.blobs import BlobStream, begins_at, check_blob
+from ross.registry.endpoint import Capability, Endpoint
 from ross.registry.http import answered_within, raw_body, read_bounded
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
+    import httpx
+
     from ross.oci.reference import Reference
-    from ross.registry.session import RegistrySession, Timing
+    from ross.registry.session import RegistrySession
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-CHUNK_BYTES: Final = 1 << 20
-"""How much of a blob is handed on at once: each piece costs its taker a switch to a thread."""
-_CHUNK_SECONDS: Final = 0.5
-"""After so long a smaller piece is handed on, for the sake of progress bars and of what a broken connection would lose."""
 
 
 @frozen(kw_only=True)
@@ -39,99 +38,53 @@ class ResolvedManifest:
     data: bytes
 
 
-class BlobStream:
-    """A blob on its way."""
-
-    def __init__(self, source: AsyncIterator[bytes], offset: int, left: int, host: str, timing: Timing) -> None:
-        self.offset = offset
-        """Where it begins: 0 if the registry sends the whole although a part was asked for."""
-        self._source = source
-        self._failure: Transient | Corrupt | None = None
-        self._left = left
-        self._host = host
-        self._pace = _Pace(timing)
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes, in large pieces. What came before a failure is handed on before the failure is told.
-
-        Raises:
-            Corrupt: there are more than the descriptor says.
-            Transient: the connection broke, or became too slow to be called one.
-        """
-        return self
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        begun = trio.current_time()
-        while self._failure is None and size < CHUNK_BYTES and trio.current_time() - begun < _CHUNK_SECONDS:
-            part = await self._part()
-            if not part:
-                break
-            parts.append(part)
-            size += len(part)
-        if parts:
-            return b"".join(parts)
-        if self._failure is not None:
-            raise self._failure
-        raise StopAsyncIteration
-
-    async def _part(self) -> bytes:
-        """What comes next, empty at the end; a failure is kept for later, so that nothing that came before it is lost."""
-        try:
-            part = await anext(self._source, b"")
-            self._take(part)
-        except httpx.TimeoutException:
-            self._failure = Transient(f"the registry {self._host} stopped sending")
-        except httpx.TransportError:
-            self._failure = Transient(f"the connection to the registry {self._host} broke")
-        except (Transient, Corrupt) as error:
-            self._failure = error
-        else:
-            return part
-        return b""
-
-    def _take(self, part: bytes) -> None:
-        self._left -= len(part)
-        if self._left < 0:
-            raise Corrupt(f"the registry {self._host} sends more of a blob than its descriptor says")
-        if not part and self._left:
-            raise Transient(f"the registry {self._host} sent {self._left} bytes of a blob too few")
-        if not self._pace.keeps_up(len(part)):
-            raise Transient(f"the registry {self._host} sends too slowly to ever end")
-
-
-class _Pace:
-    """Tells a slow connection from one that is only kept open: so many bytes in each stretch of time."""
-
-    def __init__(self, timing: Timing) -> None:
-        self._timing = timing
-        self._begun = trio.current_time()
-        self._seen = 0
-
-    def keeps_up(self, count: int) -> bool:
-        self._seen += count
-        now = trio.current_time()
-        if now - self._begun < self._timing.window_seconds:
-            return True
-        enough = self._seen >= self._timing.window_bytes
-        self._begun, self._seen = now, 0
-        return enough
-
-
 class RegistryClient:
     """Pulls from all registries."""
 
     def __init__(self, session: RegistrySession, *, policy: RetryPolicy | None = None) -> None:
         self.session = session
         self._policy = policy or RetryPolicy()
-        self._timing = session.timing
 
-    async def resolve(self, reference: Reference) -> ResolvedManifest:
-        """The index or manifest that a reference denotes.
+    def open(self, reference: Reference) -> Remote:
+        """What a reference denotes, wherever it is served, for the length of one pull.
+
+        Raises:
+            InvalidArgument: the host's port is none.
+            FailedPrecondition: the host's configuration makes no sense, or lets nobody pull.
+        """
+        return Remote(self.session, reference, self._policy)
+
+
+class Remote:
+    """One image of a registry. Mirrors are asked in their order, the registry last; made for one pull, and remembers for its length
+    which of them failed. No task of its own.
+
+    A mirror is trusted with what can be verified. Only one that has the capability ``resolve`` is asked what a tag denotes.
+    """
+
+    def __init__(self, session: RegistrySession, reference: Reference, policy: RetryPolicy) -> None:
+        self.reference = reference
+        self._session = session
+        self._timing = session.timing
+        self._policy = policy
+        self._pulling = session.endpoints(reference.host, Capability.PULL)
+        self._resolving = tuple(
+            one for one in self._pulling if reference.digest or Capability.RESOLVE in one.capabilities
+        )
+        self._failed: set[Endpoint] = set()
+        """Not asked again before everybody else has failed too."""
+        self._broken: dict[Digest, set[Endpoint]] = {}
+        """Whose connection broke while a blob came; the next one goes on where it stopped."""
+        self._wrong: dict[Digest, set[Endpoint]] = {}
+        """Who served wrong bytes of a blob; never asked for it again."""
+        self._served: dict[Digest, set[Endpoint]] = {}
+        """Who served the bytes that are there of a blob."""
+
+    def __str__(self) -> str:
+        return str(self.reference)
+
+    async def resolve(self) -> ResolvedManifest:
+        """The index or manifest that the reference denotes.
 
         Raises:
             NotFound: the registry has no such image.
@@ -140,100 +93,171 @@ class RegistryClient:
             Unavailable: it does not answer.
             Corrupt: what it sends is not what it says.
         """
+        reference = self.reference
+        if not self._resolving:
+            raise FailedPrecondition(
+                f"by its configuration nobody may say what tags of the registry {reference.host} denote",
+                hint="give a host of its hosts.toml the capability resolve, or name the image by its digest",
+            )
         wanted = str(reference.digest or reference.tag or "latest")
 
-        async def fetch() -> ResolvedManifest:
-            with answered_within(self._timing.document_seconds, where=f"the registry {reference.host}"):
-                async with self._get(reference, f"manifests/{wanted}", accept=media_types.ACCEPT) as response:
+        async def fetch(endpoint: Endpoint) -> ResolvedManifest:
+            with answered_within(self._timing.document_seconds, where=f"the registry {endpoint.name}"):
+                async with self._get(endpoint, f"manifests/{wanted}", accept=media_types.ACCEPT) as response:
                     data = await read_bounded(response, MAX_DOCUMENT_BYTES, what=f"the manifest of {reference}")
                     return _resolved(reference, response, data)
 
-        return await self._retried(fetch, what=f"resolving {reference}")
+        return await self._retried(self._resolving, fetch, what=f"resolving {reference}")
 
-    async def manifest(self, repository: Reference, descriptor: Descriptor) -> bytes:
+    async def manifest(self, descriptor: Descriptor) -> bytes:
         """A manifest by its descriptor, verified.
 
         Raises:
             As :meth:`resolve`.
         """
 
-        async def fetch() -> bytes:
+        async def fetch(endpoint: Endpoint) -> bytes:
             path = f"manifests/{descriptor.digest}"
             bound = min(descriptor.size, MAX_DOCUMENT_BYTES)
             data = b""
-            with answered_within(self._timing.document_seconds, where=f"the registry {repository.host}"):
-                async with self._get(repository, path, accept=(descriptor.media_type,)) as response:
+            with answered_within(self._timing.document_seconds, where=f"the registry {endpoint.name}"):
+                async with self._get(endpoint, path, accept=(descriptor.media_type,)) as response:
                     data = await read_bounded(response, bound, what=f"the manifest {descriptor.digest}")
-            _verify(data, descriptor.digest, f"the manifest {descriptor.digest} from {repository.host}")
+            _verify(data, descriptor.digest, f"the manifest {descriptor.digest} from {endpoint.name}")
             return data
 
-        return await self._retried(fetch, what=f"fetching the manifest {descriptor.digest.short}")
+        return await self._retried(self._pulling, fetch, what=f"fetching the manifest {descriptor.digest.short}")
 
     @asynccontextmanager
-    async def blob(
-        self, repository: Reference, descriptor: Descriptor, *, offset: int = 0
-    ) -> AsyncIterator[BlobStream]:
+    async def blob(self, descriptor: Descriptor, *, offset: int = 0) -> AsyncIterator[BlobStream]:
         """One attempt at a blob, from ``offset`` on. What arrives is not verified.
 
-        Only the registry itself is asked: the ``urls`` of a descriptor are never followed.
+        Where the connection breaks, the next attempt goes to whoever comes next. Only the registry and its mirrors are asked: the ``urls``
+        of a descriptor are never followed.
 
         Raises:
             Transient: no connection, or it broke; trying again may help.
             As :meth:`resolve`.
         """
-        path = f"blobs/{descriptor.digest}"
+        digest = descriptor.digest
+        broken = self._broken.setdefault(digest, set())
+        unfit = broken | self._wrong.get(digest, set())
+        candidates = [*(one for one in self._pulling[:-1] if one not in unfit), self._pulling[-1]]
         async with AsyncExitStack() as stack:
-            response = await stack.enter_async_context(self._get(repository, path, offset=offset))
-            begins = _begins(response, offset, descriptor.size)
-            if begins is None:
-                # The registry does not do ranges as the standard has them. The whole is longer, and right.
-                await stack.aclose()
-                response = await stack.enter_async_context(self._get(repository, path))
-                begins = 0
-            _check_blob(response, descriptor.size - begins, repository.host)
-            source = await stack.enter_async_context(raw_body(response))
-            yield BlobStream(source, begins, descriptor.size - begins, repository.host, self._timing)
+
+            async def begin(endpoint: Endpoint) -> tuple[Endpoint, BlobStream]:
+                async with AsyncExitStack() as opening:
+                    stream = await opening.enter_async_context(self._stream(endpoint, descriptor, offset))
+                    stack.push_async_exit(opening.pop_all().__aexit__)
+                return endpoint, stream
+
+            endpoint, stream = await self._first(candidates, begin, what=f"{digest.short} of {self.reference}")
+            served = self._served.setdefault(digest, set())
+            if not stream.offset:
+                served.clear()
+            served.add(endpoint)
+            try:
+                yield stream
+            except Transient:
+                if endpoint is self._pulling[-1]:
+                    broken.clear()  # they may have recovered
+                else:
+                    broken.add(endpoint)
+                raise
+
+    def distrust(self, digest: Digest) -> bool:
+        """A blob came out wrong: never ask the mirrors for it again that served it. False: no mirror had part in it."""
+        wrong = self._wrong.setdefault(digest, set())
+        found = self._served.pop(digest, set()) - wrong - {self._pulling[-1]}
+        wrong |= found
+        for endpoint in found:
+            logger.warning("%s serves wrong content for %s of %s", endpoint.name, digest, self.reference)
+        return bool(found)
 
     def backoff(self) -> Backoff:
         """The waits between the attempts at one blob."""
         return Backoff(self._policy)
 
-    async def _retried(self, fetch: Callable[[], Awaitable[T]], *, what: str) -> T:
+    async def _retried(
+        self, endpoints: Sequence[Endpoint], fetch: Callable[[Endpoint], Awaitable[T]], *, what: str
+    ) -> T:
         backoff = self.backoff()
         while True:
             try:
-                return await fetch()
+                return await self._first(endpoints, fetch, what=what)
             except Transient as error:
                 await backoff.wait(error, what=what)
 
+    async def _first(self, endpoints: Sequence[Endpoint], fetch: Callable[[Endpoint], Awaitable[T]], *, what: str) -> T:
+        """What the first endpoint says that has an answer; the last one's failure, which tells of the others' too, if none has."""
+        failures: list[tuple[Endpoint, RossError]] = []
+        for endpoint in endpoints[:-1]:
+            if endpoint in self._failed:
+                continue
+            try:
+                return await fetch(endpoint)
+            except RossError as error:
+                logger.info("%s from the mirror %s failed: %s", what, endpoint.name, error)
+                failures.append((endpoint, error))
+                if not isinstance(error, NotFound):
+                    self._failed.add(endpoint)
+        try:
+            return await fetch(endpoints[-1])
+        except RossError as error:
+            self._failed.clear()  # they may have recovered when it is tried again
+            raise _explained(error, failures) from None
+
+    @asynccontextmanager
+    async def _stream(self, endpoint: Endpoint, descriptor: Descriptor, offset: int) -> AsyncIterator[BlobStream]:
+        path = f"blobs/{descriptor.digest}"
+        async with AsyncExitStack() as stack:
+            response = await stack.enter_async_context(self._get(endpoint, path, offset=offset))
+            begins = begins_at(response, offset, descriptor.size)
+            if begins is None:
+                # The registry does not do ranges as the standard has them. The whole is longer, and right.
+                await stack.aclose()
+                response = await stack.enter_async_context(self._get(endpoint, path))
+                begins = 0
+            check_blob(response, descriptor.size - begins, endpoint.name)
+            source = await stack.enter_async_context(raw_body(response))
+            yield BlobStream(source, begins, descriptor.size - begins, endpoint.name, self._timing)
+
     @asynccontextmanager
     async def _get(
-        self, reference: Reference, path: str, *, accept: Collection[str] = (), offset: int = 0
+        self, endpoint: Endpoint, path: str, *, accept: Collection[str] = (), offset: int = 0
     ) -> AsyncIterator[httpx.Response]:
         """GET below ``/v2/<name>/``."""
         headers = ({"Accept": ", ".join(accept)} if accept else {}) | ({"Range": f"bytes={offset}-"} if offset else {})
-        (endpoint, *_) = self.session.endpoints(reference.host, Capability.PULL)
-        async with self.session.request("GET", endpoint, reference.path, path, headers=headers) as response:
-            _check_status(response, reference, path, ranged=bool(offset))
+        async with self._session.request("GET", endpoint, self.reference.path, path, headers=headers) as response:
+            _check_status(response, endpoint, self.reference, path, ranged=bool(offset))
             yield response
 
 
-def _check_status(response: httpx.Response, reference: Reference, path: str, *, ranged: bool) -> None:
+def _explained(error: RossError, failures: Iterable[tuple[Endpoint, RossError]]) -> RossError:
+    """The registry's failure, with those of its mirrors."""
+    for endpoint, failure in failures:
+        error.message += f"; before that, its mirror {endpoint.name}: {failure.message}"
+    return error
+
+
+def _check_status(
+    response: httpx.Response, endpoint: Endpoint, reference: Reference, path: str, *, ranged: bool
+) -> None:
     if response.status_code == 200 or (ranged and response.status_code in {206, 416}):
         return
     if response.status_code == 403:
         raise Denied(
-            f"the registry {reference.host} does not allow access to {reference.path}",
+            f"the registry {endpoint.name} does not allow access to {reference.path}",
             hint="is the name right, and do the credentials allow it?",
         )
     if response.status_code == 404:
         if path.startswith("manifests/"):
             raise NotFound(
-                f"{reference} does not exist: the registry {reference.host} knows no such image",
+                f"{reference} does not exist: the registry {endpoint.name} knows no such image",
                 hint="check the name and the tag",
             )
-        raise NotFound(f"the registry {reference.host} lacks {path} of {reference.path}: the image there is incomplete")
-    raise Unavailable(f"the registry {reference.host} answered with status {response.status_code}")
+        raise NotFound(f"the registry {endpoint.name} lacks {path} of {reference.path}: the image there is incomplete")
+    raise Unavailable(f"the registry {endpoint.name} answered with status {response.status_code}")
 
 
 def _resolved(reference: Reference, response: httpx.Response, data: bytes) -> ResolvedManifest:
@@ -262,21 +286,3 @@ def _verify(data: bytes, digest: Digest, what: str) -> None:
             f"{what} should be {digest} and is {found}",
             hint="the registry or something on the way to it serves wrong content",
         )
-
-
-def _begins(response: httpx.Response, asked: int, size: int) -> int | None:
-    """Where the body begins: where it was asked to, or at 0; None if it is another part, or none."""
-    if response.status_code == 200:
-        return 0
-    promised = response.headers.get("Content-Range", "").strip().lower()
-    if response.status_code == 206 and promised in {f"bytes {asked}-{size - 1}/{size}", f"bytes {asked}-{size - 1}/*"}:
-        return asked
-    return None
-
-
-def _check_blob(response: httpx.Response, expected: int, host: str) -> None:
-    if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
-        raise Corrupt(f"the registry {host} sends a blob in an encoding that was not asked for")
-    announced = response.headers.get("Content-Length", "")
-    if announced.isascii() and announced.isdigit() and int(announced[:20]) > expected:
-        raise Corrupt(f"the registry {host} announces more of a blob than its descriptor says")

@@ -64,6 +64,19 @@ def registry_origin(host: str, *, insecure_hosts: Collection[str] = ()) -> Origi
     return Origin(scheme, name, port or _DEFAULT_PORTS[scheme])
 
 
+def denotes(host: str, origin: Origin) -> bool:
+    """An origin is the very registry that references call ``host``."""
+    if host == DEFAULT_HOST:
+        return origin == Origin("https", DOCKER_HUB, 443)
+    name, port = _split(host)
+    return origin.host == name and origin.port == (port or _DEFAULT_PORTS[origin.scheme])
+
+
+def credential_name(origin: Origin) -> str:
+    """Under which name the credentials of an origin are kept: as a reference would call it."""
+    return DEFAULT_HOST if denotes(DEFAULT_HOST, origin) else origin.authority
+
+
 def check_destination(source: Origin, destination: Origin, *, has_user: bool, what: str) -> None:
     """Refuse to be sent where a registry has no business sending anybody.
 

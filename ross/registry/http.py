@@ -17,7 +17,7 @@ from ross.registry.retry import Transient, parse_retry_after
 
 _CLOSE_SECONDS: Final = 5.0
 """Closing waits for nobody; TLS may take a moment to say goodbye."""
-_LOOPBACK: Final = ("all://localhost", "all://127.0.0.1", "all://[::1]")
+_LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30)
 
 
 def origin_of(url: httpx.URL) -> Origin:
@@ -25,24 +25,39 @@ def origin_of(url: httpx.URL) -> Origin:
     return Origin(url.scheme, url.host, url.port or {"http": 80, "https": 443}.get(url.scheme, 0))
 
 
-def new_client(*, user_agent: str, connect_seconds: float, silence_seconds: float) -> httpx.AsyncClient:
-    """A client that trusts what the system trusts, keeps no cookies, and follows no redirects of its own accord.
+def new_client(
+    *,
+    user_agent: str,
+    connect_seconds: float,
+    silence_seconds: float,
+    context: ssl.SSLContext,
+    proxy: str | None,
+    use_environment: bool,
+) -> httpx.AsyncClient:
+    """A client that keeps no cookies, and follows no redirects of its own accord.
+
+    Args:
+        user_agent: Who we say we are.
+        connect_seconds: How long a connection may take to come about.
+        silence_seconds: How long nothing may come.
+        context: What is trusted: never the bundle that httpx brings along, which knows nothing of the CA that an administrator has
+            installed.
+        proxy: In the place of the one that the environment names.
+        use_environment: Go through the proxy that the environment names, if it does.
 
     Raises:
-        InvalidArgument: the proxy that the environment names cannot be used.
+        InvalidArgument: the proxy cannot be used.
     """
     try:
         return httpx.AsyncClient(
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(silence_seconds, connect=connect_seconds, pool=None),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=30),
-            # The system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR: not the bundle that httpx brings along,
-            # which knows nothing of the CA that an administrator has installed.
-            verify=ssl.create_default_context(),
+            limits=_LIMITS,
+            verify=context,
             # What one registry sets must not come back to it, or to a sibling of its domain, with another pull.
             cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
-            # A proxy of the environment is for other machines.
-            mounts={pattern: httpx.AsyncHTTPTransport() for pattern in _LOOPBACK},
+            proxy=proxy,
+            trust_env=use_environment,
         )
     except (ValueError, ImportError) as error:
         raise InvalidArgument(
@@ -78,7 +93,7 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterat
         if _is_certificate(error):
             raise Unavailable(
                 f"the certificate of {where.authority} is not trusted: {_cause(error)}",
-                hint="install its CA certificate in the system's store",
+                hint=f"install its CA certificate in the system's store, or as /etc/ross/certs.d/{where.authority}/ca.crt",
             ) from None
         raise Transient(
             f"no connection to {where.authority}: {_cause(error)}", hint="is the name right, and the registry up?"

@@ -7,28 +7,29 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx
-import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, Unavailable
+from ross.errors import Corrupt, FailedPrecondition, Unavailable
 from ross.registry.auth import Authenticator, unauthenticated
+from ross.registry.certs import read_endpoints
 from ross.registry.challenge import parse_challenges
-from ross.registry.endpoint import Capability, Endpoint
-from ross.registry.hosts import check_destination, registry_origin
-from ross.registry.http import new_client, origin_of, send
+from ross.registry.connections import Connections
+from ross.registry.hosts import check_destination
+from ross.registry.http import origin_of, send
 
 if TYPE_CHECKING:
     from ross.registry.credentials import CredentialStore
+    from ross.registry.endpoint import Capability, Endpoint
 
 Content = bytes | Callable[[], AsyncIterator[bytes]]
 """A request's body. A function is called again for each time that the body has to be sent: after a challenge, after a redirect."""
 
 _MAX_REDIRECTS: Final = 5
-_CLOSE_SECONDS: Final = 5.0
 _SAFE: Final = frozenset({"GET", "HEAD"})
 _KEEPING: Final = frozenset({307, 308})
 """The redirects that promise to keep method and body (RFC 9110, section 15.4)."""
@@ -56,27 +57,36 @@ class RegistrySession:
         credentials: CredentialStore,
         *,
         user_agent: str,
+        certs_dir: Sequence[Path] = (),
         insecure_hosts: Collection[str] = (),
         timing: Timing | None = None,
     ) -> None:
+        """Make a session.
+
+        Args:
+            credentials: Who we are, for whom.
+            user_agent: What we say we are.
+            certs_dir: Where hosts are configured; the first directory that knows a host counts.
+            insecure_hosts: Registries to which the administrator lets Ross speak http.
+            timing: How long a registry may take.
+        """
         self.timing = timing or Timing()
+        self._certs_dir = certs_dir
         self._insecure_hosts = insecure_hosts
-        self._client = new_client(
+        self._connections = Connections(
             user_agent=user_agent,
             connect_seconds=self.timing.connect_seconds,
             silence_seconds=self.timing.silence_seconds,
         )
-        self._auth = Authenticator(self._client, credentials, answer_seconds=self.timing.document_seconds)
+        self._auth = Authenticator(self._connections, credentials, answer_seconds=self.timing.document_seconds)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            await self._client.__aexit__(kind, error, traceback)
+        await self._connections.close()
 
     def endpoints(self, host: str, capability: Capability) -> tuple[Endpoint, ...]:
         """Who may be asked to do something for the registry of a reference, in the order in which to ask.
@@ -87,10 +97,16 @@ class RegistrySession:
 
         Raises:
             InvalidArgument: the host's port is none.
-            FailedPrecondition: nobody may, by the host's configuration.
+            FailedPrecondition: nobody may, by the host's configuration, or that makes no sense.
         """
-        everywhere = (Endpoint(origin=registry_origin(host, insecure_hosts=self._insecure_hosts), name=host),)
-        return tuple(endpoint for endpoint in everywhere if capability in endpoint.capabilities)
+        everybody = read_endpoints(self._certs_dir, host, insecure_hosts=self._insecure_hosts)
+        found = tuple(endpoint for endpoint in everybody if capability in endpoint.capabilities)
+        if not found:
+            raise FailedPrecondition(
+                f"by its configuration nobody may {capability} for the registry {host}",
+                hint=f"look at capabilities in hosts.toml, below {', '.join(str(path) for path in self._certs_dir)}",
+            )
+        return found
 
     @asynccontextmanager
     async def request(
@@ -124,19 +140,25 @@ class RegistrySession:
             Unavailable: it redirects without end.
             Corrupt: it redirects to what is no URL, or as no redirect of this method may.
         """
-        scopes = (f"repository:{repository}:{actions}", *more_scopes)
+        scopes = (f"repository:{endpoint.scope_name(repository)}:{actions}", *more_scopes)
         url = path if isinstance(path, httpx.URL) else httpx.URL(endpoint.url(repository, path))
         authorization = self._auth.header(endpoint.origin, scopes)
         answered = False
         async with AsyncExitStack() as stack:
             for _hop in range(_MAX_REDIRECTS + 2):
-                ours = origin_of(url) == endpoint.origin
-                request = self._client.build_request(
-                    method, url, headers=headers, content=content() if callable(content) else content
+                here = origin_of(url)
+                ours = here == endpoint.origin
+                transport = endpoint.transport if ours else endpoint.transport.elsewhere()
+                client = await stack.enter_async_context(self._connections.client(transport, here))
+                request = client.build_request(
+                    method,
+                    url,
+                    headers=[*(endpoint.headers if ours else ()), *(headers or {}).items()],
+                    content=content() if callable(content) else content,
                 )
                 if ours and authorization is not None:
                     request.headers["Authorization"] = authorization
-                response = await stack.enter_async_context(send(self._client, request))
+                response = await stack.enter_async_context(send(client, request))
                 if response.status_code == 401 and ours and not answered:
                     answered = True
                     challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))

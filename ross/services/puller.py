@@ -25,7 +25,7 @@ from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
     from ross.oci.reference import Reference
-    from ross.registry.client import RegistryClient
+    from ross.registry.client import RegistryClient, Remote
     from ross.services.pins import Pin
     from ross.services.store import ContentStore, Ingest
     from ross.services.unpacker import Unpacker
@@ -83,16 +83,17 @@ class Puller:
             Corrupt: something is not what it should be. Nothing of it is kept.
             ResourceExhausted: the disk is full, or a limit was reached.
         """
-        resolved = await self._registry.resolve(reference)
+        remote = self._registry.open(reference)
+        resolved = await remote.resolve()
         pin.add(resolved.descriptor.digest)
         await self._store.write_manifest(resolved.descriptor.digest, resolved.data)
-        descriptor, manifest = await self._choose(reference, resolved.descriptor, resolved.data, platform, pin)
-        config = await self._config(reference, manifest, pin)
+        descriptor, manifest = await self._choose(remote, resolved.descriptor, resolved.data, platform, pin)
+        config = await self._config(remote, manifest, pin)
         _check_platform(reference, config, platform)
         _check_layers(reference, manifest, config)
         for chain in chain_ids(config.rootfs.diff_ids):
             pin.add(chain)
-        layers = self._sources(reference, manifest, config, pin, progress)
+        layers = self._sources(remote, manifest, config, pin, progress)
         try:
             chain_id = await self._unpacker.unpack(layers, progress=progress)
         except ExceptionGroup as group:
@@ -110,64 +111,64 @@ class Puller:
 
     async def _choose(
         self,
-        reference: Reference,
+        remote: Remote,
         descriptor: Descriptor,
         data: bytes,
         platform: DocumentPlatform,
         pin: Pin,
         depth: int = 0,
     ) -> tuple[Descriptor, Manifest]:
-        document = parse_manifest(data, content_type=descriptor.media_type or None, what=f"the manifest of {reference}")
+        document = parse_manifest(data, content_type=descriptor.media_type or None, what=f"the manifest of {remote}")
         if isinstance(document, Manifest):
             return descriptor, document
         if depth + 1 == MAX_INDEX_DEPTH:
-            raise Corrupt(f"{reference} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
-        choices = platform_choices(document, platform, str(reference))
+            raise Corrupt(f"{remote} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
+        choices = platform_choices(document, platform, str(remote))
         problem: NotFound | None = None
         for child in choices[:MAX_INDEX_CHOICES]:
             pin.add(child.digest)
-            child_data = await self._manifest(reference, child)
+            child_data = await self._manifest(remote, child)
             try:
-                return await self._choose(reference, child, child_data, platform, pin, depth + 1)
+                return await self._choose(remote, child, child_data, platform, pin, depth + 1)
             except NotFound as error:  # an index in the index, and without this platform: the next one may have it
                 if child.platform is not None:
                     raise
                 problem = problem or error
-        raise problem or NotFound(f"{reference} does not exist for {_platform_text(platform)}")
+        raise problem or NotFound(f"{remote} does not exist for {_platform_text(platform)}")
 
-    async def _manifest(self, reference: Reference, descriptor: Descriptor) -> bytes:
+    async def _manifest(self, remote: Remote, descriptor: Descriptor) -> bytes:
         """A manifest or index that another one lists: from the store, from its descriptor, or from the registry."""
         if self._store.find_manifest(descriptor.digest) is not None:
             return await self._store.read_manifest(descriptor.digest)
         data = descriptor.embedded()
         if data is None:
-            data = await self._registry.manifest(reference, descriptor)
+            data = await remote.manifest(descriptor)
         await self._store.write_manifest(descriptor.digest, data)
         return data
 
-    async def _config(self, reference: Reference, manifest: Manifest, pin: Pin) -> ImageConfig:
+    async def _config(self, remote: Remote, manifest: Manifest, pin: Pin) -> ImageConfig:
         descriptor = manifest.config
         if descriptor.media_type not in media_types.CONFIGS:
             kind = manifest.artifact_type or descriptor.media_type
             raise InvalidArgument(
-                f"{reference} is not a container image but an artifact of the type {kind[:200]!r}",
+                f"{remote} is not a container image but an artifact of the type {kind[:200]!r}",
                 hint="Ross runs images; other artifacts need the tool that made them",
             )
         if descriptor.size > MAX_DOCUMENT_BYTES:
-            raise Corrupt(f"the config of {reference} would be {descriptor.size} bytes, which is refused")
+            raise Corrupt(f"the config of {remote} would be {descriptor.size} bytes, which is refused")
         pin.add(descriptor.digest)
         embedded = descriptor.embedded()
         if embedded is not None:
             await self._store.write(descriptor.digest, embedded)
         elif self._store.find(descriptor.digest) is None:
-            await self._fetch(reference, descriptor, lambda _progress: None, Arrival())
+            await self._fetch(remote, descriptor, lambda _progress: None, Arrival())
         data = await self._store.read(descriptor.digest)
-        return read_document(data, ImageConfig, what=f"the config of {reference}")
+        return read_document(data, ImageConfig, what=f"the config of {remote}")
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def _sources(
-        self, reference: Reference, manifest: Manifest, config: ImageConfig, pin: Pin, progress: Report
+        self, remote: Remote, manifest: Manifest, config: ImageConfig, pin: Pin, progress: Report
     ) -> list[LayerSource]:
         sizes = {descriptor.digest: descriptor.size for descriptor in manifest.layers}
         largest_first = sorted(sizes, key=lambda digest: -sizes[digest])
@@ -185,7 +186,7 @@ class Puller:
                 async with self._downloads:
                     if following < len(largest_first):
                         turns[largest_first[following]].set()
-                    await self._fetch(reference, descriptor, progress, arrival)
+                    await self._fetch(remote, descriptor, progress, arrival)
 
             pin.add(descriptor.digest)
             _report(progress, descriptor, PullPhase.WAITING, 0)
@@ -193,15 +194,14 @@ class Puller:
 
         return [source(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)]
 
-    async def _fetch(self, reference: Reference, descriptor: Descriptor, progress: Report, arrival: Arrival) -> None:
+    async def _fetch(self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival) -> None:
         """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
-        if not await self._ingest(reference, descriptor, progress, arrival):
-            logger.warning("%s of %s came out wrong after a resume; fetching all of it", descriptor.digest, reference)
-            await self._ingest(reference, descriptor, progress, arrival)
+        while not await self._ingest(remote, descriptor, progress, arrival):
+            logger.warning("%s of %s came out wrong; fetching all of it again", descriptor.digest, remote)
         arrival.finish()
 
-    async def _ingest(self, reference: Reference, descriptor: Descriptor, progress: Report, arrival: Arrival) -> bool:
-        """Take a blob in. False: it came out wrong, but began with what an earlier attempt had left, which is gone now."""
+    async def _ingest(self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival) -> bool:
+        """Take a blob in. False: it came out wrong, but that may be an earlier attempt's fault, or a mirror's."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
             if ingest is None:
                 _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
@@ -214,29 +214,29 @@ class Puller:
                 _report(progress, descriptor, phase, ingest.offset)
 
             try:
-                await self._fill(reference, descriptor, ingest, report)
+                await self._fill(remote, descriptor, ingest, report)
                 report(PullPhase.VERIFYING)
                 await ingest.commit()
             except Corrupt:
                 ingest.corrupt = True  # nothing of it is kept
-                if not resumed:
+                if not remote.distrust(descriptor.digest) and not resumed:
                     raise
                 return False
             return True
 
-    async def _fill(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
-        backoff = self._registry.backoff()
+    async def _fill(self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
+        backoff = remote.backoff()
         while ingest.offset < descriptor.size:
             before = ingest.offset
             try:
-                await self._download(reference, descriptor, ingest, report)
+                await self._download(remote, descriptor, ingest, report)
             except Transient as error:
                 if ingest.offset > before:
                     backoff.progressed()
-                await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {reference}")
+                await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {remote}")
 
-    async def _download(self, reference: Reference, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
-        async with self._registry.blob(reference, descriptor, offset=ingest.offset) as stream:
+    async def _download(self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
+        async with remote.blob(descriptor, offset=ingest.offset) as stream:
             if stream.offset != ingest.offset:
                 await ingest.restart()
             report(PullPhase.DOWNLOADING)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 from attrs import define, field, frozen
@@ -27,7 +29,9 @@ class Request:
         return self.target.partition("?")[0]
 
 
-Handler = Callable[[Request, trio.SocketStream], Awaitable[None]]
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Handler = Callable[[Request, Any], Awaitable[None]]
+"""Gets a stream of either kind; most tests know which."""
 
 
 @define
@@ -36,13 +40,19 @@ class ScriptedRegistry:
 
     port: int
     handler: Handler
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(factory=list)
 
     @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.host}"
+
+    async def serve(self, plain: trio.SocketStream) -> None:
+        stream = trio.SSLStream(plain, self.tls, server_side=True, https_compatible=True) if self.tls else plain
         try:
             async with stream:
                 request = await _read_request(stream)
@@ -57,12 +67,12 @@ class ScriptedRegistry:
 
 
 @asynccontextmanager
-async def scripted_registry(handler: Handler) -> AsyncIterator[ScriptedRegistry]:
-    """A server on a free loopback port, for the length of the block."""
+async def scripted_registry(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedRegistry]:
+    """A server on a free loopback port, for the length of the block; with TLS if it is given a context."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        server = ScriptedRegistry(listener.socket.getsockname()[1], handler)
+        server = ScriptedRegistry(listener.socket.getsockname()[1], handler, tls)
         await nursery.start(trio.serve_listeners, server.serve, [listener])
         try:
             yield server
@@ -74,19 +84,19 @@ async def scripted_registry(handler: Handler) -> AsyncIterator[ScriptedRegistry]
         raise failure
 
 
-async def reply(stream: trio.SocketStream, status: int, body: bytes = b"", /, **headers: str) -> None:
+async def reply(stream: Stream, status: int, body: bytes = b"", /, **headers: str) -> None:
     """One whole answer. Header names are given with ``_`` for ``-``; a length of one's own replaces the right one."""
     await begin(stream, status, **{"Content_Length": str(len(body))} | headers)
     await stream.send_all(body)
 
 
-async def begin(stream: trio.SocketStream, status: int, /, **headers: str) -> None:
+async def begin(stream: Stream, status: int, /, **headers: str) -> None:
     """The head of an answer."""
     lines = [f"HTTP/1.1 {status} X", "Connection: close", *(f"{k.replace('_', '-')}: {v}" for k, v in headers.items())]
     await stream.send_all("\r\n".join([*lines, "", ""]).encode())
 
 
-async def _read_request(stream: trio.SocketStream) -> Request | None:
+async def _read_request(stream: Stream) -> Request | None:
     data = bytearray()
     while b"\r\n\r\n" not in data:
         more = await stream.receive_some()
@@ -135,7 +145,7 @@ def descriptor(data: bytes, media_type: str, **more: object) -> dict[str, object
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)} | more
 
 
-async def serve_image(image: ScriptedImage, request: Request, stream: trio.SocketStream) -> None:
+async def serve_image(image: ScriptedImage, request: Request, stream: Stream) -> None:
     """Answer as an honest registry does, ranges included."""
     name = request.path.rpartition("/")[2]
     if "/manifests/" in request.path:

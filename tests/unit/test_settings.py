@@ -33,9 +33,19 @@ def test_flag_wins_over_environment_over_file_over_default(tmp_path: Path) -> No
     assert settings.sources["runtime"] == "default"
 
 
+def test_several_directories_are_a_list_or_have_colons_between_them(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('certs_dir = ["/a", "/b"]')
+    assert load_settings(flags={}, environment={}, config=config).certs_dir == (Path("/a"), Path("/b"))
+    settings = load_settings(flags={}, environment={"ROSS_CERTS_DIR": "/c:/d"}, config=config)
+    assert settings.certs_dir == (Path("/c"), Path("/d"))
+    assert load_settings(flags={}, environment={}).certs_dir[0] == Path("/etc/ross/certs.d")
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ({"certs_dir": "/a:b"}, r"certs_dir must be an absolute path, not 'b' \(flag --certs-dir\)"),
         ({"root": "relative"}, r"root must be an absolute path, not 'relative' \(flag --root\)"),
         (
             {"log_level": "loud"},
@@ -51,6 +61,9 @@ def test_bad_value_names_its_source(flags: dict[str, object], message: str) -> N
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
+        ("certs_dir = 5", InvalidArgument, "certs_dir must be text, not int"),
+        ("certs_dir = ['/a', 5]", InvalidArgument, "certs_dir must be a list of paths"),
+        ("root = ['/a']", InvalidArgument, "root must be text, not list"),
         ("root = 5", InvalidArgument, "root must be text, not int"),
         ("rooot = '/x'", InvalidArgument, "unknown setting 'rooot'"),
         ("root = ", FailedPrecondition, "is not TOML"),

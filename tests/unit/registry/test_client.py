@@ -60,17 +60,17 @@ def reference(server: ScriptedRegistry) -> Reference:
 
 async def resolve_with(handler: Handler, tmp_path: Path, *, timing: Timing | None = None) -> object:
     async with scripted_registry(handler) as server, client_of(tmp_path, timing=timing) as client:
-        return await client.resolve(reference(server))
+        return await client.open(reference(server)).resolve()
 
 
 async def read_blob(client: RegistryClient, server: ScriptedRegistry, *, offset: int = 0) -> tuple[int, bytes]:
-    async with client.blob(reference(server), LAYER, offset=offset) as stream:
+    async with client.open(reference(server)).blob(LAYER, offset=offset) as stream:
         return stream.offset, b"".join([chunk async for chunk in stream.chunks()])
 
 
 async def test_resolve_returns_what_the_registry_serves(tmp_path: Path) -> None:
     async with scripted_registry(honest) as server, client_of(tmp_path) as client:
-        resolved = await client.resolve(reference(server))
+        resolved = await client.open(reference(server)).resolve()
 
     assert resolved.data == IMAGE.manifest
     assert resolved.descriptor == Descriptor(
@@ -126,7 +126,7 @@ async def test_resolve_refuses(handler: Handler, error: type[Exception], words: 
 async def test_resolve_by_digest_refuses_another_document(tmp_path: Path) -> None:
     async with scripted_registry(honest) as server, client_of(tmp_path) as client:
         with pytest.raises(Corrupt, match="should be"):
-            await client.resolve(Reference.parse(f"{server.host}/some/app@{WRONG}"))
+            await client.open(Reference.parse(f"{server.host}/some/app@{WRONG}")).resolve()
 
 
 async def test_an_endless_document_is_left_at_its_bound(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_passing_trouble_is_tried_again(tmp_path: Path) -> None:
             await honest(request, stream)
 
     async with scripted_registry(moody) as server, client_of(tmp_path) as client:
-        await client.resolve(reference(server))
+        await client.open(reference(server)).resolve()
 
     assert len(server.requests) == 3
 
@@ -168,7 +168,7 @@ async def test_passing_trouble_is_tried_again(tmp_path: Path) -> None:
 async def test_no_patience_for_a_wait_without_end(tmp_path: Path) -> None:
     async with scripted_registry(answering(429, Retry_After="86400")) as server, client_of(tmp_path) as client:
         with pytest.raises(Unavailable, match="429"):
-            await client.resolve(reference(server))
+            await client.open(reference(server)).resolve()
 
     assert len(server.requests) == 1
 
@@ -206,7 +206,7 @@ async def test_a_dropped_blob_hands_on_what_came(tmp_path: Path) -> None:
     got = b""
     async with scripted_registry(drop) as server, client_of(tmp_path) as client:
         with pytest.raises(Transient, match="broke"):
-            async with client.blob(reference(server), LAYER) as stream:
+            async with client.open(reference(server)).blob(LAYER) as stream:
                 async for chunk in stream.chunks():
                     got += chunk
 
@@ -281,7 +281,7 @@ async def test_a_token_is_asked_for_once_and_used_for_all(tmp_path: Path) -> Non
         async with trio.open_nursery() as nursery:
             for _ in range(6):
                 nursery.start_soon(read)
-        await client.resolve(reference(server))
+        await client.open(reference(server)).resolve()
 
     (asked,) = server.sent("/token")
     assert asked.headers["authorization"].startswith("Basic ")
@@ -290,8 +290,8 @@ async def test_a_token_is_asked_for_once_and_used_for_all(tmp_path: Path) -> Non
 
 async def test_a_token_is_never_used_for_another_repository(tmp_path: Path) -> None:
     async with scripted_registry(guarded()) as server, client_of(tmp_path) as client:
-        await client.resolve(reference(server))
-        await client.resolve(Reference.parse(f"{server.host}/some/other:1"))
+        await client.open(reference(server)).resolve()
+        await client.open(Reference.parse(f"{server.host}/some/other:1")).resolve()
 
     first_of_other = next(request for request in server.requests if "/some/other/" in request.path)
     assert "authorization" not in first_of_other.headers
@@ -309,7 +309,7 @@ async def test_refused_over_and_over_ends_after_one_answer(known: bool, tmp_path
     async with scripted_registry(never) as server:
         async with client_of(tmp_path, *([server] if known else [])) as client:
             with pytest.raises(Unauthenticated, match="stored credentials" if known else "wants credentials"):
-                await client.resolve(reference(server))
+                await client.open(reference(server)).resolve()
 
     assert len(server.requests) == 3
 
@@ -318,7 +318,7 @@ async def test_basic_without_credentials_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(Unauthenticated, match="wants credentials") as caught:
         await resolve_with(answering(401, WWW_Authenticate='Basic realm="r"'), tmp_path)
 
-    assert "docker login" in (caught.value.hint or "")
+    assert "ross login" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ async def test_basic_without_credentials_is_said_so(tmp_path: Path) -> None:
 async def test_credentials_do_not_follow_a_realm_astray(realm: str, tmp_path: Path) -> None:
     async with scripted_registry(guarded(realm=realm)) as server, client_of(tmp_path, server) as client:
         with pytest.raises(Denied, match="token realm"):
-            await client.resolve(reference(server))
+            await client.open(reference(server)).resolve()
 
 
 async def test_a_token_that_would_break_the_header_is_refused(tmp_path: Path) -> None:
@@ -368,9 +368,11 @@ async def test_a_storage_that_asks_for_credentials_gets_none(tmp_path: Path) -> 
 async def test_nothing_secret_is_logged_or_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", logger="ross")
     async with scripted_registry(guarded("s3cret-token")) as server, client_of(tmp_path, server) as client:
-        await client.resolve(reference(server))
+        await client.open(reference(server)).resolve()
         with pytest.raises(NotFound) as caught:
-            async with client.blob(reference(server), Descriptor(media_type="x", digest=Digest.parse(WRONG), size=1)):
+            async with client.open(reference(server)).blob(
+                Descriptor(media_type="x", digest=Digest.parse(WRONG), size=1)
+            ):
                 pass
 
     text = caplog.text + repr(caught.value) + str(caught.value.facts)
@@ -388,7 +390,7 @@ async def test_cancelling_a_silent_exchange_leaves_no_connection(tmp_path: Path)
         gone.set()
 
     async with scripted_registry(silent) as server, client_of(tmp_path) as client, trio.open_nursery() as nursery:
-        nursery.start_soon(client.resolve, reference(server))
+        nursery.start_soon(client.open(reference(server)).resolve)
         await asked.wait()
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.fail_after(5):

@@ -78,13 +78,13 @@ class Setting:
 
 
 @asynccontextmanager
-async def pulling_from(handler: Handler, tmp_path: Path) -> AsyncIterator[Setting]:
+async def pulling_from(handler: Handler, tmp_path: Path, *, certs_dir: Sequence[Path] = ()) -> AsyncIterator[Setting]:
     store = ContentStore(StateLayout(root=tmp_path / "root"))
     await store.recover()
     policy = RetryPolicy(attempts=3, initial_seconds=0)
     credentials = CredentialStore(tmp_path / "config.json")
     async with scripted_registry(handler) as server:
-        async with RegistrySession(credentials, user_agent="test") as session:
+        async with RegistrySession(credentials, user_agent="test", certs_dir=certs_dir) as session:
             registry = RegistryClient(session, policy=policy)
             unpacker = cast("Unpacker", FetchingUnpacker())
             yield Setting(server, Puller(registry=registry, store=store, unpacker=unpacker), store, Pins())
@@ -106,6 +106,28 @@ async def test_a_pull_brings_everything_into_the_store(tmp_path: Path) -> None:
     assert await setting.store.read_manifest(pulled.target.digest) == IMAGE.manifest
     assert setting.store.ingests() == ()
     assert setting.pins.held() == frozenset()
+
+
+async def test_a_layer_that_a_mirror_breaks_off_or_falsifies_comes_from_the_registry(tmp_path: Path) -> None:
+    async def mirror(request: Request, stream: trio.SocketStream) -> None:
+        if request.path.endswith(str(LARGE)):
+            await reply(stream, 200, LAYERS[1][:1000], Content_Length=str(len(LAYERS[1])))
+        elif request.path.endswith(str(SMALL)):
+            await reply(stream, 200, bytes(len(LAYERS[0])))
+        else:
+            await serve_image(IMAGE, request, stream)
+
+    async with scripted_registry(mirror) as other:
+        (tmp_path / "_default").mkdir()
+        (tmp_path / "_default/hosts.toml").write_text(f'[host."{other.url}"]')
+        async with pulling_from(serving(IMAGE), tmp_path, certs_dir=[tmp_path]) as setting:
+            await setting.pull()
+
+    assert [setting.store.path(digest).read_bytes() for digest in (SMALL, LARGE)] == list(LAYERS)
+    (asked,) = setting.asked_for(LARGE)
+    assert asked.headers["range"] == "bytes=1000-"
+    (asked,) = setting.asked_for(SMALL)
+    assert "range" not in asked.headers
 
 
 async def test_progress_tells_each_phase_in_turn(tmp_path: Path) -> None:
