@@ -102,7 +102,7 @@ async def _start_services(
         layout=state,
         store=store,
         snapshotter=snapshotter,
-        puller=Puller(registry=RegistryClient(registry), store=store, unpacker=unpacker),
+        puller=Puller(registry=RegistryClient(registry), store=store, snapshotter=snapshotter, unpacker=unpacker),
         pins=pins,
         collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
         events=events,
@@ -146,7 +146,7 @@ async def _run_registry(settings: Settings, *, task_status: trio.TaskStatus[Regi
 async def _run_images(images: Images, *, task_status: trio.TaskStatus[None]) -> None:
     await images.recover()
     task_status.started()
-    await trio.sleep_forever()
+    await images.settle_forever()
 
 
 async def _run_containers(

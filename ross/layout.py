@@ -51,6 +51,11 @@ class StateLayout:
         return self.ingests / key
 
     @property
+    def pending(self) -> Path:
+        """Records of what was brought in and is not on the disk for certain yet."""
+        return self.root / "pending"
+
+    @property
     def snapshots(self) -> Path:
         return self.root / "snapshots"
 

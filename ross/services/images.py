@@ -18,6 +18,7 @@ from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platfor
 from ross.oci.reference import Reference
 from ross.services.filters import select_images
 from ross.services.history import history_of, nanoseconds
+from ross.services.settler import Settler
 from ross.services.snapshotter import committed_name
 from ross.services.tags import TagRecord, Tags, canonical
 
@@ -112,6 +113,8 @@ class Images:
         self._collector = collector
         self._events = events
         self._tags = Tags(layout)
+        self._settler = Settler(layout=layout, tags=self._tags, store=store, snapshotter=snapshotter)
+        self.settle_forever = self._settler.settle_forever
         self._known: dict[Digest, Image] = {}
         self._users: list[Users] = []
         self._pulling: dict[tuple[Reference, DocumentPlatform], trio.Lock] = {}
@@ -119,7 +122,9 @@ class Images:
 
     async def recover(self) -> None:
         """Read the names and their images; names whose content is not there are taken away."""
+        fresh = await self._settler.recover_content()
         await trio.to_thread.run_sync(self._tags.recover)
+        self._settler.recover_names(fresh)
         for reference, record in self._tags.records():
             left: TagRecord | None = record
             for manifest in record.manifests:
@@ -182,13 +187,15 @@ class Images:
             if wanted is not None
             else host_platform()
         )
-        with self.pins.hold() as pin:
+        with self.pins.hold() as pin, self._settler.bringing_in() as pending:
             async with self._turn(reference, platform):
-                pulled = await self._puller.pull(reference, platform=platform, pin=pin, progress=progress)
+                pulled = await self._puller.pull(
+                    reference, platform=platform, pin=pin, progress=progress, pending=pending
+                )
                 digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
                 image = Image(self, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)
                 self._known[digest] = image
-                self._tags.set(reference, self._record(target, digest))
+                self._settler.name(reference, self._record(target, digest), pending)
         self._forget_unused()
         self._events.publish("image", "pull", subject=str(digest), name=str(reference))
         return image

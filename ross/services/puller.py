@@ -7,7 +7,7 @@ the whole pull is as slow as its last layer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,12 +21,15 @@ from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
+from ross.services.snapshotter import committed_name
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
     from ross.oci.reference import Reference
     from ross.registry.client import RegistryClient, Remote
+    from ross.services.pending import Pending
     from ross.services.pins import Pin
+    from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore, Ingest
     from ross.services.unpacker import Unpacker
 
@@ -61,14 +64,29 @@ class Puller:
     """Pulls images."""
 
     def __init__(
-        self, *, registry: RegistryClient, store: ContentStore, unpacker: Unpacker, max_downloads: int = 6
+        self,
+        *,
+        registry: RegistryClient,
+        store: ContentStore,
+        snapshotter: Snapshotter,
+        unpacker: Unpacker,
+        max_downloads: int = 6,
     ) -> None:
         self._registry = registry
         self._store = store
+        self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._downloads = trio.CapacityLimiter(max_downloads)
 
-    async def pull(self, reference: Reference, *, platform: DocumentPlatform, pin: Pin, progress: Report) -> Pulled:
+    async def pull(
+        self,
+        reference: Reference,
+        *,
+        platform: DocumentPlatform,
+        pin: Pin,
+        progress: Report,
+        pending: Pending | None = None,
+    ) -> Pulled:
         """Fetch and unpack what is missing of an image.
 
         Args:
@@ -76,6 +94,7 @@ class Puller:
             platform: For which machine, where there is a choice.
             pin: Gets everything that belongs to the image, before it is looked for or written.
             progress: Told of each layer's progress, from worker threads too.
+            pending: Is told what is to come; the disk is not waited for then. Without it all is durable when this returns.
 
         Raises:
             NotFound: there is no such image, or none for this platform; the message lists those that exist.
@@ -91,11 +110,14 @@ class Puller:
         config = await self._config(remote, manifest, pin)
         _check_platform(reference, config, platform)
         _check_layers(reference, manifest, config)
-        for chain in chain_ids(config.rootfs.diff_ids):
-            pin.add(chain)
-        layers = self._sources(remote, manifest, config, pin, progress)
+        chains = chain_ids(config.rootfs.diff_ids)
+        for digest in (*chains, *(layer.digest for layer in manifest.layers)):
+            pin.add(digest)
+        if pending is not None:
+            await self._announce(pending, manifest, chains)
+        layers = self._sources(remote, manifest, config, progress, durable=pending is None)
         try:
-            chain_id = await self._unpacker.unpack(layers, progress=progress)
+            chain_id = await self._unpacker.unpack(layers, progress=progress, durable=pending is None)
         except ExceptionGroup as group:
             # Layers fail side by side; whoever pulls is told of one. A group with a cancellation in it is not caught here.
             raise _first(group) from None
@@ -106,6 +128,12 @@ class Puller:
             config=config,
             chain_id=chain_id,
         )
+
+    async def _announce(self, pending: Pending, manifest: Manifest, chains: Sequence[Digest]) -> None:
+        blobs = dict.fromkeys(layer.digest for layer in manifest.layers if self._store.find(layer.digest) is None)
+        snapshots = [name for name in map(committed_name, chains) if self._snapshotter.find(name) is None]
+        if blobs or snapshots:
+            await pending.announce(blobs=blobs, snapshots=snapshots)
 
     # -- documents ----------------------------------------------------------------------------------------------------
 
@@ -168,7 +196,7 @@ class Puller:
     # -- layers -------------------------------------------------------------------------------------------------------
 
     def _sources(
-        self, remote: Remote, manifest: Manifest, config: ImageConfig, pin: Pin, progress: Report
+        self, remote: Remote, manifest: Manifest, config: ImageConfig, progress: Report, *, durable: bool
     ) -> list[LayerSource]:
         sizes = {descriptor.digest: descriptor.size for descriptor in manifest.layers}
         largest_first = sorted(sizes, key=lambda digest: -sizes[digest])
@@ -186,21 +214,24 @@ class Puller:
                 async with self._downloads:
                     if following < len(largest_first):
                         turns[largest_first[following]].set()
-                    await self._fetch(remote, descriptor, progress, arrival)
+                    await self._fetch(remote, descriptor, progress, arrival, durable=durable)
 
-            pin.add(descriptor.digest)
             _report(progress, descriptor, PullPhase.WAITING, 0)
             return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch, arrival=arrival)
 
         return [source(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)]
 
-    async def _fetch(self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival) -> None:
+    async def _fetch(
+        self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival, *, durable: bool = True
+    ) -> None:
         """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
-        while not await self._ingest(remote, descriptor, progress, arrival):
+        while not await self._ingest(remote, descriptor, progress, arrival, durable=durable):
             logger.warning("%s of %s came out wrong; fetching all of it again", descriptor.digest, remote)
         arrival.finish()
 
-    async def _ingest(self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival) -> bool:
+    async def _ingest(
+        self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival, *, durable: bool
+    ) -> bool:
         """Take a blob in. False: it came out wrong, but that may be an earlier attempt's fault, or a mirror's."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
             if ingest is None:
@@ -216,7 +247,7 @@ class Puller:
             try:
                 await self._fill(remote, descriptor, ingest, report)
                 report(PullPhase.VERIFYING)
-                await ingest.commit()
+                await ingest.commit(durable=durable)
             except Corrupt:
                 ingest.corrupt = True  # nothing of it is kept
                 if not remote.distrust(descriptor.digest) and not resumed:

@@ -178,8 +178,11 @@ class Snapshotter:
 
         await trio.to_thread.run_sync(sync)
 
-    async def commit(self, staged: str, name: str, *, parent: str | None, size_bytes: int) -> None:
-        """Make a staged snapshot a committed one. Its contents must be durable: see :meth:`sync`.
+    async def commit(
+        self, staged: str, name: str, *, parent: str | None, size_bytes: int, durable: bool = True
+    ) -> None:
+        """Make a staged snapshot a committed one. Its contents must be durable (see :meth:`sync`), unless ``durable`` is false and
+        whoever calls has said what is to come (see ``ross.services.pending``).
 
         Raises:
             AlreadyExists: the name is taken.
@@ -191,16 +194,17 @@ class Snapshotter:
             self.get(parent)
         info = evolve(self.get(staged), name=name, kind=SnapshotKind.COMMITTED, parent=parent, size_bytes=size_bytes)
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._commit, staged, info)
+            await trio.to_thread.run_sync(self._commit, staged, info, durable)
         del self._known[staged]
         self._known[name] = info
 
-    def _commit(self, staged: str, info: SnapshotInfo) -> None:
+    def _commit(self, staged: str, info: SnapshotInfo, durable: bool) -> None:
         directory = self._layout.snapshot(staged)
         remove_tree(directory / "work")
-        write_atomic(directory / "metadata.json", write_record(info))
+        write_atomic(directory / "metadata.json", write_record(info), sync=durable)
         directory.rename(self._layout.snapshot(info.name))
-        sync_directory(self._layout.snapshots)
+        if durable:
+            sync_directory(self._layout.snapshots)
 
     async def remove(self, name: str) -> int:
         """Remove a snapshot; missing is fine. Returns the bytes that were freed.

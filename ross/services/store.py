@@ -78,7 +78,8 @@ class Ingest:
         make_directory(self._directory)
         record = self._directory / "metadata.json"
         if not record.exists():
-            write_atomic(record, write_record(self._record))
+            # Not waited for: what a power failure leaves without a record is removed.
+            write_atomic(record, write_record(self._record), sync=False)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._directory / "data", flags, 0o600)
         while chunk := os.read(self._fd, 1 << 20):
@@ -139,8 +140,11 @@ class Ingest:
         self._hash.update(data)
         self.offset += len(data)
 
-    async def commit(self) -> None:
+    async def commit(self, *, durable: bool = True) -> None:
         """Verify size and digest, make the content durable, and move it to its place.
+
+        Args:
+            durable: Wait for the disk; without it whoever calls has said what is to come (see ``ross.services.pending``).
 
         Raises:
             Corrupt: it is not what its digest promises; it is thrown away.
@@ -154,15 +158,17 @@ class Ingest:
                 hint="the registry or something on the way to it serves wrong content; try again, or another registry",
             )
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._move)
+            await trio.to_thread.run_sync(self._move, durable)
         self.committed = True
 
-    def _move(self) -> None:
-        os.fsync(self._fd)
+    def _move(self, durable: bool) -> None:
+        if durable:
+            os.fsync(self._fd)
         target = self._store.layout.blob(self._record.digest)
         make_directory(target.parent)
         (self._directory / "data").rename(target)
-        sync_directory(target.parent)
+        if durable:
+            sync_directory(target.parent)
         remove_tree(self._directory)
         self._store.add(BlobInfo(digest=self._record.digest, size_bytes=self._record.size_bytes))
 
@@ -269,6 +275,21 @@ class ContentStore:
                 await ingest.restart()
                 await ingest.write(data)
                 await ingest.commit()
+
+    async def doubt(self, digest: Digest) -> bool:
+        """Look whether a blob is what it should be, and remove it if it is not. Returns whether it is there and right."""
+        info = self._blobs.get(digest)
+        if info is None:
+            return False
+
+        def right() -> bool:
+            with self.layout.blob(digest).open("rb") as file:
+                return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded
+
+        if await trio.to_thread.run_sync(right):
+            return True
+        await self.remove(digest)
+        return False
 
     async def remove(self, digest: Digest) -> int:
         """Remove a blob; missing is fine. Returns the bytes that were freed."""

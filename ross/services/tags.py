@@ -17,6 +17,7 @@ from ross.oci.reference import Reference
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
+    from ross.services.pending import Pending
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class Tags:
     def __init__(self, layout: StateLayout) -> None:
         self._root = layout.tags
         self._known: dict[Reference, TagRecord] = {}
+        self._pending: dict[Reference, Pending] = {}
 
     def recover(self) -> None:
         """Read what is there; what is no name, or no record, is removed."""
@@ -80,6 +82,28 @@ class Tags:
         found = (record.manifests for record in self._known.values() if record.target == target)
         return tuple(dict.fromkeys(manifest for manifests in found for manifest in manifests))
 
+    def announce(self, reference: Reference, record: TagRecord, pending: Pending) -> None:
+        """Let a name denote what is not on the disk for certain: ``pending`` keeps it until :meth:`settle` is called.
+
+        Raises:
+            OSError: it could not be written; the name denotes what it did.
+        """
+        reference = canonical(reference)
+        pending.set_name(str(reference), record)
+        self._overtake(reference)
+        self._pending[reference] = pending
+        self._known[reference] = record
+
+    def settle(self, pending: Pending) -> None:
+        """What was announced is on the disk: write the names to their places."""
+        for reference in [one for one, kept_by in self._pending.items() if kept_by is pending]:
+            self.set(reference, self._known[reference])
+
+    def _overtake(self, reference: Reference) -> None:
+        pending = self._pending.pop(reference, None)
+        if pending is not None:
+            pending.set_name(str(reference), None)
+
     def set(self, reference: Reference, record: TagRecord) -> None:
         """Let a name denote something, durably.
 
@@ -91,6 +115,7 @@ class Tags:
         make_directory(path.parent)
         write_atomic(path, write_record(record))
         self._known[reference] = record
+        self._overtake(reference)
 
     def remove(self, reference: Reference) -> None:
         """Take a name away, durably; missing is fine."""
@@ -98,8 +123,10 @@ class Tags:
         if self._known.pop(reference, None) is None:
             return
         path = self._path(reference)
-        path.unlink(missing_ok=True)
-        sync_directory(path.parent)
+        if path.exists():
+            path.unlink()
+            sync_directory(path.parent)
+        self._overtake(reference)
         for parent in path.parents:
             if parent == self._root:
                 return

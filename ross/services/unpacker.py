@@ -2,9 +2,9 @@
 
 Each layer is unpacked into a staged snapshot of its own, since an overlay layer needs no parent, by a worker process while its blob still
 comes in. What it was unpacked from is verified at the end, blob and archive both; until then it is staged, and thrown away if it is not
-what it should be. What does need the layers below is settled in chain order. When all are settled, one sync makes them durable and they
-are committed, bottom first. Two pulls that share layers do not unpack them twice: the chain IDs are claimed in chain order, so that of two
-pulls one always gets ahead.
+what it should be. What does need the layers below is settled in chain order. When all are settled, one sync makes them durable (or
+whoever asks sees to that) and they are committed, bottom first. Two pulls that share layers do not unpack them twice: the chain IDs are
+claimed in chain order, so that of two pulls one always gets ahead.
 """
 
 from __future__ import annotations
@@ -84,12 +84,15 @@ class Unpacker:
         self._threads = trio.CapacityLimiter(max(2, os.cpu_count() or 1))
         self._workers = Workers()
 
-    async def unpack(self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None]) -> Digest | None:
+    async def unpack(
+        self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None], durable: bool = True
+    ) -> Digest | None:
         """Fetch and unpack what is missing.
 
         Args:
             layers: Bottom first.
             progress: Told of each layer's progress once its blob is there; called from worker threads too.
+            durable: Wait for the disk; without it whoever calls has said what is to come (see ``ross.services.pending``).
 
         Returns:
             The chain ID of the top layer; None if there is no layer.
@@ -108,7 +111,7 @@ class Unpacker:
                 for index, layer in enumerate(work):
                     name = f"layer {layer.source.descriptor.digest.short}"
                     nursery.start_soon(self._unpack_layer, layer, work[:index], progress, name=name)
-            await self._commit_all(work)
+            await self._commit_all(work, durable=durable)
         finally:
             with bounded_cleanup(30, what="discarding unfinished layers"):
                 await self._discard(work)
@@ -259,15 +262,18 @@ class Unpacker:
     def _files(self, layer: _Work) -> Path:
         return self._snapshotter.files(layer.staged or committed_name(layer.chain_id))
 
-    async def _commit_all(self, work: Sequence[_Work]) -> None:
+    async def _commit_all(self, work: Sequence[_Work], *, durable: bool) -> None:
         if not any(layer.ours for layer in work):
             return
-        await self._snapshotter.sync()
+        if durable:
+            await self._snapshotter.sync()
         parent: str | None = None
         for layer in work:
             name = committed_name(layer.chain_id)
             if layer.ours and layer.staged is not None:
-                await self._snapshotter.commit(layer.staged, name, parent=parent, size_bytes=layer.size_bytes)
+                await self._snapshotter.commit(
+                    layer.staged, name, parent=parent, size_bytes=layer.size_bytes, durable=durable
+                )
                 layer.staged = None
             parent = name
 

@@ -81,7 +81,7 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
     async with RegistrySession(CredentialStore(), user_agent="test") as session:
         registry = RegistryClient(session)
         unpacker = Unpacker(store=store, snapshotter=snapshotter)
-        puller = Puller(registry=registry, store=store, unpacker=unpacker)
+        puller = Puller(registry=registry, store=store, snapshotter=snapshotter, unpacker=unpacker)
         collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
         images = Images(
             layout=state,

@@ -24,6 +24,7 @@ from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
 from ross.services.pins import Pins
 from ross.services.puller import Pulled, Puller, choose_platform
+from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from tests.support.scripted_registry import (
     OCI,
@@ -51,7 +52,10 @@ SMALL, LARGE = (Digest.parse(digest) for digest in IMAGE.layer_digests)
 class FetchingUnpacker:
     """Fetches as the unpacker does, and unpacks nothing: that has tests of its own."""
 
-    async def unpack(self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None]) -> Digest | None:
+    async def unpack(
+        self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None], durable: bool
+    ) -> Digest | None:
+        assert durable
         async with trio.open_nursery() as nursery:
             for layer in layers:
                 nursery.start_soon(layer.fetch)
@@ -87,7 +91,9 @@ async def pulling_from(handler: Handler, tmp_path: Path, *, certs_dir: Sequence[
         async with RegistrySession(credentials, user_agent="test", certs_dir=certs_dir) as session:
             registry = RegistryClient(session, policy=policy)
             unpacker = cast("Unpacker", FetchingUnpacker())
-            yield Setting(server, Puller(registry=registry, store=store, unpacker=unpacker), store, Pins())
+            snapshotter = Snapshotter(store.layout)
+            puller = Puller(registry=registry, store=store, snapshotter=snapshotter, unpacker=unpacker)
+            yield Setting(server, puller, store, Pins())
 
 
 def serving(image: ScriptedImage) -> Handler:
