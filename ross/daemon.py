@@ -29,6 +29,7 @@ from ross.logs import configure_logging
 from ross.nursery.tree import ServiceFailed, open_service_tree
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
+from ross.registry.push import RegistryPusher
 from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
@@ -37,6 +38,7 @@ from ross.services.events import Events
 from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
+from ross.services.pusher import Pusher
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
@@ -103,6 +105,7 @@ async def _start_services(
         store=store,
         snapshotter=snapshotter,
         puller=Puller(registry=RegistryClient(registry), store=store, snapshotter=snapshotter, unpacker=unpacker),
+        pusher=Pusher(registry=RegistryPusher(registry), store=store),
         pins=pins,
         collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
         events=events,

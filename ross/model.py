@@ -36,7 +36,7 @@ class Stream(Enum):
 
 
 class PullPhase(Enum):
-    """What is happening to one blob of a pull."""
+    """What is happening to one blob of a pull or a push."""
 
     UNKNOWN = "unknown"
     WAITING = "waiting"
@@ -45,6 +45,9 @@ class PullPhase(Enum):
     UNPACKING = "unpacking"
     DONE = "done"
     EXISTS = "exists"
+    UPLOADING = "uploading"
+    MOUNTED = "mounted"
+    """The registry has taken it from another repository of its own."""
 
 
 class Role(Enum):
@@ -192,12 +195,31 @@ class PullOptions:
 
 @frozen(kw_only=True)
 class BlobProgress:
-    """How far one blob of a pull has come."""
+    """How far one blob of a pull or a push has come."""
 
     digest: Digest
     phase: PullPhase
     current_bytes: int
     total_bytes: int
+
+
+@frozen(kw_only=True)
+class PushOptions:
+    """How to push."""
+
+    manifest_only: bool = False
+    """Only the image itself, where what its name denotes is an index."""
+
+
+@frozen(kw_only=True)
+class PushedImage:
+    """What a registry has under a name now."""
+
+    name: str
+    digest: Digest
+    """Of the index or manifest that the name denotes there."""
+    size_bytes: int
+    """Of that index or manifest itself."""
 
 
 @frozen(kw_only=True)

@@ -153,10 +153,14 @@ interface Image {
 
   manifest @5 () -> (manifest :Data);
   # The manifest, byte for byte: JSON (image-spec, manifest.md).
+
+  push @6 (reference :Text, options :PushOptions, progress :Progress) -> (pushed :PushedImage);
+  # Lets `reference` denote this at its registry: what this was got as, so the whole index if it came by one. Of an index, what is neither
+  # here nor there fails it. `progress` may be null. Cancelling ends the uploads; the registry keeps whole blobs, and no tag.
 }
 
 interface Progress {
-  # Implemented by a client that wants to see a pull's progress.
+  # Implemented by a client that wants to see the progress of a pull or a push.
 
   update @0 (blobs :List(BlobProgress)) -> stream;
   # What changed since the last update, at most some ten times a second; the last one has every blob in phase done or exists.
@@ -188,6 +192,8 @@ enum PullPhase {
   unpacking @4;
   done @5;
   exists @6;
+  uploading @7;
+  mounted @8;
 }
 
 struct ImageInfo {
@@ -235,6 +241,16 @@ struct History {
   layer @6 :Digest;
   sizeBytes @7 :UInt64;
   names @8 :List(Text);
+}
+
+struct PushOptions {
+  manifestOnly @0 :Bool;
+}
+
+struct PushedImage {
+  name @0 :Text;
+  digest @1 :Digest;
+  sizeBytes @2 :UInt64;
 }
 
 struct RemovedImages {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainerServer
 from ross.capabilities.progress import open_progress
-from ross.model import ContainerSpec, ImageFilter, Platform, PullOptions
+from ross.model import ContainerSpec, ImageFilter, Platform, PullOptions, PushOptions
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
@@ -81,3 +81,10 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
 
     async def manifest_context(self, context: Any) -> None:
         context.results.manifest = await self._image.read_manifest()
+
+    async def push_context(self, context: Any) -> None:
+        params = context.params
+        options = from_wire(PushOptions, params.options)
+        async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
+            pushed = await self._image.push(params.reference, options, report)
+        context.results.pushed = to_wire(pushed)

@@ -43,6 +43,7 @@ def build_app() -> App:
         ("containers", ("start", "stop", "kill", "rm", "ps", "logs", "wait", "inspect")),
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
+        ("push", ("push",)),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -51,6 +52,7 @@ def build_app() -> App:
         image.command(f"ross.cli.images:{target}", name=name)
     for name in ("tag", "untag", "history"):
         image.command(f"ross.cli.naming:{name}", name=name)
+    image.command("ross.cli.push:push", name="push")
     for name in ("start", "stop", "kill", "rm", "logs", "wait"):
         container.command(f"ross.cli.containers:{name}", name=name)
     container.command("ross.cli.containers:ps", name="ls")

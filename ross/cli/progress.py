@@ -1,4 +1,4 @@
-"""Showing a pull on standard error: a bar for each layer on a terminal, plain lines elsewhere."""
+"""Showing a pull or a push on standard error: a bar for each layer on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ _WORDS = {
     PullPhase.DOWNLOADING: "Downloading",
     PullPhase.VERIFYING: "Verifying",
     PullPhase.UNPACKING: "Unpacking",
-    PullPhase.DONE: "Pull complete",
+    PullPhase.UPLOADING: "Pushing",
+    PullPhase.DONE: "Complete",
     PullPhase.EXISTS: "Already exists",
+    PullPhase.MOUNTED: "Mounted",
 }
-_ENDS = frozenset({PullPhase.DONE, PullPhase.EXISTS})
+_ENDS = frozenset({PullPhase.DONE, PullPhase.EXISTS, PullPhase.MOUNTED})
 
 
 @contextmanager
-def open_display(image: str) -> Iterator[Report]:
+def open_display(image: str, *, verb: str = "Pulling") -> Iterator[Report]:
     """A function that shows progress, for the length of a block."""
     if not sys.stderr.isatty():
-        yield _plain(image)
+        yield _plain(image, verb)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
@@ -44,9 +46,9 @@ def open_display(image: str) -> Iterator[Report]:
         yield report
 
 
-def _plain(image: str) -> Report:
+def _plain(image: str, verb: str) -> Report:
     shown: dict[str, PullPhase] = {}
-    sys.stderr.write(f"Pulling {image}\n")
+    sys.stderr.write(f"{verb} {image}\n")
 
     def report(progress: BlobProgress) -> None:
         name = progress.digest.short

@@ -19,6 +19,8 @@ from ross.model import (
     ImageInfo,
     Outcome,
     PullOptions,
+    PushedImage,
+    PushOptions,
     RemovedImages,
 )
 from ross.wire.convert import from_wire, to_wire
@@ -67,6 +69,32 @@ class Image:
             InvalidArgument: the name is none.
         """
         await answer(self._capability.tag(reference))
+
+    async def push(
+        self,
+        reference: str,
+        *,
+        manifest_only: bool = False,
+        on_progress: Callable[[BlobProgress], None] | None = None,
+    ) -> PushedImage:
+        """Let a name of a registry denote it: ``await image.push("host/app:2")``. It needs no such name here.
+
+        Args:
+            reference: With the registry; the tag is ``latest`` if absent.
+            manifest_only: Only this image, where it was got as part of an index; else the whole index is pushed.
+            on_progress: Told of each blob's progress.
+
+        Raises:
+            FailedPrecondition: a part of the index is neither here nor at the registry, or the registry refuses something.
+            Unauthenticated: the registry wants credentials.
+            Denied: they do not suffice.
+            RossError: whatever else the registry fails with.
+        """
+        options = PushOptions(manifest_only=manifest_only)
+        arguments: dict[str, Any] = {"reference": reference, "options": to_wire(options)}
+        if on_progress is not None:
+            arguments["progress"] = ProgressReceiver(on_progress)
+        return from_wire(PushedImage, (await answer(self._capability.push(**arguments))).pushed)
 
     def create(
         self, args: Sequence[str] = (), *, spec: ContainerSpec | None = None, **options: Unpack[CreateOptions]

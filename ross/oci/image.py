@@ -26,6 +26,9 @@ class DocumentPlatform:
     architecture: str
     variant: str = ""
 
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
 
 @frozen(kw_only=True)
 class Descriptor:

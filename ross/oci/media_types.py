@@ -23,9 +23,17 @@ ACCEPT: Final = (OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST)
 _OCI_NONDISTRIBUTABLE: Final = "application/vnd.oci.image.layer.nondistributable.v1.tar"
 _DOCKER_FOREIGN: Final = "application/vnd.docker.image.rootfs.foreign.diff.tar"
 
+NONDISTRIBUTABLE: Final = frozenset({
+    _OCI_NONDISTRIBUTABLE,
+    f"{_OCI_NONDISTRIBUTABLE}+gzip",
+    f"{_OCI_NONDISTRIBUTABLE}+zstd",
+    f"{_DOCKER_FOREIGN}.gzip",
+})
+"""Layers that are not to be given away."""
+
 LAYERS: Final = frozenset(
     {OCI_LAYER, f"{OCI_LAYER}+gzip", f"{OCI_LAYER}+zstd"}
-    | {_OCI_NONDISTRIBUTABLE, f"{_OCI_NONDISTRIBUTABLE}+gzip", f"{_OCI_NONDISTRIBUTABLE}+zstd"}
-    | {DOCKER_LAYER, f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd", f"{_DOCKER_FOREIGN}.gzip"}
+    | {DOCKER_LAYER, f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd"}
+    | NONDISTRIBUTABLE
 )
 """Layers that can be unpacked. Their compression is told by their first bytes, as every engine does."""

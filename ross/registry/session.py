@@ -150,12 +150,12 @@ class RegistrySession:
                 ours = here == endpoint.origin
                 transport = endpoint.transport if ours else endpoint.transport.elsewhere()
                 client = await stack.enter_async_context(self._connections.client(transport, here))
+                body = content() if callable(content) else content
                 request = client.build_request(
-                    method,
-                    url,
-                    headers=[*(endpoint.headers if ours else ()), *(headers or {}).items()],
-                    content=content() if callable(content) else content,
+                    method, url, headers=[*(endpoint.headers if ours else ()), *(headers or {}).items()], content=body
                 )
+                if body is not None and not isinstance(body, bytes):
+                    request.stream = _Body(body)
                 if ours and authorization is not None:
                     request.headers["Authorization"] = authorization
                 response = await stack.enter_async_context(send(client, request))
@@ -175,6 +175,16 @@ class RegistrySession:
                     yield response
                     return
         raise Unavailable(f"the registry {endpoint.name} redirects without end")
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body, as it is: httpx puts a generator around it, and leaves that to the garbage collector if a connection breaks."""
+
+    def __init__(self, source: AsyncIterator[bytes]) -> None:
+        self._source = source
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._source
 
 
 def location(response: httpx.Response) -> httpx.URL:

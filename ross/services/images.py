@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ross.errors import Corrupt, FailedPrecondition, InvalidArgument, NotFound, RossError
-from ross.model import BlobProgress, History, ImageFilter, ImageInfo, Platform, PullOptions, RemovedImages
+from ross.model import (
+    BlobProgress,
+    History,
+    ImageFilter,
+    ImageInfo,
+    Platform,
+    PullOptions,
+    PushedImage,
+    PushOptions,
+    RemovedImages,
+)
 from ross.oci.codec import read_document
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platform, parse_manifest
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from ross.services.events import Events
     from ross.services.pins import Pin, Pins
     from ross.services.puller import Puller
+    from ross.services.pusher import Pusher
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore
 
@@ -87,6 +98,10 @@ class Image:
         """Let a name denote it, as :meth:`Images.tag`."""
         self._images.tag(self, name)
 
+    async def push(self, name: str, options: PushOptions, progress: Callable[[BlobProgress], None]) -> PushedImage:
+        """Let a name of a registry denote it, as :meth:`Images.push`."""
+        return await self._images.push(self, name, options, progress)
+
     def hold(self) -> Pin:
         """Hold its content against collection until the pin is released."""
         return self._images.pins.hold(self.target, self.digest)
@@ -102,6 +117,7 @@ class Images:
         store: ContentStore,
         snapshotter: Snapshotter,
         puller: Puller,
+        pusher: Pusher,
         pins: Pins,
         collector: Collector,
         events: Events,
@@ -110,6 +126,7 @@ class Images:
         self._store = store
         self._snapshotter = snapshotter
         self._puller = puller
+        self._pusher = pusher
         self._collector = collector
         self._events = events
         self._tags = Tags(layout)
@@ -219,6 +236,35 @@ class Images:
         first = next((one for one in here if _is_for(self._known[one].config, ours)), manifest)
         return TagRecord(target=target, manifest=first, others=tuple(one for one in here if one != first))
 
+    # -- pushing ------------------------------------------------------------------------------------------------------
+
+    async def push(
+        self, image: Image, name: str, options: PushOptions, progress: Callable[[BlobProgress], None]
+    ) -> PushedImage:
+        """Let a name of a registry denote an image.
+
+        Raises:
+            InvalidArgument: the name is none, or has a digest in it.
+            RossError: as :meth:`ross.services.pusher.Pusher.push`.
+        """
+        reference = _nameable(name)
+        target = image.digest if options.manifest_only else image.target
+        mountable = self._mountable(reference)
+        with image.hold():
+            pushed = await self._pusher.push(reference, target, elsewhere=mountable.get, progress=progress)
+        self._events.publish("image", "push", subject=str(image.digest), name=str(reference))
+        return PushedImage(name=str(reference), digest=pushed.digest, size_bytes=pushed.size)
+
+    def _mountable(self, reference: Reference) -> dict[Digest, str]:
+        """Which blobs the registry of a name probably has in another repository: those of images with a name there."""
+        found: dict[Digest, str] = {}
+        for other, record in self._tags.records():
+            if other.host == reference.host and other.path != reference.path:
+                for digest in record.manifests:
+                    manifest = self._known[digest].manifest
+                    found |= {blob.digest: other.path for blob in (manifest.config, *manifest.layers)}
+        return found
+
     # -- naming -------------------------------------------------------------------------------------------------------
 
     def tag(self, image: Image, name: str) -> None:
@@ -227,11 +273,7 @@ class Images:
         Raises:
             InvalidArgument: the name is none, or has a digest in it.
         """
-        reference = Reference.parse(name).with_default_tag()
-        if reference.digest is not None:
-            raise InvalidArgument(
-                f"{name!r} has a digest in it, which is not for us to give", hint="write name[:tag] or host/name[:tag]"
-            )
+        reference = _nameable(name)
         self._known.setdefault(image.digest, image)
         self._tags.set(reference, self._record(image.target, image.digest))
         self._forget_unused()
@@ -479,6 +521,16 @@ class Images:
             yield from record.manifests
         for image in self._known.values():  # those without a name are in use
             yield image.digest
+
+
+def _nameable(name: str) -> Reference:
+    """A name that can be given: with a tag."""
+    reference = Reference.parse(name).with_default_tag()
+    if reference.digest is not None:
+        raise InvalidArgument(
+            f"{name!r} has a digest in it, which is not for us to give", hint="write name[:tag] or host/name[:tag]"
+        )
+    return reference
 
 
 def _is_for(config: ImageConfig, platform: DocumentPlatform) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, InvalidArgument, NotFound, RossError
+from ross.errors import Corrupt, InvalidArgument, NotFound
 from ross.model import BlobProgress, PullPhase
 from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
@@ -21,6 +21,7 @@ from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
+from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
 from ross.services.unpacker import LayerSource
 
@@ -120,7 +121,7 @@ class Puller:
             chain_id = await self._unpacker.unpack(layers, progress=progress, durable=pending is None)
         except ExceptionGroup as group:
             # Layers fail side by side; whoever pulls is told of one. A group with a cancellation in it is not caught here.
-            raise _first(group) from None
+            raise first_error(group) from None
         return Pulled(
             target=resolved.descriptor,
             manifest_descriptor=descriptor,
@@ -274,19 +275,6 @@ class Puller:
             async for chunk in stream.chunks():
                 await ingest.write(chunk)
                 report(PullPhase.DOWNLOADING)
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    """The error to tell of: one that nobody expected, if there is any, since it must not hide behind the others."""
-    errors: list[Exception] = []
-    pending: list[Exception] = [group]
-    while pending:
-        error = pending.pop(0)
-        if isinstance(error, ExceptionGroup):
-            pending[:0] = error.exceptions
-        else:
-            errors.append(error)
-    return next((error for error in errors if not isinstance(error, RossError)), errors[0])
 
 
 def choose_platform(index: Index, platform: DocumentPlatform, what: str) -> Descriptor:

@@ -19,6 +19,7 @@ from ross.linux.process import which
 from ross.model import AttachOptions, ContainerFilter, ContainerSpec, ContainerState, LogOptions, PullOptions
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
+from ross.registry.push import RegistryPusher
 from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
@@ -26,6 +27,7 @@ from ross.services.events import Events
 from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
+from ross.services.pusher import Pusher
 from ross.services.snapshotter import SnapshotKind, Snapshotter
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
@@ -88,6 +90,7 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
             store=store,
             snapshotter=snapshotter,
             puller=puller,
+            pusher=Pusher(registry=RegistryPusher(session), store=store),
             pins=pins,
             collector=collector,
             events=events,
