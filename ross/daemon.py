@@ -40,6 +40,7 @@ from ross.services.pins import Pins
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
 from ross.services.snapshotter import Snapshotter
+from ross.services.space import DiskSpace
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 from ross.shim.monitor import Monitor
@@ -96,7 +97,7 @@ async def _start_services(
 ) -> None:
     events, pins = Events(), Pins()
     programs = await _find_programs(settings)
-    store = await tree.start("store", _run_store, state)
+    store = await tree.start("store", _run_store, state, settings)
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
     registry = await tree.start("registry", _run_registry, settings)
     unpacker = Unpacker(store=store, snapshotter=snapshotter)
@@ -125,8 +126,8 @@ async def _start_services(
     await tree.start("listener", run_listener, settings, engine)
 
 
-async def _run_store(layout: StateLayout, *, task_status: trio.TaskStatus[ContentStore]) -> None:
-    store = ContentStore(layout)
+async def _run_store(layout: StateLayout, settings: Settings, *, task_status: trio.TaskStatus[ContentStore]) -> None:
+    store = ContentStore(layout, space=DiskSpace(layout, floor_bytes=settings.disk_floor))
     await store.recover()
     task_status.started(store)
     await trio.sleep_forever()

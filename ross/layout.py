@@ -23,6 +23,11 @@ class StateLayout:
         return self.root / "lock"
 
     @property
+    def reserve(self) -> Path:
+        """Space that is given up when the disk is full, so that things can be removed."""
+        return self.root / "reserve"
+
+    @property
     def blobs(self) -> Path:
         return self.root / "blobs"
 

@@ -3,6 +3,7 @@
 # /etc/ross/config.toml
 root = "/var/lib/ross"
 log_level = "debug"
+disk_floor = "512m"
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-from attrs import Attribute, field, frozen, validators
+from attrs import Attribute, field, frozen
 
-from ross.errors import FailedPrecondition, InvalidArgument
+from ross.errors import FailedPrecondition, InvalidArgument, RossError
+from ross.sizes import parse_size
 
 DEFAULT_CONFIG: Final = Path("/etc/ross/config.toml")
 DEFAULT_CERTS_DIR: Final = (
@@ -28,28 +30,62 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
 
 
-def _absolute(_instance: object, attribute: Attribute[Path], value: Path) -> None:
+# Converters and validators complain in words that follow the name of the setting.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"must be text, not {type(value).__name__}")
+    return value
+
+
+def _path(value: object) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value))
+
+
+def _whole(value: object) -> int:
+    """A number that is not negative; in the environment and on the command line it is text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"must be a whole number, not {value!r}")
+    return value
+
+
+def _size(value: object) -> int:
+    """Bytes, as a number or as people write them."""
+    try:
+        return parse_size(value) if isinstance(value, str) else _whole(value)
+    except (RossError, ValueError):
+        raise ValueError(f"must be a size such as 512m, 2g or a number of bytes, not {value!r}") from None
+
+
+def _size_if_set(value: object) -> int | None:
+    return None if value is None else _size(value)
+
+
+def _absolute(_instance: object, _attribute: object, value: Path) -> None:
     if not value.is_absolute():
-        raise ValueError(f"{attribute.name} must be an absolute path, not {str(value)!r}")
+        raise ValueError(f"must be an absolute path, not {str(value)!r}")
 
 
 def _all_absolute(instance: object, attribute: Attribute[tuple[Path, ...]], value: tuple[Path, ...]) -> None:
     for path in value:
-        _absolute(instance, attribute, path)  # type: ignore[arg-type]  # it takes its name only
+        _absolute(instance, attribute, path)
 
 
 def _paths(value: object) -> tuple[Path, ...]:
     """Several paths: a list, or text with colons between them, as in ``PATH``."""
     parts = value.split(":") if isinstance(value, str) else [value] if isinstance(value, Path) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str | Path) for part in parts):
-        raise TypeError(f"certs_dir must be a list of paths, not {value!r}")
+        raise TypeError(f"must be a list of paths, not {value!r}")
     return tuple(Path(part) for part in parts if str(part))
 
 
 def _choice(*allowed: str) -> Any:  # attrs' validators are typed by the field they serve
-    def check(_instance: object, attribute: Attribute[str], value: str) -> None:
+    def check(_instance: object, _attribute: Attribute[str], value: str) -> None:
         if value not in allowed:
-            raise ValueError(f"{attribute.name} must be one of {', '.join(allowed)}, not {value!r}")
+            raise ValueError(f"must be one of {', '.join(allowed)}, not {value!r}")
 
     return check
 
@@ -58,20 +94,22 @@ def _choice(*allowed: str) -> Any:  # attrs' validators are typed by the field t
 class Settings:
     """Everything that can be set about a daemon."""
 
-    root: Path = field(default=Path("/var/lib/ross"), validator=_absolute, converter=Path)
+    root: Path = field(default=Path("/var/lib/ross"), validator=_absolute, converter=_path)
     """Where the state lives that outlives a reboot."""
-    run: Path = field(default=Path("/run/ross"), validator=_absolute, converter=Path)
+    run: Path = field(default=Path("/run/ross"), validator=_absolute, converter=_path)
     """Where sockets, pids and exit files live; a reboot may lose it."""
-    socket: Path = field(validator=_absolute, converter=Path)
+    socket: Path = field(validator=_absolute, converter=_path)
     """Where clients connect; ``ross.sock`` in the run directory if not set."""
-    group: str = field(default="ross", validator=validators.instance_of(str))
+    group: str = field(default="ross", converter=_text)
     """Members of this group of the host hold the whole engine, as root does; it need not exist."""
-    runtime: str = field(default="runc", validator=validators.instance_of(str))
+    runtime: str = field(default="runc", converter=_text)
     """The OCI runtime, by name or path."""
     certs_dir: tuple[Path, ...] = field(default=DEFAULT_CERTS_DIR, validator=_all_absolute, converter=_paths)
     """Where registries are configured, ``<host>/hosts.toml``; the first directory that has something for a host counts."""
-    log_level: str = field(default="info", validator=_choice(*LOG_LEVELS))
-    log_format: str = field(default="text", validator=_choice(*LOG_FORMATS))
+    disk_floor: int | None = field(default=None, converter=_size_if_set)
+    """Bytes of the root's filesystem that pulls leave free; 256 MiB, or a hundredth of it where that is less, if not set."""
+    log_level: str = field(default="info", validator=_choice(*LOG_LEVELS), converter=_text)
+    log_format: str = field(default="text", validator=_choice(*LOG_FORMATS), converter=_text)
     sources: dict[str, str] = field(factory=dict)
     """Where each value came from, in words, by the name of the field."""
 
@@ -81,9 +119,6 @@ class Settings:
 
 
 NAMES: Final = tuple(attribute.name for attribute in attrs.fields(Settings) if attribute.name != "sources")
-
-_LISTS: Final = frozenset({"certs_dir"})
-"""What may be a list in the file."""
 
 
 def load_settings(
@@ -101,7 +136,7 @@ def load_settings(
         FailedPrecondition: the file cannot be read, or is not TOML.
     """
     environment = os.environ if environment is None else environment
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     sources = dict.fromkeys(NAMES, "default")
     for source, found in (
         *_from_file(config, environment),
@@ -116,17 +151,15 @@ def load_settings(
                 _check_one(name, value, source)
                 values[name] = value
                 sources[name] = source
-    return Settings(**values, sources=sources)  # type: ignore[arg-type]  # each was checked against its own field
+    return Settings(**values, sources=sources)
 
 
-def _check_one(name: str, value: object, source: str) -> None:
+def _check_one(name: str, value: Any, source: str) -> None:
     """Build the settings from this value alone, so that a complaint can name the source."""
     try:
-        if not isinstance(value, str | Path) and not (name in _LISTS and isinstance(value, list)):
-            raise TypeError(f"{name} must be text, not {type(value).__name__}")
-        Settings(**{name: value})  # type: ignore[arg-type]  # a wrong type raises, which is the point
+        Settings(**{name: value})
     except (TypeError, ValueError) as error:
-        raise InvalidArgument(f"{error} ({source})") from None
+        raise InvalidArgument(f"{name} {error} ({source})") from None
 
 
 def _from_file(config: Path | None, environment: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:

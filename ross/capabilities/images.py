@@ -27,8 +27,9 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
         params = context.params
         options = from_wire(PullOptions, params.options) if params._has("options") else PullOptions()  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
-            image = await self._engine.images.pull(params.reference, options, report)
-        context.results.image = self._reference(image)
+            # Held before anything else is waited for: it may lose its name at once.
+            held = self._reference(await self._engine.images.pull(params.reference, options, report))
+        context.results.image = held
 
     async def get_context(self, context: Any) -> None:
         params = context.params

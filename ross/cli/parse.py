@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -10,22 +9,8 @@ from typing import Final
 from ross.errors import InvalidArgument
 from ross.model import BindMount, ImageFilter
 
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)i?b?\Z", re.IGNORECASE)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 _PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
-
-
-def parse_size(text: str) -> int:
-    """Bytes of ``512m``, ``2g``, ``1.5G`` or a plain number; in powers of 1024, as with other engines.
-
-    Raises:
-        InvalidArgument: it is no size.
-    """
-    match = _SIZE.match(text.strip())
-    if match is None:
-        raise InvalidArgument(f"{text!r} is not a size", hint="write 512m, 2g, or a number of bytes")
-    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
 
 
 def parse_env(entries: Sequence[str], ours: Mapping[str, str]) -> list[str]:

@@ -11,10 +11,11 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.errors import Exit
-from ross.cli.parse import parse_env, parse_labels, parse_mount, parse_size
+from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.cli.session import with_engine
 from ross.errors import InvalidArgument, NotFound, RossError
 from ross.linux.terminal import is_terminal
+from ross.sizes import parse_size
 
 if TYPE_CHECKING:
     from ross.client import Container, Engine, Image

@@ -24,6 +24,7 @@ def daemon(
     socket: str | None = None,
     runtime: str | None = None,
     certs_dir: str | None = None,
+    disk_floor: str | None = None,
     log_level: LogLevel | None = None,
     log_format: LogFormat | None = None,
 ) -> int:
@@ -44,6 +45,8 @@ def daemon(
     certs_dir
         Where registries and mirrors are configured, as directories with colons between them, each with HOST/hosts.toml. The first
         that has something for a host counts. /etc/ross/certs.d, then those of containerd and Docker, if not given.
+    disk_floor
+        What pulls leave free on the filesystem of the root: 512m, 2g or bytes. 256m, or a hundredth of it, if not given.
     log_level
         debug, info, warning or error. info if not given.
     log_format
@@ -58,6 +61,7 @@ def daemon(
         "socket": socket,
         "runtime": runtime,
         "certs_dir": certs_dir,
+        "disk_floor": disk_floor,
         "log_level": log_level,
         "log_format": log_format,
     }

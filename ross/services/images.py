@@ -459,8 +459,9 @@ class Images:
                 f"the image {name} is in use by the container {', '.join(users)}",
                 hint=f"remove it first: ross rm {users[0]}",
             )
-        for known, record in changes.items():
-            self._set(known, record)
+        with self._store.space.room_to_remove():
+            for known, record in changes.items():
+                self._set(known, record)
         self._forget_unused()
         self._events.publish("image", "remove", subject=str(image.digest), name=name)
         dropped, freed = await self._drop(nameless)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,8 +14,9 @@ if TYPE_CHECKING:
 class Pin:
     """Some digests that are held until this is released. Made by :meth:`Pins.hold`."""
 
-    def __init__(self, counts: Counter[Digest]) -> None:
+    def __init__(self, counts: Counter[Digest], watchers: list[set[Digest]]) -> None:
         self._counts = counts
+        self._watchers = watchers
         self._digests: list[Digest] = []
         self._released = False
 
@@ -28,6 +31,8 @@ class Pin:
         if not self._released:
             self._counts[digest] += 1
             self._digests.append(digest)
+            for added in self._watchers:
+                added.add(digest)
 
     def release(self) -> None:
         """Let go. Neither awaits nor raises, and does nothing the second time."""
@@ -44,10 +49,11 @@ class Pins:
 
     def __init__(self) -> None:
         self._counts: Counter[Digest] = Counter()
+        self._watchers: list[set[Digest]] = []
 
     def hold(self, *digests: Digest) -> Pin:
         """Hold these, and what is added later, until the pin is released."""
-        pin = Pin(self._counts)
+        pin = Pin(self._counts, self._watchers)
         for digest in digests:
             pin.add(digest)
         return pin
@@ -55,3 +61,13 @@ class Pins:
     def held(self) -> frozenset[Digest]:
         """Everything that somebody holds now."""
         return frozenset(self._counts)
+
+    @contextmanager
+    def watch(self) -> Iterator[set[Digest]]:
+        """Yield a set that gets what is held from now on, released again or not."""
+        added: set[Digest] = set()
+        self._watchers.append(added)
+        try:
+            yield added
+        finally:
+            self._watchers[:] = [one for one in self._watchers if one is not added]

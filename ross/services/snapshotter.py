@@ -217,23 +217,23 @@ class Snapshotter:
         child = next((info.name for info in self._known.values() if info.parent == name), None)
         if child is not None:
             raise FailedPrecondition(f"the snapshot {name} is in use by the snapshot {child}")
-        info = self._known.pop(name)
-        directory = self._layout.snapshot(name)
+        # Out of the books and out of its place in one step: a pull may commit it anew at once.
+        doomed = self._set_aside(self._layout.snapshot(name))
+        del self._known[name]
+        freed = 0
         with trio.CancelScope(shield=True):
-            try:
-                freed = await trio.to_thread.run_sync(self._take_apart, directory)
-            except BaseException:
-                if directory.exists():
-                    self._known[name] = info
-                raise
+            freed += await trio.to_thread.run_sync(remove_tree, doomed)
         return freed
 
-    def _take_apart(self, directory: Path) -> int:
-        """Out of the way in one step, then piece by piece; what a crash leaves of it is removed at start-up."""
+    def _set_aside(self, directory: Path) -> Path:
+        """Out of the way in one step; what a crash leaves of it there is removed at start-up."""
         make_directory(self._layout.trash)
         doomed = self._layout.trash / f"{directory.name}-{secrets.token_hex(4)}"
         directory.rename(doomed)
-        return remove_tree(doomed)
+        return doomed
+
+    def _take_apart(self, directory: Path) -> int:
+        return remove_tree(self._set_aside(directory))
 
     # -- mounting -----------------------------------------------------------------------------------------------------
 

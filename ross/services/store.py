@@ -11,9 +11,10 @@ import errno
 import hashlib
 import logging
 import os
+import secrets
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,7 @@ from ross.errors import Corrupt, NotFound, ResourceExhausted, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_all, write_atomic
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
 from ross.oci.digest import ENCODED_LENGTH, Digest
+from ross.services.space import DiskSpace
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -126,6 +128,7 @@ class Ingest:
             await trio.to_thread.run_sync(self._append, data)
 
     def _append(self, data: bytes | memoryview) -> None:
+        self._store.space.require(len(data), what=f"{self._record.digest.algorithm}:{self._record.digest.short}")
         try:
             write_all(self._fd, data)
         except OSError as error:
@@ -176,8 +179,9 @@ class Ingest:
 class ContentStore:
     """Content by digest. What exists is known from memory; the disk is read once, at :meth:`recover`."""
 
-    def __init__(self, layout: StateLayout) -> None:
+    def __init__(self, layout: StateLayout, *, space: DiskSpace | None = None) -> None:
         self.layout = layout
+        self.space = space or DiskSpace(layout)
         self._blobs: dict[Digest, BlobInfo] = {}
         self._manifests: dict[Digest, BlobInfo] = {}
         self._busy: dict[Digest, trio.Lock] = {}
@@ -187,6 +191,11 @@ class ContentStore:
         await trio.to_thread.run_sync(self._recover)
 
     def _recover(self) -> None:
+        make_directory(self.layout.root)
+        with self.space.room_to_remove():
+            self._recover_content()
+
+    def _recover_content(self) -> None:
         remove_tree(self.layout.trash)
         for directory, known in ((self.layout.blobs, self._blobs), (self.layout.manifests, self._manifests)):
             for path, digest in _contents(directory):
@@ -247,19 +256,26 @@ class ContentStore:
 
         Leaving the block without a commit keeps what was written for the next attempt, unless it was found to be wrong.
         """
+        async with self._writer(digest):
+            if digest in self._blobs:
+                yield None
+                return
+            record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
+            made = Ingest(self, self.layout.ingest(_key(digest)), record)
+            try:
+                await trio.to_thread.run_sync(made.open)
+                self.space.require(size_bytes - made.offset, what=f"{digest.algorithm}:{digest.short}")
+                yield made
+            finally:
+                made.close()
+
+    @asynccontextmanager
+    async def _writer(self, digest: Digest) -> AsyncIterator[None]:
+        """Be the one who writes to the ingest of a digest; waits for who is."""
         lock = self._busy.setdefault(digest, trio.Lock())
         try:
             async with lock:
-                if digest in self._blobs:
-                    yield None
-                    return
-                record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
-                made = Ingest(self, self.layout.ingest(_key(digest)), record)
-                try:
-                    await trio.to_thread.run_sync(made.open)
-                    yield made
-                finally:
-                    made.close()
+                yield
         finally:
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._busy.pop(digest, None)
@@ -293,11 +309,33 @@ class ContentStore:
 
     async def remove(self, digest: Digest) -> int:
         """Remove a blob; missing is fine. Returns the bytes that were freed."""
-        info = self._blobs.pop(digest, None)
-        if info is None:
+        return await self._remove(self._blobs, digest, self.layout.blob(digest))
+
+    async def remove_all(self, digest: Digest) -> int:
+        """Remove a blob and a manifest of this digest; missing is fine. Returns the bytes that were freed."""
+        return await self.remove(digest) + await self.remove_manifest(digest)
+
+    async def _remove(self, known: dict[Digest, BlobInfo], digest: Digest, path: Path) -> int:
+        """Out of the books and out of its place in one step, since a pull may bring it in again at once; then for good.
+
+        Raises:
+            OSError: it stays, or what is left of it is in the trash, which is emptied at start-up.
+        """
+        if digest not in known:
             return 0
-        await trio.to_thread.run_sync(remove_tree, self.layout.blob(digest))
-        return info.size_bytes
+        doomed = self._set_aside(path, _key(digest))
+        del known[digest]
+        freed = 0
+        with trio.CancelScope(shield=True):
+            freed += await trio.to_thread.run_sync(remove_tree, doomed)
+        return freed
+
+    def _set_aside(self, path: Path, name: str) -> Path:
+        make_directory(self.layout.trash)
+        doomed = self.layout.trash / f"{name}-{secrets.token_hex(4)}"
+        with suppress(FileNotFoundError):
+            path.rename(doomed)
+        return doomed
 
     # -- manifests ----------------------------------------------------------------------------------------------------
 
@@ -342,11 +380,7 @@ class ContentStore:
 
     async def remove_manifest(self, digest: Digest) -> int:
         """Remove a manifest or index; missing is fine. Returns the bytes that were freed."""
-        info = self._manifests.pop(digest, None)
-        if info is None:
-            return 0
-        await trio.to_thread.run_sync(remove_tree, self.layout.manifest(digest))
-        return info.size_bytes
+        return await self._remove(self._manifests, digest, self.layout.manifest(digest))
 
     # -- ingests ------------------------------------------------------------------------------------------------------
 
@@ -355,20 +389,24 @@ class ContentStore:
         records = (self._ingest_record(directory) for directory in _children(self.layout.ingests))
         return tuple(record.digest for record in records if record is not None)
 
-    async def expire_ingests(self, *, older_than_seconds: float, keep: Iterable[Digest] = ()) -> int:
+    async def expire_ingests(self, *, older_than_seconds: float) -> int:
         """Remove the ingests that nobody has written to for so long. Returns the bytes that were freed."""
-        kept = {_key(digest) for digest in keep} | {_key(digest) for digest in self._busy}
         oldest = time.time() - older_than_seconds
+        return sum([await self._expire(directory, oldest) for directory in _children(self.layout.ingests)])
 
+    async def _expire(self, directory: Path, oldest: float) -> int:
         def expire() -> int:
-            freed = 0
-            for directory in _children(self.layout.ingests):
-                data = directory / "data"
-                if directory.name not in kept and (not data.exists() or data.stat().st_mtime <= oldest):
-                    freed += remove_tree(directory)
-            return freed
+            data = directory / "data"
+            old = not data.exists() or data.stat().st_mtime <= oldest
+            return remove_tree(directory) if old else 0
 
-        return await trio.to_thread.run_sync(expire)
+        record = self._ingest_record(directory)
+        if record is None:
+            return await trio.to_thread.run_sync(expire)
+        if record.digest in self._busy:
+            return 0
+        async with self._writer(record.digest):  # nobody goes on with it meanwhile
+            return await trio.to_thread.run_sync(expire)
 
 
 def _key(digest: Digest) -> str:

@@ -182,6 +182,7 @@ class Unpacker:
         return await self._apply_arriving(layer, arrival, progress)
 
     async def _stage(self, layer: _Work) -> Path:
+        self._store.space.require(0, what=f"the layer {layer.source.descriptor.digest.short}")
         staged = await self._snapshotter.stage()
         layer.staged = staged.name
         return self._snapshotter.files(staged.name)
@@ -196,6 +197,7 @@ class Unpacker:
                 _report(progress, layer, PullPhase.UNPACKING, packed)
 
         async def arrivals(seen: int) -> int:
+            self._store.space.require(0, what=f"the layer {layer.source.descriptor.digest.short}")
             return await arrival.more_than(seen, size_bytes=size)
 
         target = await self._stage(layer)

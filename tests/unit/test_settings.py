@@ -46,6 +46,11 @@ def test_several_directories_are_a_list_or_have_colons_between_them(tmp_path: Pa
     ("flags", "message"),
     [
         ({"certs_dir": "/a:b"}, r"certs_dir must be an absolute path, not 'b' \(flag --certs-dir\)"),
+        (
+            {"disk_floor": "-1"},
+            r"disk_floor must be a size such as 512m, 2g or a number of bytes, not '-1' \(flag --disk-floor\)",
+        ),
+        ({"disk_floor": "much"}, r"disk_floor must be a size"),
         ({"root": "relative"}, r"root must be an absolute path, not 'relative' \(flag --root\)"),
         (
             {"log_level": "loud"},
@@ -61,10 +66,14 @@ def test_bad_value_names_its_source(flags: dict[str, object], message: str) -> N
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        ("certs_dir = 5", InvalidArgument, "certs_dir must be text, not int"),
+        ("certs_dir = 5", InvalidArgument, "certs_dir must be a list of paths, not 5"),
         ("certs_dir = ['/a', 5]", InvalidArgument, "certs_dir must be a list of paths"),
         ("root = ['/a']", InvalidArgument, "root must be text, not list"),
         ("root = 5", InvalidArgument, "root must be text, not int"),
+        ("disk_floor = -1", InvalidArgument, "disk_floor must be a size"),
+        ("disk_floor = true", InvalidArgument, "disk_floor must be a size"),
+        ("disk_floor = 1.5", InvalidArgument, "disk_floor must be a size"),
+        ("log_level = ['info']", InvalidArgument, "log_level must be text, not list"),
         ("rooot = '/x'", InvalidArgument, "unknown setting 'rooot'"),
         ("root = ", FailedPrecondition, "is not TOML"),
     ],
@@ -74,6 +83,23 @@ def test_bad_file_is_refused(tmp_path: Path, text: str, error: type[Exception], 
     config.write_text(text)
     with pytest.raises(error, match=message):
         load_settings(flags={}, environment={}, config=config)
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "wanted"),
+    [
+        ("", None, None),
+        ("disk_floor = 4096", None, 4096),
+        ('disk_floor = "512m"', None, 512 << 20),
+        ('disk_floor = "512m"', "0", 0),
+        ("disk_floor = 0", "1g", 1 << 30),
+    ],
+)
+def test_numbers_are_numbers_or_text(tmp_path: Path, text: str, environment: str | None, wanted: int | None) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    variables = {} if environment is None else {"ROSS_DISK_FLOOR": environment}
+    assert load_settings(flags={}, environment=variables, config=config).disk_floor == wanted
 
 
 def test_named_file_must_exist(tmp_path: Path) -> None:

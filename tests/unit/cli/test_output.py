@@ -12,9 +12,10 @@ from ross.cli import errors, output
 from ross.cli.app import execute
 from ross.cli.containers import parse_time
 from ross.cli.interactive import DetachKeys
-from ross.cli.parse import parse_env, parse_labels, parse_mount, parse_size
+from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from ross.model import BindMount, Outcome
+from ross.sizes import parse_size
 
 SECOND = 10**9
 

@@ -1,0 +1,95 @@
+"""Room on the filesystem of the root: what pulls must leave free, and a reserve that lets things be removed when nothing is left.
+
+The floor is for everything else that lives on that filesystem, containers' own files first. The reserve is a file of its own: it is
+given up when the disk is full, since taking things away may need a block or two as well, and made again when there is room.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from ross.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ross.layout import StateLayout
+
+logger = logging.getLogger(__name__)
+
+RESERVE_BYTES: Final = 8 << 20
+_DEFAULT_FLOOR_BYTES: Final = 256 << 20
+_MIB: Final = 1 << 20
+
+
+class DiskSpace:
+    """What is free below the root. All methods are brief and block."""
+
+    def __init__(self, layout: StateLayout, *, floor_bytes: int | None = None) -> None:
+        """``floor_bytes`` is what pulls leave free; by default 256 MiB, or a hundredth of the filesystem if that is less."""
+        self._root = layout.root
+        self._reserve = layout.reserve
+        self._floor_bytes = floor_bytes
+
+    @property
+    def floor_bytes(self) -> int:
+        """What pulls leave free."""
+        if self._floor_bytes is None:
+            found = os.statvfs(self._root)
+            self._floor_bytes = min(_DEFAULT_FLOOR_BYTES, found.f_blocks * found.f_frsize // 100)
+        return self._floor_bytes
+
+    def free_bytes(self) -> int:
+        """What is free for us."""
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
+
+    def require(self, needed_bytes: int, *, what: str) -> None:
+        """See that so much can be written without going below the floor.
+
+        Raises:
+            ResourceExhausted: it cannot.
+        """
+        floor = self.floor_bytes
+        free = self.free_bytes()
+        if floor and free - needed_bytes < floor:
+            raise ResourceExhausted(
+                f"too little space is free in {self._root} for {what}: {free // _MIB} MiB are free, "
+                f"{-(-needed_bytes // _MIB)} MiB are needed, and {floor // _MIB} MiB must stay free",
+                hint="free some with ross system prune or ross rmi IMAGE, or let pulls leave less with the setting disk_floor",
+                free_bytes=free,
+                needed_bytes=needed_bytes,
+                floor_bytes=floor,
+            )
+
+    def make_reserve(self) -> None:
+        """Have the reserve, if there is room for it."""
+        if self._reserve.exists() or self.free_bytes() < self.floor_bytes + 2 * RESERVE_BYTES:
+            return
+        try:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.posix_fallocate(fd, 0, RESERVE_BYTES)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            logger.debug("there is no reserve: %s", error)
+            self.give_up_reserve()
+
+    def give_up_reserve(self) -> None:
+        """Let what follows have the reserve."""
+        with suppress(FileNotFoundError):
+            self._reserve.unlink()
+
+    @contextmanager
+    def room_to_remove(self) -> Iterator[None]:
+        """While something is taken away: with the reserve given up if the disk is full, and made again behind it."""
+        if self.free_bytes() < RESERVE_BYTES:
+            self.give_up_reserve()
+        try:
+            yield
+        finally:
+            self.make_reserve()
