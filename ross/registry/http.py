@@ -13,6 +13,7 @@ import trio
 
 from ross.errors import Corrupt, InvalidArgument, Unavailable
 from ross.registry.hosts import Origin
+from ross.registry.reads import read_in_large_pieces
 from ross.registry.retry import Transient, parse_retry_after
 
 _CLOSE_SECONDS: Final = 5.0
@@ -49,7 +50,7 @@ def new_client(
         InvalidArgument: the proxy cannot be used.
     """
     try:
-        return httpx.AsyncClient(
+        client = httpx.AsyncClient(
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
             timeout=httpx.Timeout(silence_seconds, connect=connect_seconds, pool=None),
             limits=_LIMITS,
@@ -64,6 +65,8 @@ def new_client(
             f"the proxy that the environment names cannot be used: {_cause(error)}",
             hint="look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY; Ross speaks to http proxies",
         ) from None
+    read_in_large_pieces(client)
+    return client
 
 
 @asynccontextmanager
