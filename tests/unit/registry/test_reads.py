@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 
 import trio
 
@@ -18,7 +19,7 @@ async def serve(stream: trio.SocketStream) -> None:
 
 
 async def test_bodies_come_in_large_pieces(nursery: trio.Nursery) -> None:
-    (listener,) = await nursery.start(trio.serve_tcp, serve, 0)
+    (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
     port = listener.socket.getsockname()[1]
     client = new_client(
         user_agent="test",
@@ -28,10 +29,8 @@ async def test_bodies_come_in_large_pieces(nursery: trio.Nursery) -> None:
         proxy=None,
         use_environment=False,
     )
-    pieces = []
     async with client, send(client, client.build_request("GET", f"http://127.0.0.1:{port}/")) as response:
         async with raw_body(response) as source:
-            async for piece in source:
-                pieces.append(piece)
+            pieces = [piece async for piece in source]
     assert b"".join(pieces) == BODY
     assert max(map(len, pieces)) > 64 << 10
