@@ -39,6 +39,7 @@ from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
+from ross.services.registries import Registries
 from ross.services.snapshotter import Snapshotter
 from ross.services.space import DiskSpace
 from ross.services.store import ContentStore
@@ -95,11 +96,11 @@ async def run_daemon(settings: Settings) -> None:
 async def _start_services(
     tree: ServiceTree, settings: Settings, state: StateLayout, runtime: RuntimeLayout, request_stop: Callable[[], None]
 ) -> None:
-    events, pins = Events(), Pins()
+    events, pins, credentials = Events(), Pins(), CredentialStore()
     programs = await _find_programs(settings)
     store = await tree.start("store", _run_store, state, settings)
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
-    registry = await tree.start("registry", _run_registry, settings)
+    registry = await tree.start("registry", _run_registry, settings, credentials)
     unpacker = Unpacker(store=store, snapshotter=snapshotter)
     images = Images(
         layout=state,
@@ -119,6 +120,7 @@ async def _start_services(
         programs=programs,
         images=images,
         containers=containers,
+        registries=Registries(session=registry, credentials=credentials, events=events),
         snapshotter=snapshotter,
         events=events,
         request_stop=request_stop,
@@ -140,8 +142,10 @@ async def _run_snapshotter(layout: StateLayout, *, task_status: trio.TaskStatus[
     await trio.sleep_forever()
 
 
-async def _run_registry(settings: Settings, *, task_status: trio.TaskStatus[RegistrySession]) -> None:
-    credentials, agent = CredentialStore(), f"ross/{VERSION}"
+async def _run_registry(
+    settings: Settings, credentials: CredentialStore, *, task_status: trio.TaskStatus[RegistrySession]
+) -> None:
+    agent = f"ross/{VERSION}"
     async with RegistrySession(credentials, user_agent=agent, certs_dir=settings.certs_dir) as session:
         task_status.started(session)
         await trio.sleep_forever()

@@ -233,6 +233,22 @@ class RemovedImages:
 
 
 @frozen(kw_only=True)
+class RegistryLogin:
+    """That the engine has credentials for a registry; not what they are."""
+
+    registry: str
+    """As references call it."""
+    username: str
+    """Empty where only a token is kept."""
+    store: str
+    """What keeps them: a file, or a credential helper's program."""
+    encrypted: bool
+    """A helper keeps them; a file has them as they are."""
+    token: bool
+    """It is a token that the registry has given in exchange for the password."""
+
+
+@frozen(kw_only=True)
 class BindMount:
     """A directory or file of the host, seen inside the container."""
 
@@ -366,11 +382,11 @@ class Event:
     sequence: int
     time: int
     kind: str
-    """``image`` or ``container``."""
+    """``image``, ``container`` or ``registry``."""
     action: str
     """``pull``, ``remove``, ``create``, ``start``, ``exit``, ..."""
     subject: str
-    """The container's id or the image's digest."""
+    """The container's id, the image's digest or the registry's host."""
     name: str
     attributes: dict[str, str]
 

@@ -63,6 +63,9 @@ interface Engine extends(Gate) {
 
   shutdown @6 () -> ();
   # Begins an orderly shutdown and returns. Containers keep running.
+
+  registries @7 () -> (registries :Registries);
+  # To whom the engine is known, and by what name.
 }
 
 struct VersionInfo {
@@ -257,6 +260,35 @@ struct RemovedImages {
   untagged @0 :List(Text);
   deleted @1 :List(Digest);
   freedBytes @2 :UInt64;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Registries
+
+interface Registries {
+  # The credentials that the engine has for registries. Implemented by the daemon; holding it keeps nothing alive. What was logged in to
+  # stays so until it is logged out of, whoever holds what. Nothing here ever gives a secret away.
+
+  login @0 (registry :Text, username :Text, password :Text) -> (login :RegistryLogin, proved :Bool);
+  # Proves the credentials to the registry, then keeps them where Docker does; without a user name, proves those that are kept. `registry`
+  # is a host as people type it; empty: Docker Hub. `proved` is false where the registry asks for no credentials. Cancelling it keeps the
+  # old ones, or has kept the new.
+
+  logout @1 (registry :Text) -> (found :Bool);
+  # Forgets the credentials; `found` is false if there were none.
+
+  list @2 () -> (logins :List(RegistryLogin));
+  # By the names of the registries.
+}
+
+struct RegistryLogin {
+  # Documented field by field in ross.model.RegistryLogin.
+
+  registry @0 :Text;
+  username @1 :Text;
+  store @2 :Text;
+  encrypted @3 :Bool;
+  token @4 :Bool;
 }
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainersServer
 from ross.capabilities.images import ImagesServer
+from ross.capabilities.registries import RegistriesServer
 from ross.model import Role
 from ross.services.engine import version_info
 from ross.wire.convert import to_wire
@@ -41,6 +42,9 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
 
     async def containers_context(self, context: Any) -> None:
         context.results.containers = ContainersServer(self._engine.containers, self._session)
+
+    async def registries_context(self, context: Any) -> None:
+        context.results.registries = RegistriesServer(self._engine.registries)
 
     async def events_context(self, context: Any) -> None:
         sink = context.params.sink

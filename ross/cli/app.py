@@ -37,6 +37,7 @@ def build_app() -> App:
     )
     image = App(name="image", help="Images: the same commands, by their long names.")
     container = App(name="container", help="Containers: the same commands, by their long names.")
+    registry = App(name="registry", help="Registries: who the engine is to them.")
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
         ("run", ("run", "create")),
@@ -44,6 +45,7 @@ def build_app() -> App:
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
         ("push", ("push",)),
+        ("registries", ("login", "logout")),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -59,8 +61,10 @@ def build_app() -> App:
     container.command("ross.cli.containers:inspect_containers", name="inspect")
     for name in ("run", "create"):
         container.command(f"ross.cli.run:{name}", name=name)
+    for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):
+        registry.command(f"ross.cli.registries:{target}", name=name)
     debug.command("ross.cli.system:tasks", name="tasks")
-    for group in (image, container, debug):
+    for group in (image, container, registry, debug):
         app.command(group)
     return app
 

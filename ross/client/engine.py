@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ross.client.connection import answer, open_session, socket_path
 from ross.client.containers import Containers
 from ross.client.images import Images
 from ross.client.receive import EventReceiver, receiving
+from ross.client.registries import Registries
 from ross.errors import Denied, FailedPrecondition
 from ross.model import EngineInfo, Event, RemovedImages, Role, TaskInfo, VersionInfo
 from ross.wire.convert import from_wire
@@ -33,6 +35,11 @@ class Engine:
         """Who answered, what it speaks, and what it lets us do."""
         self.images = Images(session, self._capability.images().images)
         self.containers = Containers(session, self._capability.containers().containers)
+
+    @cached_property
+    def registries(self) -> Registries:
+        """To whom the engine is known: logging in and out."""
+        return Registries(self._session, self._capability.registries().registries)
 
     async def info(self) -> EngineInfo:
         """The engine and its host."""

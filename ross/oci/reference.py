@@ -105,6 +105,20 @@ class Reference:
         return f"{self.repository}{tag}{digest}"
 
 
+def parse_host(text: str) -> str:
+    """A registry as people type it: ``ghcr.io``, ``localhost:5000``, ``https://registry.example/v2/``; nothing for Docker Hub.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    host = (text.partition("://")[2] or text).partition("/")[0]
+    if host in ("", "index.docker.io", "registry-1.docker.io", "hub.docker.com"):
+        return DEFAULT_HOST
+    if not _HOST.match(host) or "@" in text:
+        raise InvalidArgument(f"{host[:100]!r} is not the name of a registry", hint="write host or host:port")
+    return host
+
+
 def _hint(component: str) -> str:
     if component != component.lower():
         return "image names are lower case"

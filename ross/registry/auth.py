@@ -6,17 +6,19 @@ service that this registry names, over TLS unless both are on this machine.
 
 from __future__ import annotations
 
-import base64
 import json
+import logging
 import re
 from contextlib import AsyncExitStack
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, Denied, Unauthenticated
+from ross.errors import Corrupt, Denied, RossError, Unauthenticated
+from ross.registry.credentials import Credentials
 from ross.registry.hosts import Origin, check_destination
 from ross.registry.http import answered_within, origin_of, read_bounded, send
 
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 
     from ross.registry.challenge import Challenge
     from ross.registry.connections import Connections
-    from ross.registry.credentials import Credentials, CredentialStore
+    from ross.registry.credentials import CredentialSource
     from ross.registry.endpoint import Endpoint
 
+logger = logging.getLogger(__name__)
+
 _CLIENT_ID: Final = "ross"
+_SCHEMES: Final = frozenset({"basic", "bearer"})
 _DEFAULT_LIFETIME_SECONDS: Final = 60.0
 _MARGIN_SECONDS: Final = 10.0
 _MAX_TOKEN_BYTES: Final = 256 << 10
@@ -47,12 +52,25 @@ class _Granted:
     """In Trio's time."""
     personal: bool
     """Credentials went into it; else it is what anybody gets."""
+    host: str
+    """Whose credentials are used, or would be."""
 
 
 class Authenticator:
     """Headers for registries, asked for when a registry wants one and kept as long as they are good."""
 
-    def __init__(self, connections: Connections, credentials: CredentialStore, *, answer_seconds: float) -> None:
+    def __init__(
+        self, connections: Connections, credentials: CredentialSource, *, answer_seconds: float, offline: bool = False
+    ) -> None:
+        """Make an authenticator.
+
+        Args:
+            connections: Ways to token services.
+            credentials: Who we are; gets the identity tokens that are given in exchange.
+            answer_seconds: How long a token service may take.
+            offline: Ask for an identity token, which is kept in the place of the password.
+        """
+        self._offline = offline
         self._connections = connections
         self._credentials = credentials
         self._answer_seconds = answer_seconds
@@ -65,6 +83,17 @@ class Authenticator:
         if granted is None or granted.expires_at <= trio.current_time():
             return None
         return granted.header
+
+    def prefer(self, endpoint: Endpoint, scopes: Scopes, credentials: Credentials) -> None:
+        """Send credentials to a registry that does not ask for any."""
+        if credentials.basic:
+            granted = _Granted(credentials.basic, float("inf"), personal=True, host=endpoint.name)
+            self._granted[endpoint.origin, scopes] = granted
+
+    def forget(self, host: str) -> None:
+        """Forget what was granted for the credentials of a registry, or for want of them."""
+        for key in [key for key, granted in self._granted.items() if granted.host == host]:
+            del self._granted[key]
 
     def personal(self, origin: Origin, scopes: Scopes) -> bool:
         """Stored credentials went into the header that is in use."""
@@ -103,12 +132,17 @@ class Authenticator:
                 self._asking.pop(key, None)
 
     async def _ask(self, endpoint: Endpoint, scopes: Scopes, challenges: Sequence[Challenge]) -> _Granted:
+        if challenges and not any(challenge.scheme in _SCHEMES for challenge in challenges):
+            offered = ", ".join(sorted({challenge.scheme[:20] for challenge in challenges})[:5])
+            raise Unauthenticated(
+                f"the registry {endpoint.name} wants an authentication that Ross does not know: {offered}"
+            )
         credentials = await self._credentials.find(endpoint.name)
         for challenge in challenges:
             if challenge.scheme == "bearer":
                 return await self._bearer(endpoint, scopes, challenge, credentials)
-            if challenge.scheme == "basic" and credentials is not None and credentials.username:
-                return _Granted(_basic(credentials), float("inf"), personal=True)
+            if challenge.scheme == "basic" and credentials is not None and credentials.basic:
+                return _Granted(credentials.basic, float("inf"), personal=True, host=endpoint.name)
         raise unauthenticated(endpoint.name, had_credentials=credentials is not None)
 
     async def _bearer(
@@ -127,7 +161,21 @@ class Authenticator:
         own = challenge.parameters.get("scope", "")
         wanted = [*scopes, *(one for one in own.split() if not one.startswith("repository:"))]
         body = await self._token(endpoint, url, service, wanted, credentials)
-        return _granted(body, host, personal=credentials is not None)
+        granted, refresh_token = _granted(body, host, personal=credentials is not None)
+        if credentials is not None and refresh_token and (self._offline or credentials.identity_token):
+            await self._keep(host, credentials, refresh_token)
+        return granted
+
+    async def _keep(self, host: str, credentials: Credentials, refresh_token: str) -> None:
+        """Keep what a token service gives in the place of a password, or of the last such token."""
+        if refresh_token == credentials.identity_token:
+            return
+        try:
+            await self._credentials.save(host, Credentials(username=credentials.username, identity_token=refresh_token))
+        except RossError as error:
+            logger.warning(
+                "the new identity token of %s is lost, the old one may not be good any more: %s", host, error
+            )
 
     async def _token(
         self, endpoint: Endpoint, url: httpx.URL, service: str, scopes: Sequence[str], credentials: Credentials | None
@@ -149,10 +197,13 @@ class Authenticator:
                 }
                 request = client.build_request("POST", url, data=form, headers=headers)
             else:
-                query: dict[str, str | list[str]] = {"scope": list(scopes)} | ({"service": service} if service else {})
+                query: dict[str, str | list[str]] = {"scope": list(scopes)} if scopes else {}
+                query |= {"service": service} if service else {}
+                if self._offline and credentials is not None:
+                    query |= {"account": credentials.username, "client_id": _CLIENT_ID, "offline_token": "true"}
                 request = client.build_request("GET", url.copy_merge_params(query), headers=headers)
-                if credentials is not None:
-                    request.headers["Authorization"] = _basic(credentials)
+                if credentials is not None and credentials.basic:
+                    request.headers["Authorization"] = credentials.basic
             stack.enter_context(answered_within(self._answer_seconds, where=f"the token service of {endpoint.name}"))
             response = await stack.enter_async_context(send(client, request))
             if response.status_code in {400, 401, 403}:
@@ -175,19 +226,18 @@ def unauthenticated(host: str, *, had_credentials: bool) -> Unauthenticated:
     )
 
 
-def _basic(credentials: Credentials) -> str:
-    pair = f"{credentials.username}:{credentials.password}".encode()
-    return f"Basic {base64.b64encode(pair).decode()}"
-
-
-def _granted(body: bytes, host: str, *, personal: bool) -> _Granted:
+def _granted(body: bytes, host: str, *, personal: bool) -> tuple[_Granted, str]:
+    """What a token service grants, and the refresh token that it may give with it."""
     try:
         document: Any = json.loads(body)
         token = document.get("token") or document.get("access_token")
         lifetime = float(document.get("expires_in") or _DEFAULT_LIFETIME_SECONDS)
+        refresh_token = document.get("refresh_token")
     except (ValueError, AttributeError, TypeError, OverflowError, RecursionError):
-        token = lifetime = None
-    if not isinstance(token, str) or not _TOKEN.match(token) or lifetime is None:
+        token = refresh_token = None
+        lifetime = nan
+    if not isinstance(token, str) or not _TOKEN.match(token) or not isfinite(lifetime):
         raise Corrupt(f"the token service of {host} gave an answer that is no token")
     expires_at = trio.current_time() + max(lifetime - _MARGIN_SECONDS, 1.0)
-    return _Granted(f"Bearer {token}", expires_at, personal=personal)
+    usable = isinstance(refresh_token, str) and _TOKEN.match(refresh_token)
+    return _Granted(f"Bearer {token}", expires_at, personal=personal, host=host), refresh_token if usable else ""

@@ -1,6 +1,6 @@
 """Credentials as Docker keeps them: ``config.json`` with ``auths``, ``credHelpers`` and ``credsStore``.
 
-Read anew for each use, so that a login takes effect at once. Secrets are never logged, and never part of a message.
+Read anew for each use, so that a login takes effect at once, whoever logs in. Secrets are never logged, and never part of a message.
 """
 
 from __future__ import annotations
@@ -8,26 +8,20 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import logging
 import os
-import re
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 from attrs import field, frozen
 
 from ross.errors import FailedPrecondition
-from ross.linux.process import run, which
+from ross.linux.files import make_directory, write_atomic
 from ross.oci.reference import DEFAULT_HOST
-
-logger = logging.getLogger(__name__)
+from ross.registry.helpers import Helper
 
 _DOCKER_HUB_KEY: Final = "https://index.docker.io/v1/"
 _MAX_FILE_BYTES: Final = 1 << 20
-_HELPER_SECONDS: Final = 30.0
-_HELPER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-_NOT_FOUND: Final = b"credentials not found"
 _TOKEN_USER: Final = "<token>"  # noqa: S105 -- what a helper says instead of a user name when the secret is an identity token
 
 
@@ -40,14 +34,46 @@ class Credentials:
     identity_token: str = field(default="", repr=False)
     """An OAuth2 refresh token, in the place of a password."""
 
+    @property
+    def basic(self) -> str | None:
+        """The ``Authorization`` header that says it outright (RFC 7617); None where there is no password to say."""
+        if not self.username or self.identity_token:
+            return None
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode()}"
+
+
+@frozen(kw_only=True)
+class Saved:
+    """That there are credentials for a registry; not what they are."""
+
+    host: str
+    username: str
+    store: str
+    """The file, or the helper's program."""
+    encrypted: bool
+    """A helper keeps them; a file has them as they are."""
+    token: bool
+    """It is an identity token, not a password."""
+
+
+class CredentialSource(Protocol):
+    """Where an authenticator gets credentials, and leaves those that a registry has given in exchange."""
+
+    async def find(self, host: str) -> Credentials | None:
+        """Those for a registry, named as in references."""
+
+    async def save(self, host: str, credentials: Credentials) -> Saved:
+        """Keep them, in the place of those that are there."""
+
 
 class CredentialStore:
     """The credentials of the daemon's user."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Read ``path``; if absent ``$DOCKER_CONFIG/config.json``, else ``~/.docker/config.json``."""
+        """Use ``path``; if absent ``$DOCKER_CONFIG/config.json``, else ``~/.docker/config.json``."""
         directory = os.environ.get("DOCKER_CONFIG")
         self._path = path or (Path(directory) if directory else Path.home() / ".docker") / "config.json"
+        self._changing = trio.Lock()
 
     async def find(self, host: str) -> Credentials | None:
         """Those for a registry, named as in references.
@@ -56,13 +82,104 @@ class CredentialStore:
             FailedPrecondition: the file cannot be read, or a credential helper failed.
         """
         document = self._read()
-        key = _DOCKER_HUB_KEY if host == DEFAULT_HOST else host
-        helper = _mapping(document, "credHelpers").get(host) or document.get("credsStore")
-        if isinstance(helper, str) and helper:
-            found = await self._ask(helper, key)
+        helper = self._helper(document, host)
+        if helper is not None:
+            found = await helper.get(_key(host))
             if found is not None:
-                return found
-        return self._listed(_mapping(document, "auths"), host, key)
+                username, secret = found
+                if username == _TOKEN_USER:
+                    return Credentials(identity_token=secret)
+                return Credentials(username=username, password=secret)
+        auths = self._auths(document)
+        for name in _names(host):
+            entry = auths.get(name)
+            if isinstance(entry, dict) and entry:
+                return self._entry(entry, name)
+        return None
+
+    async def save(self, host: str, credentials: Credentials) -> Saved:
+        """Keep credentials, in the place of those that are there; whatever else the file holds stays.
+
+        Raises:
+            FailedPrecondition: the file cannot be read or written, or a credential helper failed.
+        """
+        async with self._changing:
+            document = self._read()
+            auths = {name: entry for name, entry in self._auths(document).items() if name not in _names(host)}
+            helper = self._helper(document, host)
+            if helper is None:
+                auths[_key(host)] = _written(credentials)
+            else:
+                token = credentials.identity_token
+                await helper.store(
+                    _key(host), _TOKEN_USER if token else credentials.username, token or credentials.password
+                )
+                auths[_key(host)] = {}  # says that there is something, as Docker does
+            await self._write(document | {"auths": auths})
+        return Saved(
+            host=host,
+            username=credentials.username,
+            store=str(self._path) if helper is None else helper.name,
+            encrypted=helper is not None,
+            token=bool(credentials.identity_token),
+        )
+
+    async def erase(self, host: str) -> bool:
+        """Forget the credentials for a registry. False: there were none.
+
+        Raises:
+            FailedPrecondition: the file cannot be read or written, or a credential helper failed.
+        """
+        async with self._changing:
+            document = self._read()
+            found = False
+            helper = self._helper(document, host)
+            if helper is not None and await helper.get(_key(host)) is not None:
+                await helper.erase(_key(host))
+                found = True
+            auths = self._auths(document)
+            kept = {name: entry for name, entry in auths.items() if name not in _names(host)}
+            if len(kept) < len(auths):
+                await self._write(document | {"auths": kept})
+                found = found or any(auths[name] for name in auths.keys() - kept.keys())
+        return found
+
+    async def list(self) -> tuple[Saved, ...]:
+        """For which registries there are credentials, by name.
+
+        Raises:
+            FailedPrecondition: the file cannot be read, or a credential helper failed.
+        """
+        document = self._read()
+        found: dict[str, Saved] = {}
+        for name, entry in self._auths(document).items():
+            known = self._entry(entry, name) if isinstance(entry, dict) and entry else None
+            if known is not None:
+                host, token = _host(name), bool(known.identity_token)
+                found.setdefault(host, self._saved(host, known.username, None, token=token))
+        default = document.get("credsStore")
+        if isinstance(default, str) and default:
+            helper = Helper(default, named_in=self._path)
+            for server, username in (await helper.list()).items():
+                found[_host(server)] = self._saved(_host(server), username, helper, token=username == _TOKEN_USER)
+        for server, name in _mapping(document, "credHelpers").items():
+            helper = Helper(str(name), named_in=self._path)
+            answer = await helper.get(_key(_host(server)))
+            if answer is not None:
+                token = answer[0] == _TOKEN_USER
+                found[_host(server)] = self._saved(_host(server), answer[0], helper, token=token)
+        return tuple(found[host] for host in sorted(found))
+
+    def _saved(self, host: str, username: str, helper: Helper | None, *, token: bool) -> Saved:
+        return Saved(
+            host=host,
+            username="" if username == _TOKEN_USER else username,
+            store=str(self._path) if helper is None else helper.name,
+            encrypted=helper is not None,
+            token=token,
+        )
+
+    # -- the file -----------------------------------------------------------------------------------------------------
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -81,20 +198,27 @@ class CredentialStore:
             raise FailedPrecondition(f"the credentials in {self._path} are not a JSON object")
         return document
 
-    def _listed(self, auths: dict[str, Any], host: str, key: str) -> Credentials | None:
-        # Docker writes the bare host; old versions and other tools wrote URLs.
-        urls = (f"{scheme}://{host}{path}" for scheme in ("https", "http") for path in ("", "/", "/v2/", "/v1/"))
-        for name in (key, host, *urls):
-            entry = auths.get(name)
-            if isinstance(entry, dict) and entry:
-                return self._entry(entry, name)
-        return None
+    async def _write(self, document: dict[str, Any]) -> None:
+        data = (json.dumps(document, indent="\t", ensure_ascii=False) + "\n").encode()
+        try:
+            await trio.to_thread.run_sync(_replace, self._path, data)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the credentials cannot be written to {self._path}: {error.strerror}",
+                hint="the daemon's user must be allowed to; DOCKER_CONFIG in its environment names another directory",
+            ) from None
+
+    def _auths(self, document: dict[str, Any]) -> dict[str, Any]:
+        return _mapping(document, "auths")
+
+    def _helper(self, document: dict[str, Any], host: str) -> Helper | None:
+        helpers = _mapping(document, "credHelpers")
+        name = helpers.get(host) or helpers.get(_key(host)) or document.get("credsStore")
+        return Helper(name, named_in=self._path) if isinstance(name, str) and name else None
 
     def _entry(self, entry: dict[str, Any], name: str) -> Credentials | None:
-        token = entry.get("identitytoken")
-        if isinstance(token, str) and token:
-            return Credentials(identity_token=token)
-        encoded = entry.get("auth")
+        username, password = "", ""
+        encoded, user, secret = entry.get("auth"), entry.get("username"), entry.get("password")
         if isinstance(encoded, str) and encoded:
             try:
                 username, colon, password = (
@@ -106,44 +230,49 @@ class CredentialStore:
                 raise FailedPrecondition(
                     f"the entry {name!r} in {self._path} is malformed", hint="log in to the registry again"
                 )
-            return Credentials(username=username, password=password)
-        user, secret = entry.get("username"), entry.get("password")
-        if isinstance(user, str) and isinstance(secret, str) and user:
-            return Credentials(username=user, password=secret)
-        return None
+        elif isinstance(user, str) and isinstance(secret, str):
+            username, password = user, secret
+        token = entry.get("identitytoken")
+        if isinstance(token, str) and token:
+            return Credentials(username=username, identity_token=token)
+        return Credentials(username=username, password=password) if username else None
 
-    async def _ask(self, helper: str, key: str) -> Credentials | None:
-        program = which(f"docker-credential-{helper}") if _HELPER.match(helper) else None
-        if program is None:
-            raise FailedPrecondition(
-                f"the credential helper {helper!r} named in {self._path} is not installed",
-                hint=f"install docker-credential-{helper}, or take it out of the file",
-            )
-        done = None
-        try:
-            with trio.move_on_after(_HELPER_SECONDS):
-                done = await run([str(program), "get"], input=key.encode())
-        except OSError as error:
-            raise FailedPrecondition(
-                f"the credential helper {program.name} cannot be started: {error.strerror}"
-            ) from None
-        if done is None:
-            raise FailedPrecondition(f"the credential helper {program.name} did not answer in {_HELPER_SECONDS:g} s")
-        if done.returncode != 0:
-            if _NOT_FOUND in done.stdout or _NOT_FOUND in done.stderr:
-                return None
-            raise FailedPrecondition(
-                f"the credential helper {program.name} {done.how}",
-                hint=f"try it by hand, as the daemon's user: echo {key} | {program.name} get",
-            )
-        try:
-            answer = json.loads(done.stdout)
-            username, secret = str(answer["Username"]), str(answer["Secret"])
-        except (ValueError, KeyError, TypeError):
-            raise FailedPrecondition(f"the credential helper {program.name} gave an answer that is none") from None
-        if username == _TOKEN_USER:
-            return Credentials(identity_token=secret)
-        return Credentials(username=username, password=secret)
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write the file where it really is, for whoever it belongs to, so that nobody else can read it."""
+    path = path.resolve()
+    make_directory(path.parent, mode=0o700)
+    try:
+        owner = path.stat()
+    except FileNotFoundError:
+        owner = None
+    write_atomic(path, data, mode=0o600)
+    if owner is not None and (owner.st_uid, owner.st_gid) != (os.geteuid(), os.getegid()):
+        os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _written(credentials: Credentials) -> dict[str, str]:
+    pair = f"{credentials.username}:{credentials.password}"
+    entry = {"auth": base64.b64encode(pair.encode()).decode()}
+    return entry | ({"identitytoken": credentials.identity_token} if credentials.identity_token else {})
+
+
+def _key(host: str) -> str:
+    """Under which Docker keeps a registry."""
+    return _DOCKER_HUB_KEY if host == DEFAULT_HOST else host
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """Under which a registry may stand: Docker writes the bare host; old versions and other tools wrote URLs."""
+    urls = (f"{scheme}://{host}{path}" for scheme in ("https", "http") for path in ("", "/", "/v2/", "/v1/"))
+    return (_key(host), host, *urls)
+
+
+def _host(name: str) -> str:
+    """The registry that stands under a name, as references call it."""
+    host = name.partition("://")[2] or name
+    host = host.partition("/")[0]
+    return DEFAULT_HOST if host in {"index.docker.io", "registry-1.docker.io"} else host
 
 
 def _mapping(document: dict[str, Any], name: str) -> dict[str, Any]:

@@ -12,19 +12,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx
-from attrs import frozen
+from attrs import define, evolve, frozen
 
-from ross.errors import Corrupt, FailedPrecondition, Unavailable
-from ross.registry.auth import Authenticator, unauthenticated
+from ross.errors import Corrupt, FailedPrecondition, Unauthenticated, Unavailable
+from ross.registry.auth import Authenticator, Scopes, unauthenticated
 from ross.registry.certs import read_endpoints
 from ross.registry.challenge import parse_challenges
 from ross.registry.connections import Connections
-from ross.registry.hosts import check_destination
-from ross.registry.http import origin_of, send
+from ross.registry.credentials import Credentials, Saved
+from ross.registry.endpoint import Endpoint
+from ross.registry.hosts import check_destination, registry_origin
+from ross.registry.http import answered_within, origin_of, send
 
 if TYPE_CHECKING:
-    from ross.registry.credentials import CredentialStore
-    from ross.registry.endpoint import Capability, Endpoint
+    from ross.registry.credentials import CredentialSource
+    from ross.registry.endpoint import Capability
 
 Content = bytes | Callable[[], AsyncIterator[bytes]]
 """A request's body. A function is called again for each time that the body has to be sent: after a challenge, after a redirect."""
@@ -49,12 +51,28 @@ class Timing:
     """A blob that comes slower than ``window_bytes`` in ``window_seconds`` is taken for a connection that has died."""
 
 
+@define
+class _Offered:
+    """Credentials on trial: the only ones that an authenticator sees."""
+
+    credentials: Credentials
+    asked: bool = False
+
+    async def find(self, host: str) -> Credentials | None:  # noqa: ARG002 -- only one registry is asked
+        self.asked = True
+        return self.credentials
+
+    async def save(self, host: str, credentials: Credentials) -> Saved:
+        self.credentials = credentials
+        return Saved(host=host, username=credentials.username, store="", encrypted=False, token=True)
+
+
 class RegistrySession:
     """Exchanges with all registries. An async context manager; owns the connections."""
 
     def __init__(
         self,
-        credentials: CredentialStore,
+        credentials: CredentialSource,
         *,
         user_agent: str,
         certs_dir: Sequence[Path] = (),
@@ -108,6 +126,61 @@ class RegistrySession:
             )
         return found
 
+    async def verify(self, host: str, credentials: Credentials) -> tuple[Credentials, bool]:
+        """Prove credentials to a registry, before they are kept.
+
+        Returns:
+            What to keep: the credentials, or an identity token that the registry's token service gives in exchange; and whether they are
+            proved. They are not where the registry asks for none.
+
+        Raises:
+            Unauthenticated: the registry does not accept them.
+            Unavailable: the registry does not answer, or is none.
+            Denied, Corrupt: as :meth:`request`.
+        """
+        endpoint = self._itself(host)
+        offered = _Offered(credentials)
+        seconds = self.timing.document_seconds
+        auth = Authenticator(self._connections, offered, answer_seconds=seconds, offline=True)
+        try:
+            with answered_within(seconds, where=f"the registry {host}"):
+                await self._greet(auth, endpoint)
+                proved = offered.asked
+                if not proved:
+                    auth.prefer(endpoint, (), credentials)
+                    await self._greet(auth, endpoint)
+        except Unauthenticated:
+            if not offered.asked:
+                raise
+            raise Unauthenticated(
+                f"the registry {host} does not accept this user name and password",
+                hint="some registries want an access token in the place of the password",
+            ) from None
+        return offered.credentials, proved
+
+    def forget(self, host: str) -> None:
+        """Use nothing any more that was granted for the credentials of a registry, or for want of them."""
+        self._auth.forget(host)
+
+    async def _greet(self, auth: Authenticator, endpoint: Endpoint) -> None:
+        """Ask whether it is a registry, and takes us for who we say we are (distribution-spec, "Determining Support")."""
+        async with self._exchange(auth, "GET", endpoint, (), "", "", {}, None) as response:
+            if response.status_code == 403:
+                raise Unauthenticated(f"the registry {endpoint.name} refuses")
+            if response.status_code != 200:
+                raise Unavailable(
+                    f"{endpoint.name} answers as no registry does: with status {response.status_code} below /v2/",
+                    hint="is the name right? it is the host, with its port if it has one, without the name of an image",
+                )
+
+    def _itself(self, host: str) -> Endpoint:
+        """The registry of this very name, never one that serves it: credentials are for whom they are said to be for."""
+        configured = read_endpoints(self._certs_dir, host, insecure_hosts=self._insecure_hosts)
+        itself = Endpoint(origin=registry_origin(host, insecure_hosts=self._insecure_hosts), name=host)
+        found = next((endpoint for endpoint in reversed(configured) if endpoint.name == host), itself)
+        head, version, _rest = found.path.partition("/v2")
+        return evolve(found, path=head + version)
+
     @asynccontextmanager
     async def request(
         self,
@@ -141,8 +214,24 @@ class RegistrySession:
             Corrupt: it redirects to what is no URL, or as no redirect of this method may.
         """
         scopes = (f"repository:{endpoint.scope_name(repository)}:{actions}", *more_scopes)
+        exchange = self._exchange(self._auth, method, endpoint, scopes, repository, path, headers or {}, content)
+        async with exchange as response:
+            yield response
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        auth: Authenticator,
+        method: str,
+        endpoint: Endpoint,
+        scopes: Scopes,
+        repository: str,
+        path: str | httpx.URL,
+        headers: Mapping[str, str],
+        content: Content | None,
+    ) -> AsyncIterator[httpx.Response]:
         url = path if isinstance(path, httpx.URL) else httpx.URL(endpoint.url(repository, path))
-        authorization = self._auth.header(endpoint.origin, scopes)
+        authorization = auth.header(endpoint.origin, scopes)
         answered = False
         async with AsyncExitStack() as stack:
             for _hop in range(_MAX_REDIRECTS + 2):
@@ -152,7 +241,7 @@ class RegistrySession:
                 client = await stack.enter_async_context(self._connections.client(transport, here))
                 body = content() if callable(content) else content
                 request = client.build_request(
-                    method, url, headers=[*(endpoint.headers if ours else ()), *(headers or {}).items()], content=body
+                    method, url, headers=[*(endpoint.headers if ours else ()), *headers.items()], content=body
                 )
                 if body is not None and not isinstance(body, bytes):
                     request.stream = _Body(body)
@@ -163,13 +252,13 @@ class RegistrySession:
                     answered = True
                     challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))
                     await stack.aclose()
-                    authorization = await self._auth.answer(endpoint, scopes, challenges, refused=authorization)
+                    authorization = await auth.answer(endpoint, scopes, challenges, refused=authorization)
                 elif response.is_redirect:
                     _check_redirect(method, response)
                     url = location(response)
                     await stack.aclose()
                 elif response.status_code == 401:
-                    had_credentials = self._auth.personal(endpoint.origin, scopes)
+                    had_credentials = auth.personal(endpoint.origin, scopes)
                     raise unauthenticated(endpoint.name, had_credentials=had_credentials)
                 else:
                     yield response

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ross.services.containers import Containers
     from ross.services.events import Events
     from ross.services.images import Images
+    from ross.services.registries import Registries
     from ross.services.snapshotter import Snapshotter
     from ross.settings import Settings
 
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 VERSION: Final = distribution_version("ross-engine")
 PROTOCOL: Final = 1
 """Rises when the schema gains a method or a field."""
-FEATURES: Final = ("attach", "bindMounts", "events", "fdPassing", "followLogs", "resumablePulls")
+FEATURES: Final = ("attach", "bindMounts", "events", "fdPassing", "followLogs", "registryLogin", "resumablePulls")
 """What a client may rely on; asked for by name, never found out by trying."""
 
 _RUNNING: Final = frozenset({ContainerState.RUNNING, ContainerState.STOPPING})
@@ -53,12 +54,14 @@ class Engine:
         programs: Programs,
         images: Images,
         containers: Containers,
+        registries: Registries,
         snapshotter: Snapshotter,
         events: Events,
         request_stop: Callable[[], None],
     ) -> None:
         self.images = images
         self.containers = containers
+        self.registries = registries
         self.events = events
         self._settings = settings
         self._programs = programs

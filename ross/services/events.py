@@ -25,9 +25,9 @@ class Events:
         """Tell all subscribers, now; those without room are not told.
 
         Args:
-            kind: ``image`` or ``container``.
+            kind: ``image``, ``container`` or ``registry``.
             action: What happened: ``pull``, ``create``, ``start``, ``exit``, ...
-            subject: The image's digest or the container's id.
+            subject: The image's digest, the container's id or the registry's host.
             name: The name under which a user knows it, if there is one.
             attributes: More about it.
         """

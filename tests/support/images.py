@@ -8,6 +8,7 @@ import io
 import json
 import platform
 import shutil
+import ssl
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
@@ -149,10 +150,18 @@ def busybox_image(**config: Any) -> BuiltImage:
     return ImageBuilder(config=config).layer(busybox_layer()).build()
 
 
-def push(registry: str, name: str, image: BuiltImage, *, auth: tuple[str, str] | None = None) -> str:
-    """Push to ``http://<registry>``; ``name`` is ``path:tag``. Returns the whole reference."""
+def push(
+    registry: str,
+    name: str,
+    image: BuiltImage,
+    *,
+    auth: tuple[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> str:
+    """Push to ``http://<registry>``, or https with ``tls``; ``name`` is ``path:tag``. Returns the whole reference."""
     path, _colon, tag = name.rpartition(":")
-    with httpx.Client(base_url=f"http://{registry}/v2/{path}/", timeout=60, auth=auth) as client:
+    base_url = f"{'https' if tls else 'http'}://{registry}/v2/{path}/"
+    with httpx.Client(base_url=base_url, timeout=60, auth=auth, verify=tls or True) as client:
         for digest, data in image.blobs.items():
             if client.head(f"blobs/{digest}").status_code == 200:
                 continue
