@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 import trio
 from attrs import frozen
@@ -16,7 +17,16 @@ from ross.errors import RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
-from ross.model import AttachOptions, ContainerFilter, ContainerSpec, ContainerState, LogOptions, PullOptions
+from ross.model import (
+    AttachOptions,
+    ContainerFilter,
+    ContainerSpec,
+    ContainerState,
+    LogOptions,
+    PullOptions,
+    PushOptions,
+)
+from ross.oci.digest import Digest
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
@@ -33,7 +43,8 @@ from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
-from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+from tests.support.images import MANIFEST, ImageBuilder, Layer, busybox_layer, push
+from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
     from ross.services.container import Container
@@ -262,3 +273,28 @@ async def test_remove_image_and_collect(place: Path, layered: str) -> None:
             assert services.store.blobs() == ()
             assert services.snapshotter.list() == ()
             assert services.leftovers() == []
+
+
+async def test_push(place: Path, layered: str) -> None:
+    with running_registry(place / "target") as target:
+        async with open_services(place) as services:
+            image = await services.images.pull(layered, PullOptions(), lambda _progress: None)
+            name = f"{target}/app:1"
+
+            async def attempt() -> None:
+                await services.images.push(image, name, PushOptions(), lambda _progress: None)
+
+            for seconds in (0.0, 0.002, 0.01, 0.03):
+                await cancelled_at(seconds, attempt)
+                await settled(services)
+                assert services.leftovers() == []
+                assert tag_of(target) in {None, image.digest}
+            await attempt()
+            assert services.leftovers() == []
+            assert tag_of(target) == image.digest
+
+
+def tag_of(registry: str) -> Digest | None:
+    """What a registry has as app:1; all of it, since it takes no manifest without."""
+    answer = httpx.get(f"http://{registry}/v2/app/manifests/1", headers={"Accept": MANIFEST})
+    return Digest.of(answer.content) if answer.status_code == 200 else None

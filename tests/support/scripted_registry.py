@@ -23,6 +23,8 @@ class Request:
     target: str
     headers: dict[str, str]
     body: bytes
+    cut: bool = False
+    """The server has stopped reading in the middle of the body."""
 
     @property
     def path(self) -> str:
@@ -41,6 +43,8 @@ class ScriptedRegistry:
     port: int
     handler: Handler
     tls: ssl.SSLContext | None = None
+    cut: Callable[[Request], int | None] | None = None
+    """After how many bytes of a request's body to stop reading; None for none."""
     requests: list[Request] = field(factory=list)
 
     @property
@@ -55,7 +59,7 @@ class ScriptedRegistry:
         stream = trio.SSLStream(plain, self.tls, server_side=True, https_compatible=True) if self.tls else plain
         try:
             async with stream:
-                request = await _read_request(stream)
+                request = await _read_request(stream, self.cut)
                 if request is not None:
                     self.requests.append(request)
                     await self.handler(request, stream)
@@ -96,7 +100,7 @@ async def begin(stream: Stream, status: int, /, **headers: str) -> None:
     await stream.send_all("\r\n".join([*lines, "", ""]).encode())
 
 
-async def _read_request(stream: Stream) -> Request | None:
+async def _read_request(stream: Stream, cut: Callable[[Request], int | None] | None) -> Request | None:
     data = bytearray()
     while b"\r\n\r\n" not in data:
         more = await stream.receive_some()
@@ -107,9 +111,15 @@ async def _read_request(stream: Stream) -> Request | None:
     first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _version = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    while len(rest) < int(headers.get("content-length", "0")):
-        rest += await stream.receive_some()
-    return Request(method, target, headers, rest)
+    length = int(headers.get("content-length", "0"))
+    stop = cut(Request(method, target, headers, b"")) if cut is not None else None
+    body = bytearray(rest)
+    while len(body) < (length if stop is None else min(stop, length)):
+        more = await stream.receive_some()
+        if not more:
+            return None
+        body += more
+    return Request(method, target, headers, bytes(body[:stop]), cut=stop is not None)
 
 
 @frozen
