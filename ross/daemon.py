@@ -30,6 +30,7 @@ from ross.nursery.tree import ServiceFailed, open_service_tree
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
+from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
@@ -108,6 +109,7 @@ async def _start_services(
         snapshotter=snapshotter,
         puller=Puller(registry=RegistryClient(registry), store=store, snapshotter=snapshotter, unpacker=unpacker),
         pusher=Pusher(registry=RegistryPusher(registry), store=store),
+        referrers=ReferrersClient(registry),
         pins=pins,
         collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
         events=events,

@@ -186,6 +186,21 @@ class History:
 
 
 @frozen(kw_only=True)
+class Referrer:
+    """Something at a registry that is about an image: a signature, an SBOM, an attestation."""
+
+    subject: Digest
+    """What it is about: the image's manifest, or the index that its name denotes."""
+    digest: Digest
+    media_type: str
+    artifact_type: str
+    """What kind of thing it is; empty where the registry does not say."""
+    size_bytes: int
+    """Of its manifest."""
+    annotations: dict[str, str]
+
+
+@frozen(kw_only=True)
 class PullOptions:
     """How to pull."""
 

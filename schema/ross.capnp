@@ -160,6 +160,10 @@ interface Image {
   push @6 (reference :Text, options :PushOptions, progress :Progress) -> (pushed :PushedImage);
   # Lets `reference` denote this at its registry: what this was got as, so the whole index if it came by one. Of an index, what is neither
   # here nor there fails it. `progress` may be null. Cancelling ends the uploads; the registry keeps whole blobs, and no tag.
+
+  referrers @7 (repository :Text, artifactType :Text) -> (referrers :List(Referrer));
+  # What its registry has that is about this image or the index it was got as, as the registry says, unverified. `repository` is a name of
+  # the image (empty: the first it has); an empty `artifactType` means all.
 }
 
 interface Progress {
@@ -244,6 +248,15 @@ struct History {
   layer @6 :Digest;
   sizeBytes @7 :UInt64;
   names @8 :List(Text);
+}
+
+struct Referrer {
+  subject @0 :Digest;
+  digest @1 :Digest;
+  mediaType @2 :Text;
+  artifactType @3 :Text;
+  sizeBytes @4 :UInt64;
+  annotations @5 :List(Pair);
 }
 
 struct PushOptions {

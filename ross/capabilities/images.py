@@ -89,3 +89,7 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
             pushed = await self._image.push(params.reference, options, report)
         context.results.pushed = to_wire(pushed)
+
+    async def referrers_context(self, context: Any) -> None:
+        found = await self._image.referrers(context.params.repository, context.params.artifactType)
+        context.results.referrers = [to_wire(referrer) for referrer in found]

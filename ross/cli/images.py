@@ -146,13 +146,19 @@ def rmi(
     return with_engine(body)
 
 
-def inspect_images(*image: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
+def inspect_images(
+    *image: str,
+    referrers: Annotated[bool, Parameter(negative=())] = False,
+    format: Format = "json",  # noqa: A002 -- the flag's name
+) -> int:
     """Show all that is known of images, with their config and manifest.
 
     Parameters
     ----------
     image
         Names, ids or digests.
+    referrers
+        Ask the image's registry what else it has about it: signatures, SBOMs, attestations.
     format
         json, jsonl or table.
     """
@@ -162,7 +168,11 @@ def inspect_images(*image: str, format: Format = "json") -> int:  # noqa: A002 -
         found: list[object] = []
 
         async def look(name: str) -> None:
-            found.append(await inspected(await engine.images.get(name)))
+            got = await engine.images.get(name)
+            record = await inspected(got)
+            if referrers:
+                record["referrers"] = await _referrers(got, name)
+            found.append(record)
 
         code = await for_each(image, look)
         show_records(found, format)
@@ -181,6 +191,20 @@ async def inspected(image: Image) -> dict[str, object]:
         "image_config": parse_json(await image.config(), what="the config"),
         "image_manifest": parse_json(await image.manifest(), what="the manifest"),
     }
+
+
+async def _referrers(image: Image, name: str) -> list[object]:
+    """Those at the registry of this very name, if it is one; else of the image's first name."""
+    from ross.errors import InvalidArgument
+    from ross.oci.codec import to_plain
+    from ross.oci.reference import Reference
+
+    names = (await image.info()).names
+    try:
+        given = str(Reference.parse(name).with_default_tag())
+    except InvalidArgument:
+        given = ""
+    return [to_plain(one) for one in await image.referrers(given if given in names else "")]
 
 
 def show_records(found: list[object], form: Format) -> None:

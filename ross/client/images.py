@@ -21,6 +21,7 @@ from ross.model import (
     PullOptions,
     PushedImage,
     PushOptions,
+    Referrer,
     RemovedImages,
 )
 from ross.wire.convert import from_wire, to_wire
@@ -69,6 +70,20 @@ class Image:
             InvalidArgument: the name is none.
         """
         await answer(self._capability.tag(reference))
+
+    async def referrers(self, repository: str = "", *, artifact_type: str = "") -> tuple[Referrer, ...]:
+        """What its registry has that is about it, by the registry's word: signatures, SBOMs, attestations.
+
+        Args:
+            repository: A name of it, whose registry is asked; the first that it has if empty.
+            artifact_type: Only those of this type; all if empty.
+
+        Raises:
+            FailedPrecondition: it has no name.
+            RossError: whatever the registry fails with.
+        """
+        found = (await answer(self._capability.referrers(repository, artifact_type))).referrers
+        return tuple(from_wire(Referrer, one) for one in found)
 
     async def push(
         self,

@@ -20,6 +20,7 @@ from ross.model import (
     PullOptions,
     PushedImage,
     PushOptions,
+    Referrer,
     RemovedImages,
 )
 from ross.oci.codec import read_document
@@ -34,6 +35,8 @@ from ross.services.tags import TagRecord, Tags, canonical
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
+    from ross.oci.image import Descriptor
+    from ross.registry.referrers import ReferrersClient
     from ross.services.collector import Collector
     from ross.services.events import Events
     from ross.services.pins import Pin, Pins
@@ -102,6 +105,10 @@ class Image:
         """Let a name of a registry denote it, as :meth:`Images.push`."""
         return await self._images.push(self, name, options, progress)
 
+    async def referrers(self, repository: str, artifact_type: str) -> tuple[Referrer, ...]:
+        """What its registry has that is about it, as :meth:`Images.referrers`."""
+        return await self._images.referrers(self, repository, artifact_type)
+
     def hold(self) -> Pin:
         """Hold its content against collection until the pin is released."""
         return self._images.pins.hold(self.target, self.digest)
@@ -118,6 +125,7 @@ class Images:
         snapshotter: Snapshotter,
         puller: Puller,
         pusher: Pusher,
+        referrers: ReferrersClient,
         pins: Pins,
         collector: Collector,
         events: Events,
@@ -127,6 +135,7 @@ class Images:
         self._snapshotter = snapshotter
         self._puller = puller
         self._pusher = pusher
+        self._referrers = referrers
         self._collector = collector
         self._events = events
         self._tags = Tags(layout)
@@ -357,6 +366,30 @@ class Images:
         """
         return await self._store.read_manifest(image.digest)
 
+    async def referrers(self, image: Image, repository: str, artifact_type: str) -> tuple[Referrer, ...]:
+        """What its registry has that is about an image, or about the index that it was got as.
+
+        Args:
+            image: The image.
+            repository: A name, whose registry and repository are asked; the image's first if empty.
+            artifact_type: Only of this type; all if empty.
+
+        Raises:
+            FailedPrecondition: it has no name, and none was given.
+            RossError: as :meth:`ross.registry.referrers.ReferrersClient.referrers`.
+        """
+        names = [Reference.parse(repository)] if repository else list(self._tags.of(image.digest))
+        if not names:
+            raise FailedPrecondition(
+                f"the image {image.digest.short} has no name that says where to ask for its referrers"
+            )
+        found = [
+            _referrer(subject, descriptor)
+            for subject in dict.fromkeys((image.target, image.digest))
+            for descriptor in await self._referrers.referrers(names[0], subject)
+        ]
+        return tuple(one for one in found if artifact_type in {"", one.artifact_type})
+
     def history(self, image: Image) -> tuple[History, ...]:
         """How an image was made, the last step first."""
         chains = [committed_name(chain) for chain in chain_ids(image.config.rootfs.diff_ids)]
@@ -537,3 +570,14 @@ def _nameable(name: str) -> Reference:
 def _is_for(config: ImageConfig, platform: DocumentPlatform) -> bool:
     same = (config.os or "linux", config.architecture) == (platform.os, platform.architecture)
     return same and (not platform.variant or config.variant in {"", platform.variant})
+
+
+def _referrer(subject: Digest, descriptor: Descriptor) -> Referrer:
+    return Referrer(
+        subject=subject,
+        digest=descriptor.digest,
+        media_type=descriptor.media_type,
+        artifact_type=descriptor.artifact_type,
+        size_bytes=descriptor.size,
+        annotations=descriptor.annotations or {},
+    )

@@ -30,6 +30,7 @@ from ross.oci.digest import Digest
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
+from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
 from ross.services.collector import Collector
 from ross.services.containers import Containers
@@ -102,6 +103,7 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
             snapshotter=snapshotter,
             puller=puller,
             pusher=Pusher(registry=RegistryPusher(session), store=store),
+            referrers=ReferrersClient(session),
             pins=pins,
             collector=collector,
             events=events,

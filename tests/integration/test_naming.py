@@ -207,3 +207,18 @@ async def test_naming_through_the_client_library(daemon: Daemon, app: str) -> No
         assert await engine.images.list() == ()
         await image.tag("lib:2")
         assert (await engine.images.get("lib:2").now.info()).names == ("docker.io/library/lib:2",)
+
+
+def test_referrers_are_shown_with_the_image(daemon: Daemon, registry: str, app: str) -> None:
+    """Debian's registry has no API for this: the tag schema is what there is."""
+    daemon.ross("pull", "-q", app)
+    (info,) = listed(daemon)
+    assert json.loads(daemon.ross("image", "inspect", "--referrers", app).stdout)[0]["referrers"] == []
+    empty = ImageBuilder().build()
+    push(registry, "naming/app:signature", empty)
+    push_index(registry, f"naming/app:{info['target'].replace(':', '-')}", [({"os": "x", "architecture": "y"}, empty)])
+    (whole,) = json.loads(daemon.ross("image", "inspect", "--referrers", info["id"]).stdout)
+    (referrer,) = whole["referrers"]
+    assert (referrer["subject"], referrer["digest"]) == (info["target"], empty.digest)
+    assert referrer["size_bytes"] == len(empty.manifest)
+    assert "referrers" not in json.loads(daemon.ross("image", "inspect", app).stdout)[0]
