@@ -38,13 +38,16 @@ from ross.services.engine import VERSION, Engine, Programs
 from ross.services.events import Events
 from ross.services.images import Images
 from ross.services.pins import Pins
+from ross.services.pruner import Pruner
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
 from ross.services.registries import Registries
 from ross.services.snapshotter import Snapshotter
 from ross.services.space import DiskSpace
+from ross.services.storage import Storage
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
+from ross.services.usage import Usage
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 
@@ -117,6 +120,8 @@ async def _start_services(
     await tree.start("images", _run_images, images)
     parts = {"layout": state, "images": images, "snapshotter": snapshotter, "events": events}
     containers = await tree.start("containers", _run_containers, parts, programs, runtime)
+    usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)
+    storage = Storage(usage=usage, pruner=Pruner(images=images, containers=containers, usage=usage))
     engine = Engine(
         settings=settings,
         programs=programs,
@@ -124,6 +129,7 @@ async def _start_services(
         containers=containers,
         registries=Registries(session=registry, credentials=credentials, events=events),
         snapshotter=snapshotter,
+        storage=storage,
         events=events,
         request_stop=request_stop,
     )

@@ -66,6 +66,9 @@ interface Engine extends(Gate) {
 
   registries @7 () -> (registries :Registries);
   # To whom the engine is known, and by what name.
+
+  storage @8 () -> (storage :Storage);
+  # Looking after what the daemon keeps on the disk.
 }
 
 struct VersionInfo {
@@ -302,6 +305,59 @@ struct RegistryLogin {
   store @2 :Text;
   encrypted @3 :Bool;
   token @4 :Bool;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Storage
+
+interface Storage {
+  # Looking after the root directory. Implemented by the daemon; holding it keeps nothing alive.
+
+  usage @0 (items :Bool) -> (usage :DiskUsage);
+  # Measures everything below the root, as du does; with `items` also thing by thing. Cancelling stops the measuring.
+
+  prune @1 (options :PruneOptions) -> (pruned :Pruned);
+  # Removes what nobody uses and `options` fit: containers that do not run, then images. Cancelling stops between two things.
+}
+
+struct DiskUsage {
+  root @0 :Text;
+  rows @1 :List(UsageRow);
+  items @2 :List(UsageItem);
+  totalBytes @3 :UInt64;
+  freeBytes @4 :UInt64;
+}
+
+struct UsageRow {
+  kind @0 :Text;
+  total @1 :UInt64;
+  active @2 :UInt64;
+  sizeBytes @3 :UInt64;
+  reclaimableBytes @4 :UInt64;
+}
+
+struct UsageItem {
+  kind @0 :Text;
+  name @1 :Text;
+  sizeBytes @2 :UInt64;
+  sharedBytes @3 :UInt64;
+  users @4 :UInt64;
+}
+
+struct PruneOptions {
+  containers @0 :Bool = true;
+  images @1 :Bool = true;
+  all @2 :Bool;
+  until @3 :TimeInNs;
+  labels @4 :List(Text);
+  withoutLabels @5 :List(Text);
+}
+
+struct Pruned {
+  containers @0 :List(Text);
+  untagged @1 :List(Text);
+  deleted @2 :List(Digest);
+  freedBytes @3 :UInt64;
 }
 
 # ---------------------------------------------------------------------------------------------------------------------

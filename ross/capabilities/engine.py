@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ross.capabilities.containers import ContainersServer
 from ross.capabilities.images import ImagesServer
 from ross.capabilities.registries import RegistriesServer
+from ross.capabilities.storage import StorageServer
 from ross.model import Role
 from ross.services.engine import version_info
 from ross.wire.convert import to_wire
@@ -45,6 +46,9 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
 
     async def registries_context(self, context: Any) -> None:
         context.results.registries = RegistriesServer(self._engine.registries)
+
+    async def storage_context(self, context: Any) -> None:
+        context.results.storage = StorageServer(self._engine.storage)
 
     async def events_context(self, context: Any) -> None:
         sink = context.params.sink

@@ -38,6 +38,7 @@ def build_app() -> App:
     image = App(name="image", help="Images: the same commands, by their long names.")
     container = App(name="container", help="Containers: the same commands, by their long names.")
     registry = App(name="registry", help="Registries: who the engine is to them.")
+    system = App(name="system", help="Looking after the daemon and what it keeps on the disk.")
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
         ("run", ("run", "create")),
@@ -63,8 +64,13 @@ def build_app() -> App:
         container.command(f"ross.cli.run:{name}", name=name)
     for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):
         registry.command(f"ross.cli.registries:{target}", name=name)
+    image.command("ross.cli.storage:prune_images", name="prune")
+    container.command("ross.cli.storage:prune_containers", name="prune")
+    for name in ("df", "prune"):
+        system.command(f"ross.cli.storage:{name}", name=name)
+    system.command("ross.cli.system:info", name="info")
     debug.command("ross.cli.system:tasks", name="tasks")
-    for group in (image, container, registry, debug):
+    for group in (image, container, registry, system, debug):
         app.command(group)
     return app
 

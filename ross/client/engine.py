@@ -13,6 +13,7 @@ from ross.client.containers import Containers
 from ross.client.images import Images
 from ross.client.receive import EventReceiver, receiving
 from ross.client.registries import Registries
+from ross.client.storage import Storage
 from ross.errors import Denied, FailedPrecondition
 from ross.model import EngineInfo, Event, RemovedImages, Role, TaskInfo, VersionInfo
 from ross.wire.convert import from_wire
@@ -40,6 +41,11 @@ class Engine:
     def registries(self) -> Registries:
         """To whom the engine is known: logging in and out."""
         return Registries(self._session, self._capability.registries().registries)
+
+    @cached_property
+    def storage(self) -> Storage:
+        """What the engine keeps on its disk: how much, what can go, whether it is sound."""
+        return Storage(self._capability.storage().storage)
 
     async def info(self) -> EngineInfo:
         """The engine and its host."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ross.services.images import Images
     from ross.services.registries import Registries
     from ross.services.snapshotter import Snapshotter
+    from ross.services.storage import Storage
     from ross.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,14 @@ class Engine:
         containers: Containers,
         registries: Registries,
         snapshotter: Snapshotter,
+        storage: Storage,
         events: Events,
         request_stop: Callable[[], None],
     ) -> None:
         self.images = images
         self.containers = containers
         self.registries = registries
+        self.storage = storage
         self.events = events
         self._settings = settings
         self._programs = programs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -40,13 +40,14 @@ def select_images(
             and (not wanted.named or info.names)
             and (before is None or info.created_at < before)
             and (since is None or info.created_at > since)
-            and all(_has_label(info.labels, text) for text in wanted.labels)
+            and all(has_label(info.labels, text) for text in wanted.labels)
         ):
             selected.append(info)
     return tuple(selected)
 
 
-def _has_label(labels: dict[str, str], text: str) -> bool:
+def has_label(labels: Mapping[str, str], text: str) -> bool:
+    """Whether there is such a label, given as ``key`` or ``key=value``."""
     key, equals, value = text.partition("=")
     return key in labels and (not equals or labels[key] == value)
 

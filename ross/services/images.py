@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -309,6 +310,18 @@ class Images:
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
+    def known(self) -> tuple[Image, ...]:
+        """The images that have a name or are in use."""
+        return tuple(self._known.values())
+
+    def used_by(self, digest: Digest) -> tuple[str, ...]:
+        """Who uses an image, by the digest of its manifest."""
+        return self._used_by(digest)
+
+    def name_files(self) -> tuple[Path, ...]:
+        """The records of the names, on the disk."""
+        return self._tags.files()
+
     def list(self, wanted: ImageFilter | None = None) -> tuple[ImageInfo, ...]:
         """The images that have a name or are in use, the newest first.
 
@@ -533,6 +546,23 @@ class Images:
             self._tags.remove(reference)
         elif record != self._tags.find(reference):
             self._tags.set(reference, record)
+
+    async def prune(self, unwanted: Callable[[ImageInfo], bool]) -> RemovedImages:
+        """Remove the images that are unwanted and that nobody uses, then what nothing references, and what is left of downloads."""
+        doomed = [image for image in self.known() if not self._used_by(image.digest) and unwanted(image.info)]
+        untagged: list[str] = []
+        with self._store.space.room_to_remove():
+            for image in doomed:
+                for known, record in self._without(image.digest).items():
+                    self._set(known, record)
+                    untagged += [str(known)] if record is None else []
+                self._events.publish("image", "remove", subject=str(image.digest), name=image.digest.short)
+        self._forget_unused()
+        dropped, freed = await self._drop(image.digest for image in doomed)
+        removed = await self.collect()
+        return RemovedImages(
+            untagged=tuple(untagged), deleted=dropped + removed.deleted, freed_bytes=freed + removed.freed_bytes
+        )
 
     async def collect(self) -> RemovedImages:
         """Remove what nothing references, and what was downloaded in part and not gone on with."""

@@ -214,7 +214,7 @@ class ContentStore:
             record = read_record((directory / "metadata.json").read_bytes(), IngestRecord, what="ingest record")
         except (OSError, RossError):
             return None
-        wanted = directory == self.layout.ingest(_key(record.digest)) and record.digest not in self._blobs
+        wanted = directory == self.layout.ingest(ingest_key(record.digest)) and record.digest not in self._blobs
         return record if wanted else None
 
     # -- blobs --------------------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ class ContentStore:
                 yield None
                 return
             record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
-            made = Ingest(self, self.layout.ingest(_key(digest)), record)
+            made = Ingest(self, self.layout.ingest(ingest_key(digest)), record)
             try:
                 await trio.to_thread.run_sync(made.open)
                 self.space.require(size_bytes - made.offset, what=f"{digest.algorithm}:{digest.short}")
@@ -323,7 +323,7 @@ class ContentStore:
         """
         if digest not in known:
             return 0
-        doomed = self._set_aside(path, _key(digest))
+        doomed = self._set_aside(path, ingest_key(digest))
         del known[digest]
         freed = 0
         with trio.CancelScope(shield=True):
@@ -389,6 +389,10 @@ class ContentStore:
         records = (self._ingest_record(directory) for directory in _children(self.layout.ingests))
         return tuple(record.digest for record in records if record is not None)
 
+    def is_busy(self, digest: Digest) -> bool:
+        """Whether somebody takes this content in, now."""
+        return digest in self._busy
+
     async def expire_ingests(self, *, older_than_seconds: float) -> int:
         """Remove the ingests that nobody has written to for so long. Returns the bytes that were freed."""
         oldest = time.time() - older_than_seconds
@@ -409,7 +413,8 @@ class ContentStore:
             return await trio.to_thread.run_sync(expire)
 
 
-def _key(digest: Digest) -> str:
+def ingest_key(digest: Digest) -> str:
+    """The name of the directory in which content of this digest is taken in."""
     return f"{digest.algorithm}-{digest.encoded}"
 
 

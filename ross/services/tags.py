@@ -65,6 +65,10 @@ class Tags:
     def records(self) -> tuple[tuple[Reference, TagRecord], ...]:
         return tuple(self._known.items())
 
+    def files(self) -> tuple[Path, ...]:
+        """Where the names are, or will be, on the disk."""
+        return tuple(self._path(reference) for reference in self._known)
+
     def find(self, reference: Reference) -> TagRecord | None:
         """What a name denotes."""
         return self._known.get(canonical(reference))

@@ -1,0 +1,26 @@
+"""``Storage``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ross.model import PruneOptions
+from ross.wire.convert import from_wire, to_wire
+from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from ross.services.storage import Storage
+
+
+class StorageServer(schema.Storage.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """Looking after the root."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    async def usage_context(self, context: Any) -> None:
+        context.results.usage = to_wire(await self._storage.usage.measure(items=context.params.items))
+
+    async def prune_context(self, context: Any) -> None:
+        options = from_wire(PruneOptions, context.params.options)
+        context.results.pruned = to_wire(await self._storage.pruner.prune(options))

@@ -1,0 +1,51 @@
+"""Looking after the root of a daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ross.client.connection import answer
+from ross.model import DiskUsage, Pruned, PruneOptions
+from ross.wire.convert import from_wire, to_wire
+
+
+class Storage:
+    """What a daemon keeps on its disk."""
+
+    def __init__(self, capability: Any) -> None:
+        self._capability = capability
+
+    async def usage(self, *, items: bool = False) -> DiskUsage:
+        """What everything below the root occupies; with ``items`` also thing by thing."""
+        return from_wire(DiskUsage, (await answer(self._capability.usage(items=items))).usage)
+
+    async def prune(
+        self,
+        *,
+        containers: bool = True,
+        images: bool = True,
+        all: bool = False,  # noqa: A002 -- as the CLI's flag
+        until: int = 0,
+        labels: Sequence[str] = (),
+        without_labels: Sequence[str] = (),
+    ) -> Pruned:
+        """Remove what nobody uses.
+
+        Args:
+            containers: Containers that do not run.
+            images: What no name and no container leads to, and what is left of downloads.
+            all: With ``images``: also named images that no container is made of.
+            until: Only what was made before this time, in nanoseconds since the epoch.
+            labels: Only what has all of these, ``key`` or ``key=value``.
+            without_labels: Only what has none of these.
+        """
+        options = PruneOptions(
+            containers=containers,
+            images=images,
+            all=all,
+            until=until,
+            labels=tuple(labels),
+            without_labels=tuple(without_labels),
+        )
+        return from_wire(Pruned, (await answer(self._capability.prune(options=to_wire(options)))).pruned)

@@ -1,0 +1,72 @@
+"""Removing what nobody uses: containers that do not run, images that no container is made of, and what is left of downloads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ross.errors import RossError
+from ross.model import ContainerFilter, ImageInfo, Pruned, PruneOptions, RemovedImages
+from ross.services.filters import has_label
+from ross.services.usage import AT_REST
+
+if TYPE_CHECKING:
+    from ross.services.containers import Containers
+    from ross.services.images import Images
+    from ross.services.usage import Usage
+
+logger = logging.getLogger(__name__)
+
+
+class Pruner:
+    """Prunes."""
+
+    def __init__(self, *, images: Images, containers: Containers, usage: Usage) -> None:
+        self._images = images
+        self._containers = containers
+        self._usage = usage
+
+    async def prune(self, options: PruneOptions) -> Pruned:
+        """Remove what nobody uses, containers first: what they were made of may be unused then.
+
+        What cannot be removed, or is used again meanwhile, stays; the rest goes.
+        """
+        containers: list[str] = []
+        freed = 0
+        if options.containers:
+            for info in self._containers.list(ContainerFilter(all=True)):
+                if info.state in AT_REST and _fits(options, info.created_at, info.spec.labels):
+                    size = await self._usage.measure_container(info.id)
+                    if await self._remove(info.id):
+                        containers.append(info.id)
+                        freed += size
+        removed = RemovedImages(untagged=(), deleted=(), freed_bytes=0)
+        if options.images:
+
+            def unwanted(image: ImageInfo) -> bool:
+                return options.all and _fits(options, image.created_at, image.labels)
+
+            removed = await self._images.prune(unwanted)
+        return Pruned(
+            containers=tuple(containers),
+            untagged=removed.untagged,
+            deleted=removed.deleted,
+            freed_bytes=freed + removed.freed_bytes,
+        )
+
+    async def _remove(self, container_id: str) -> bool:
+        try:
+            await self._containers.get(container_id).remove(force=False)
+        except RossError as error:
+            logger.info("the container %s is not pruned: %s", container_id[:12], error)
+            return False
+        return True
+
+
+def _fits(options: PruneOptions, created_at: int, labels: Mapping[str, str]) -> bool:
+    return (
+        (not options.until or created_at < options.until)
+        and all(has_label(labels, text) for text in options.labels)
+        and not any(has_label(labels, text) for text in options.without_labels)
+    )
