@@ -237,6 +237,30 @@ class PushedImage:
     """Of that index or manifest itself."""
 
 
+class NoticeKind(Enum):
+    """What a notice is about."""
+
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    """The registry warns, in its own words."""
+    RATE_LIMIT = "rateLimit"
+    """How much one may still ask the registry for."""
+    DELAY = "delay"
+    """The registry wants to be left alone for a while."""
+    MIRROR = "mirror"
+    """A mirror failed; the next one is asked."""
+
+
+@frozen(kw_only=True)
+class Notice:
+    """What a registry has to say beside what it was asked for."""
+
+    kind: NoticeKind
+    registry: str
+    text: str
+    """One printable line."""
+
+
 @frozen(kw_only=True)
 class RemovedImages:
     """What removing an image did."""

@@ -174,6 +174,23 @@ interface Progress {
 
   update @0 (blobs :List(BlobProgress)) -> stream;
   # What changed since the last update, at most some ten times a second; the last one has every blob in phase done or exists.
+
+  notice @1 (notice :Notice) -> stream;
+  # What a registry has to say to whoever pulls: each thing once, a dozen at most.
+}
+
+struct Notice {
+  kind @0 :NoticeKind;
+  registry @1 :Text;
+  text @2 :Text;
+}
+
+enum NoticeKind {
+  unknown @0;
+  warning @1;
+  rateLimit @2;
+  delay @3;
+  mirror @4;
 }
 
 struct PullOptions {

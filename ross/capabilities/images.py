@@ -28,7 +28,7 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
         options = from_wire(PullOptions, params.options) if params._has("options") else PullOptions()  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
             # Held before anything else is waited for: it may lose its name at once.
-            held = self._reference(await self._engine.images.pull(params.reference, options, report))
+            held = self._reference(await self._engine.images.pull(params.reference, options, report, report.notify))
         context.results.image = held
 
     async def get_context(self, context: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,46 +12,67 @@ import trio
 from ross.wire.convert import to_wire
 
 if TYPE_CHECKING:
-    from ross.model import BlobProgress
+    from ross.model import BlobProgress, Notice
     from ross.oci.digest import Digest
 
 INTERVAL_SECONDS: Final = 0.1
+_MAX_NOTICES: Final = 64
+
+
+class Reporter:
+    """Takes progress, from any thread, and notices; never waits. What is sent is the latest of each blob, and each notice once."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._changed: dict[Digest, BlobProgress] = {}
+        self._notices: deque[Notice] = deque(maxlen=_MAX_NOTICES)
+
+    def __call__(self, progress: BlobProgress) -> None:
+        if self._sink is not None:
+            self._changed[progress.digest] = progress  # all that worker threads may do to what a task reads
+
+    def notify(self, notice: Notice) -> None:
+        """Take a notice."""
+        if self._sink is not None:
+            self._notices.append(notice)
+
+    async def send_for_ever(self) -> None:
+        """Send what changes, until the sink fails."""
+        while await self.flush():  # noqa: ASYNC110 -- worker threads report too, and cannot set an event
+            await trio.sleep(INTERVAL_SECONDS)
+
+    async def flush(self) -> bool:
+        """Send what has changed. False: the sink failed, and will not be told any more."""
+        try:
+            while self._notices:
+                await self._sink.notice(notice=to_wire(self._notices.popleft()))
+            latest = [self._changed.pop(digest) for digest in tuple(self._changed)]
+            if latest:
+                await self._sink.update(blobs=[to_wire(progress) for progress in latest])
+        except Exception:  # noqa: BLE001 -- whatever the client's object raises
+            self._sink = None
+        return self._sink is not None
 
 
 @asynccontextmanager
-async def open_progress(sink: Any) -> AsyncIterator[Callable[[BlobProgress], None]]:
-    """Yield a function that takes progress, from any thread, and never waits; a task sends the latest of each blob to ``sink``.
+async def open_progress(sink: Any) -> AsyncIterator[Reporter]:
+    """Yield what takes progress; a task sends it to ``sink``. What a failing operation has said last is sent too.
 
     Args:
         sink: A ``Progress`` capability, or None: then nothing is sent. A sink that fails ends the sending, not the pull.
     """
+    reporter = Reporter(sink)
     if sink is None:
-        yield lambda _progress: None
+        yield reporter
         return
-    changed: dict[Digest, BlobProgress] = {}
-
-    def report(progress: BlobProgress) -> None:
-        changed[progress.digest] = progress  # all that worker threads may do to what a task reads
-
-    async def flush() -> None:
-        latest = [changed.pop(digest) for digest in tuple(changed)]
-        if latest:
-            await sink.update(blobs=[to_wire(progress) for progress in latest])
-
-    async def send() -> None:
-        while await _told(flush):  # noqa: ASYNC110 -- worker threads report too, and cannot set an event
-            await trio.sleep(INTERVAL_SECONDS)
-
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send, name="progress")
-        yield report
+        nursery.start_soon(reporter.send_for_ever, name="progress")
+        try:
+            yield reporter
+        except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
+            failure = error
         nursery.cancel_scope.cancel()
-    await _told(flush)
-
-
-async def _told(flush: Callable[[], Any]) -> bool:
-    try:
-        await flush()
-    except Exception:  # noqa: BLE001 -- whatever the client's object raises: it will not be told any more
-        return False
-    return True
+    await reporter.flush()
+    if failure is not None:
+        raise failure

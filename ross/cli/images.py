@@ -43,12 +43,12 @@ def pull(
 
 async def fetch(engine: Engine, image: str, *, platform: str | None, quiet: bool) -> Image:
     """Pull, and show how it goes on standard error."""
-    from ross.cli.progress import open_display
+    from ross.cli.progress import open_display, warn
 
     if quiet:
-        return await engine.images.pull(image, platform=platform)
-    with open_display(image) as report:
-        return await engine.images.pull(image, platform=platform, on_progress=report)
+        return await engine.images.pull(image, platform=platform, on_notice=warn)
+    with open_display(image) as display:
+        return await engine.images.pull(image, platform=platform, on_progress=display, on_notice=display.notify)
 
 
 def images(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ross.model import BlobProgress, PullPhase
+from ross.model import BlobProgress, Notice, NoticeKind, PullPhase
 
 Report = Callable[[BlobProgress], None]
 
@@ -23,11 +23,26 @@ _WORDS = {
 _ENDS = frozenset({PullPhase.DONE, PullPhase.EXISTS, PullPhase.MOUNTED})
 
 
+class Display:
+    """Shows progress, and what registries have to say between."""
+
+    def __init__(self, report: Report, write: Callable[[str], None]) -> None:
+        self._report = report
+        self._write = write
+
+    def __call__(self, progress: BlobProgress) -> None:
+        self._report(progress)
+
+    def notify(self, notice: Notice) -> None:
+        """Show a notice."""
+        self._write(_line(notice))
+
+
 @contextmanager
-def open_display(image: str, *, verb: str = "Pulling") -> Iterator[Report]:
-    """A function that shows progress, for the length of a block."""
+def open_display(image: str, *, verb: str = "Pulling") -> Iterator[Display]:
+    """What shows progress, for the length of a block."""
     if not sys.stderr.isatty():
-        yield _plain(image, verb)
+        yield Display(_plain(image, verb), _write)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
@@ -43,7 +58,26 @@ def open_display(image: str, *, verb: str = "Pulling") -> Iterator[Report]:
             completed = progress.total_bytes or 1 if progress.phase in _ENDS else progress.current_bytes
             display.update(tasks[name], description=_WORDS.get(progress.phase, ""), completed=completed)
 
-        yield report
+        def write(line: str) -> None:
+            display.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        yield Display(report, write)
+
+
+def warn(notice: Notice) -> None:
+    """Show a registry's warning, and nothing else: for who wants to see no progress."""
+    if notice.kind is NoticeKind.WARNING:
+        _write(_line(notice))
+
+
+def _line(notice: Notice) -> str:
+    prefix = "warning: " if notice.kind is NoticeKind.WARNING else ""
+    text = f"{prefix}{notice.registry}: {notice.text}"
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 def _plain(image: str, verb: str) -> Report:

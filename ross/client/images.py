@@ -17,6 +17,7 @@ from ross.model import (
     History,
     ImageFilter,
     ImageInfo,
+    Notice,
     Outcome,
     PullOptions,
     PushedImage,
@@ -161,7 +162,12 @@ class Images:
         self._capability = capability
 
     def pull(
-        self, reference: str, *, platform: str | None = None, on_progress: Callable[[BlobProgress], None] | None = None
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        on_progress: Callable[[BlobProgress], None] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
     ) -> Pending[Image]:
         """Fetch and unpack what is missing of an image: ``image = await engine.images.pull("alpine")``.
 
@@ -169,6 +175,7 @@ class Images:
             reference: As people type it.
             platform: ``os/architecture[/variant]``; the daemon's own if absent.
             on_progress: Told of each layer's progress.
+            on_notice: Told what the registry has to say: warnings, and how much one may still pull.
 
         Raises:
             NotFound: there is no such image.
@@ -176,8 +183,8 @@ class Images:
         """
         options = PullOptions(platform=parse_platform(platform) if platform else None)
         arguments: dict[str, Any] = {"reference": reference, "options": to_wire(options)}
-        if on_progress is not None:
-            arguments["progress"] = ProgressReceiver(on_progress)
+        if on_progress is not None or on_notice is not None:
+            arguments["progress"] = ProgressReceiver(on_progress, on_notice)
         return Pending(self._capability.pull(**arguments), self._image)
 
     def get(self, name: str, *, platform: str | None = None) -> Pending[Image]:

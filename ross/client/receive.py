@@ -10,7 +10,7 @@ import anyio
 
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
-from ross.model import BlobProgress, Event, LogEntry
+from ross.model import BlobProgress, Event, LogEntry, Notice
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
@@ -43,14 +43,20 @@ class EventReceiver(schema.EventSink.Server):  # type: ignore[misc]
 
 
 class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
-    """Hands a pull's progress to a function."""
+    """Hands a pull's progress to a function, and what registries say to another."""
 
-    def __init__(self, report: Callable[[BlobProgress], None]) -> None:
-        self._report = report
+    def __init__(
+        self, report: Callable[[BlobProgress], None] | None, notify: Callable[[Notice], None] | None = None
+    ) -> None:
+        self._report = report or (lambda _progress: None)
+        self._notify = notify or (lambda _notice: None)
 
     async def update_context(self, context: Any) -> None:
         for blob in context.params.blobs:
             self._report(from_wire(BlobProgress, blob))
+
+    async def notice_context(self, context: Any) -> None:
+        self._notify(from_wire(Notice, context.params.notice))
 
 
 class Received(Generic[T]):

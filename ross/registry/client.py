@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import frozen
@@ -17,6 +18,7 @@ from ross.oci.image import Descriptor, Index, parse_manifest
 from ross.registry.blobs import BlobStream, begins_at, check_blob
 from ross.registry.endpoint import Capability, Endpoint
 from ross.registry.http import answered_within, raw_body, read_bounded
+from ross.registry.notices import Notices, Notify, unheard
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
@@ -45,14 +47,18 @@ class RegistryClient:
         self.session = session
         self._policy = policy or RetryPolicy()
 
-    def open(self, reference: Reference) -> Remote:
+    def open(self, reference: Reference, *, notify: Notify = unheard) -> Remote:
         """What a reference denotes, wherever it is served, for the length of one pull.
+
+        Args:
+            reference: With a tag or a digest.
+            notify: Told what the registry and its mirrors have to say beside that.
 
         Raises:
             InvalidArgument: the host's port is none.
             FailedPrecondition: the host's configuration makes no sense, or lets nobody pull.
         """
-        return Remote(self.session, reference, self._policy)
+        return Remote(self.session, reference, self._policy, Notices(notify))
 
 
 class Remote:
@@ -62,8 +68,9 @@ class Remote:
     A mirror is trusted with what can be verified. Only one that has the capability ``resolve`` is asked what a tag denotes.
     """
 
-    def __init__(self, session: RegistrySession, reference: Reference, policy: RetryPolicy) -> None:
+    def __init__(self, session: RegistrySession, reference: Reference, policy: RetryPolicy, notices: Notices) -> None:
         self.reference = reference
+        self._notices = notices
         self._session = session
         self._timing = session.timing
         self._policy = policy
@@ -176,7 +183,7 @@ class Remote:
 
     def backoff(self) -> Backoff:
         """The waits between the attempts at one blob."""
-        return Backoff(self._policy)
+        return Backoff(self._policy, delayed=partial(self._notices.delayed, self.reference.host))
 
     async def _retried(
         self, endpoints: Sequence[Endpoint], fetch: Callable[[Endpoint], Awaitable[T]], *, what: str
@@ -201,6 +208,7 @@ class Remote:
                 failures.append((endpoint, error))
                 if not isinstance(error, NotFound):
                     self._failed.add(endpoint)
+                    self._notices.passed_over(endpoint.name, error)
         try:
             return await fetch(endpoints[-1])
         except RossError as error:
@@ -228,7 +236,10 @@ class Remote:
     ) -> AsyncIterator[httpx.Response]:
         """GET below ``/v2/<name>/``."""
         headers = ({"Accept": ", ".join(accept)} if accept else {}) | ({"Range": f"bytes={offset}-"} if offset else {})
-        async with self._session.request("GET", endpoint, self.reference.path, path, headers=headers) as response:
+        exchange = self._session.request(
+            "GET", endpoint, self.reference.path, path, headers=headers, notices=self._notices
+        )
+        async with exchange as response:
             _check_status(response, endpoint, self.reference, path, ranged=bool(offset))
             yield response
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
@@ -70,8 +70,15 @@ def new_client(
 
 
 @asynccontextmanager
-async def send(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterator[httpx.Response]:
+async def send(
+    client: httpx.AsyncClient, request: httpx.Request, *, heard: Callable[[httpx.Response], None] | None = None
+) -> AsyncIterator[httpx.Response]:
     """Send a request; the response's body is read inside the block.
+
+    Args:
+        client: Who sends it.
+        request: With everything that belongs to it.
+        heard: Told of the response's head, also where its status is an error.
 
     Raises:
         Transient: no connection, a dropped one, a timeout, 429 or 5xx; trying again may help.
@@ -81,6 +88,8 @@ async def send(client: httpx.AsyncClient, request: httpx.Request) -> AsyncIterat
     try:
         response = await client.send(request, stream=True)
         try:
+            if heard is not None:
+                heard(response)
             if response.status_code == 429 or response.status_code >= 500:
                 raise Transient(
                     f"{where.authority} answered with status {response.status_code}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time
 
@@ -42,8 +43,15 @@ class RetryPolicy:
 class Backoff:
     """The waits of one operation: longer each time, with jitter, starting over after progress."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: RetryPolicy, *, delayed: Callable[[float], None] | None = None) -> None:
+        """Begin.
+
+        Args:
+            policy: How patient to be.
+            delayed: Told of each wait that a server asks for.
+        """
         self._policy = policy
+        self._delayed = delayed
         self._failures = 0
         self._patience = policy.patience_seconds
 
@@ -67,6 +75,8 @@ class Backoff:
                 raise error
             self._patience -= asked
             seconds = max(seconds, asked)
+            if self._delayed is not None:
+                self._delayed(seconds)
         logger.info("%s failed (%s); next attempt in %.1f s", what, error, seconds)
         await trio.sleep(seconds)
 

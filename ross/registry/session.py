@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -27,6 +28,7 @@ from ross.registry.http import answered_within, origin_of, send
 if TYPE_CHECKING:
     from ross.registry.credentials import CredentialSource
     from ross.registry.endpoint import Capability
+    from ross.registry.notices import Notices
 
 Content = bytes | Callable[[], AsyncIterator[bytes]]
 """A request's body. A function is called again for each time that the body has to be sent: after a challenge, after a redirect."""
@@ -193,6 +195,7 @@ class RegistrySession:
         more_scopes: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
         content: Content | None = None,
+        notices: Notices | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """One request; the response's body is read inside the block. Its status is the caller's business, but for the errors below.
 
@@ -205,6 +208,7 @@ class RegistrySession:
             more_scopes: What else is needed, as ``repository:other:pull`` for a blob that is mounted from there.
             headers: Of this request; they go along with redirects.
             content: The body. One that is made by a function needs a ``Content-Length`` among the headers, or goes in chunks.
+            notices: Gets what the registry says beside the answer.
 
         Raises:
             Transient: no connection, a dropped one, a timeout, 429 or 5xx; trying again may help.
@@ -214,7 +218,9 @@ class RegistrySession:
             Corrupt: it redirects to what is no URL, or as no redirect of this method may.
         """
         scopes = (f"repository:{endpoint.scope_name(repository)}:{actions}", *more_scopes)
-        exchange = self._exchange(self._auth, method, endpoint, scopes, repository, path, headers or {}, content)
+        exchange = self._exchange(
+            self._auth, method, endpoint, scopes, repository, path, headers or {}, content, notices
+        )
         async with exchange as response:
             yield response
 
@@ -229,7 +235,9 @@ class RegistrySession:
         path: str | httpx.URL,
         headers: Mapping[str, str],
         content: Content | None,
+        notices: Notices | None = None,
     ) -> AsyncIterator[httpx.Response]:
+        heard = partial(notices.heard, endpoint.name) if notices is not None else None
         url = path if isinstance(path, httpx.URL) else httpx.URL(endpoint.url(repository, path))
         authorization = auth.header(endpoint.origin, scopes)
         answered = False
@@ -247,7 +255,7 @@ class RegistrySession:
                     request.stream = _Body(body)
                 if ours and authorization is not None:
                     request.headers["Authorization"] = authorization
-                response = await stack.enter_async_context(send(client, request))
+                response = await stack.enter_async_context(send(client, request, heard=heard if ours else None))
                 if response.status_code == 401 and ours and not answered:
                     answered = True
                     challenges = parse_challenges(response.headers.get_list("WWW-Authenticate"))

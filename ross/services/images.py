@@ -28,6 +28,7 @@ from ross.oci.codec import read_document
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platform, parse_manifest
 from ross.oci.reference import Reference
+from ross.registry.notices import Notify, unheard
 from ross.services.filters import select_images
 from ross.services.history import history_of, nanoseconds
 from ross.services.settler import Settler
@@ -195,13 +196,20 @@ class Images:
 
     # -- pulling ------------------------------------------------------------------------------------------------------
 
-    async def pull(self, name: str, options: PullOptions, progress: Callable[[BlobProgress], None]) -> Image:
+    async def pull(
+        self,
+        name: str,
+        options: PullOptions,
+        progress: Callable[[BlobProgress], None],
+        notify: Notify = unheard,
+    ) -> Image:
         """Fetch and unpack what is missing of an image, and let the name denote it.
 
         Args:
             name: As people type it.
             options: The platform.
             progress: Told of each layer's progress, from worker threads too.
+            notify: Told what the registry has to say beside the image.
 
         Raises:
             InvalidArgument: the name is none.
@@ -217,7 +225,7 @@ class Images:
         with self.pins.hold() as pin, self._settler.bringing_in() as pending:
             async with self._turn(reference, platform):
                 pulled = await self._puller.pull(
-                    reference, platform=platform, pin=pin, progress=progress, pending=pending
+                    reference, platform=platform, pin=pin, progress=progress, notify=notify, pending=pending
                 )
                 digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
                 image = Image(self, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)

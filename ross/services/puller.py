@@ -19,6 +19,7 @@ from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
+from ross.registry.notices import Notify, unheard
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
 from ross.services.failures import first_error
@@ -86,6 +87,7 @@ class Puller:
         platform: DocumentPlatform,
         pin: Pin,
         progress: Report,
+        notify: Notify = unheard,
         pending: Pending | None = None,
     ) -> Pulled:
         """Fetch and unpack what is missing of an image.
@@ -95,6 +97,7 @@ class Puller:
             platform: For which machine, where there is a choice.
             pin: Gets everything that belongs to the image, before it is looked for or written.
             progress: Told of each layer's progress, from worker threads too.
+            notify: Told what the registry has to say beside the image.
             pending: Is told what is to come; the disk is not waited for then. Without it all is durable when this returns.
 
         Raises:
@@ -103,7 +106,7 @@ class Puller:
             Corrupt: something is not what it should be. Nothing of it is kept.
             ResourceExhausted: the disk is full, or a limit was reached.
         """
-        remote = self._registry.open(reference)
+        remote = self._registry.open(reference, notify=notify)
         resolved = await remote.resolve()
         pin.add(resolved.descriptor.digest)
         await self._store.write_manifest(resolved.descriptor.digest, resolved.data)
