@@ -14,6 +14,8 @@ from ross.oci import media_types
 from ross.oci.codec import parse_json, structure_document
 from ross.oci.digest import Digest
 
+MAX_SIZE_BYTES: Final = 1 << 50
+"""Of one piece of content; what claims to be larger is not. So no sum of sizes leaves 64 bits."""
 MAX_LAYERS: Final = 500
 """Refused beyond; overlay itself stops at 500 lower directories."""
 
@@ -46,6 +48,8 @@ class Descriptor:
     def __attrs_post_init__(self) -> None:
         if self.size < 0:
             raise InvalidArgument(f"descriptor of {self.digest} has the negative size {self.size}")
+        if self.size > MAX_SIZE_BYTES:
+            raise InvalidArgument(f"descriptor of {self.digest} says that it is larger than {MAX_SIZE_BYTES} bytes")
 
     def embedded(self) -> bytes | None:
         """The content that the descriptor brings along, verified; None if it brings none.
@@ -155,6 +159,7 @@ def parse_manifest(data: bytes, *, content_type: str | None = None, what: str = 
         InvalidArgument: it is well-formed and of a kind that Ross does not read.
     """
     value = parse_json(data, what=what)
+    _check_spelling(value, what)
     embedded = value.get("mediaType")
     if embedded is not None and not isinstance(embedded, str):
         raise Corrupt(f"{what} has a mediaType that is not a string")
@@ -173,6 +178,45 @@ def parse_manifest(data: bytes, *, content_type: str | None = None, what: str = 
     if looks_like_index:
         return _index(value, kind, what)
     return _manifest(value, kind, what)
+
+
+def parse_config(data: bytes, *, what: str) -> ImageConfig:
+    """Read an image config.
+
+    Raises:
+        Corrupt: it is malformed or ambiguous.
+    """
+    value = parse_json(data, what=what)
+    for part in (value, value.get("rootfs"), value.get("config")):
+        if isinstance(part, dict):
+            _check_twins(part, what)
+    return structure_document(value, ImageConfig, what=what)
+
+
+_SPELLINGS: Final = {
+    name.lower(): name
+    for name in ("schemaVersion", "mediaType", "manifests", "config", "layers", "fsLayers", "subject")
+}
+
+
+def _check_spelling(value: dict[str, object], what: str) -> None:
+    """Refuse what readers that do not tell ``layers`` from ``Layers``, as those in Go, take for another document (CVE-2021-41190)."""
+    for key in value:
+        if _SPELLINGS.get(key.lower(), key) != key:
+            raise Corrupt(f"{what} has the key {key[:40]!r}, which some take for {_SPELLINGS[key.lower()]!r}")
+    waiting: list[object] = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            _check_twins(part, what)
+            waiting.extend(child for key, child in part.items() if key != "annotations")
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def _check_twins(part: dict[str, object], what: str) -> None:
+    if len({key.lower() for key in part}) != len(part):
+        raise Corrupt(f"{what} has two keys in one object that differ in case only")
 
 
 def _index(value: dict[str, object], kind: str | None, what: str) -> Index:

@@ -19,9 +19,8 @@ from attrs import frozen
 
 from ross.errors import RossError
 from ross.model import RemovedImages
-from ross.oci.codec import read_document
 from ross.oci.digest import Digest, chain_ids
-from ross.oci.image import ImageConfig, Manifest, parse_manifest
+from ross.oci.image import Manifest, parse_config, parse_manifest
 from ross.services.snapshotter import SnapshotKind, committed_name
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class Collector:
         if self._store.find(document.config.digest) is None:
             return _References(content=content, waits_for=document.config.digest)
         try:
-            config = read_document(await self._store.read(document.config.digest), ImageConfig, what="image config")
+            config = parse_config(await self._store.read(document.config.digest), what="image config")
         except (OSError, RossError) as error:
             logger.warning("the config %s cannot be read: %s", document.config.digest, error)
             return _References(content=content, snapshots_unknown=True)

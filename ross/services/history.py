@@ -49,11 +49,12 @@ def history_of(
 
 
 def nanoseconds(text: str | None) -> int:
-    """An RFC 3339 time; 0 where there is none that can be read."""
+    """An RFC 3339 time; 0 where there is none that can be read, or that 64 bits since 1970 can hold: Go writes the year 1 for no time."""
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1_000_000) * 1000 if text else 0
+        found = int(datetime.fromisoformat(text).timestamp() * 1_000_000) * 1000 if text else 0
     except (ValueError, OverflowError):
         return 0
+    return found if 0 <= found < 1 << 63 else 0
 
 
 def _step(item: HistoryItem, *, layer: Digest | None, size: int, empty: bool) -> History:

@@ -24,9 +24,8 @@ from ross.model import (
     Referrer,
     RemovedImages,
 )
-from ross.oci.codec import read_document
 from ross.oci.digest import Digest, chain_ids
-from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platform, parse_manifest
+from ross.oci.image import DocumentPlatform, ImageConfig, Manifest, host_platform, parse_config, parse_manifest
 from ross.oci.reference import Reference
 from ross.registry.notices import Notify, unheard
 from ross.services.filters import select_images
@@ -176,9 +175,7 @@ class Images:
         document = parse_manifest(await self._store.read_manifest(digest), what=f"manifest {digest.short}")
         if not isinstance(document, Manifest):
             raise Corrupt(f"the manifest {digest} is an index")
-        config = read_document(
-            await self._store.read(document.config.digest), ImageConfig, what=f"config of {digest.short}"
-        )
+        config = parse_config(await self._store.read(document.config.digest), what=f"config of {digest.short}")
         image = Image(self, target=target, digest=digest, manifest=document, config=config)
         top = image.chain_id
         if top is not None and self._snapshotter.find(committed_name(top)) is None:

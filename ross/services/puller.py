@@ -16,9 +16,9 @@ from attrs import frozen
 from ross.errors import Corrupt, InvalidArgument, NotFound
 from ross.model import BlobProgress, PullPhase
 from ross.oci import media_types
-from ross.oci.codec import MAX_DOCUMENT_BYTES, read_document
+from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest, chain_ids
-from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_manifest
+from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_config, parse_manifest
 from ross.registry.notices import Notify, unheard
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
@@ -195,7 +195,7 @@ class Puller:
         elif self._store.find(descriptor.digest) is None:
             await self._fetch(remote, descriptor, lambda _progress: None, Arrival())
         data = await self._store.read(descriptor.digest)
-        return read_document(data, ImageConfig, what=f"the config of {remote}")
+        return parse_config(data, what=f"the config of {remote}")
 
     # -- layers -------------------------------------------------------------------------------------------------------
 

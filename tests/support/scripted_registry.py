@@ -151,7 +151,7 @@ def make_image(*layers: bytes, architecture: str, **manifest_fields: object) -> 
     return ScriptedImage(json.dumps(document).encode(), blobs, digest_of(config), digests)
 
 
-def descriptor(data: bytes, media_type: str, **more: object) -> dict[str, object]:
+def descriptor(data: bytes, media_type: str, /, **more: object) -> dict[str, object]:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)} | more
 
 
