@@ -84,7 +84,7 @@ def unit(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Real containers, registries and filesystems; as root."""
     _install(session)
-    session.run("pytest", "tests/integration", *session.posargs)
+    session.run("pytest", "tests/integration", "tests/contract", *session.posargs)
 
 
 @nox.session

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ross.client import Completed, Container, Containers, Engine, Image, Images, Pending, Process, connect
+    from ross.client import (
+        Completed,
+        Container,
+        Containers,
+        Engine,
+        Image,
+        Images,
+        Pending,
+        Process,
+        Snapshots,
+        connect,
+    )
     from ross.errors import RossError
 
 __all__ = [
@@ -18,6 +29,7 @@ __all__ = [
     "Pending",
     "Process",
     "RossError",
+    "Snapshots",
     "connect",
 ]
 

@@ -146,6 +146,7 @@ async def _run_store(layout: StateLayout, settings: Settings, *, task_status: tr
 async def _run_snapshotter(layout: StateLayout, *, task_status: trio.TaskStatus[Snapshotter]) -> None:
     snapshotter = Snapshotter(layout)
     await snapshotter.recover()
+    await snapshotter.see_init_layer()
     task_status.started(snapshotter)
     await trio.sleep_forever()
 

@@ -69,6 +69,11 @@ class StateLayout:
         return self.snapshots / name
 
     @property
+    def init_layer(self) -> Path:
+        """The read-only layer between an image and the writable top of a container: ``fs`` and ``metadata.json``."""
+        return self.root / "init"
+
+    @property
     def containers(self) -> Path:
         return self.root / "containers"
 

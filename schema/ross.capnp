@@ -69,6 +69,9 @@ interface Engine extends(Gate) {
 
   storage @8 () -> (storage :Storage);
   # Looking after what the daemon keeps on the disk.
+
+  snapshots @9 () -> (snapshots :Snapshots);
+  # The layers of images and what stands on them, for those who build or look into root filesystems.
 }
 
 struct VersionInfo {
@@ -375,6 +378,132 @@ struct Pruned {
   untagged @1 :List(Text);
   deleted @2 :List(Digest);
   freedBytes @3 :UInt64;
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Snapshots
+
+interface Snapshots {
+  # The snapshots: layers that stack up to root filesystems. Implemented by the daemon; holding it keeps nothing alive. What is made
+  # here is recorded as a client's and stays until it is removed here, whoever goes away. What images and containers own can be looked at,
+  # labelled and built upon; only they remove it.
+  #
+  #     prepare ──► active ──commit──► committed ◄──(parent)── prepare | view ──► view
+  #
+  # Only a committed one can be a parent, and one that is a parent is not removed.
+
+  stat @0 (name :Text) -> (snapshot :SnapshotInfo);
+
+  list @1 (filter :SnapshotFilter) -> (snapshots :List(SnapshotInfo));
+  # By name.
+
+  prepare @2 (name :Text, parent :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
+  # A new one to write into, on top of a committed one; on nothing if `parent` is empty. Done as a whole or not at all.
+
+  view @3 (name :Text, parent :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
+  # A new one that only reads, and keeps its parent.
+
+  commit @4 (name :Text, target :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
+  # Makes the active snapshot `name` a committed one, called `target`, with these labels instead of its own; its contents are on the disk
+  # when this returns. It must not be mounted any more. Once begun it is finished, even if the caller goes away.
+
+  remove @5 (name :Text) -> (freedBytes :UInt64);
+  # Once begun it is finished, even if the caller goes away.
+
+  update @6 (name :Text, labels :List(Pair), forget :List(Text)) -> (snapshot :SnapshotInfo);
+  # Sets labels, and takes away those named by `forget`; others stay.
+
+  usage @7 (name :Text) -> (usage :SnapshotUsage);
+  # What it takes by itself, without those below.
+
+  mounts @8 (name :Text) -> (mount :SnapshotMount);
+  # How it is to be mounted. For root only, who alone can use it.
+
+  diff @9 (name :Text, base :Text, sink :ChangeSink) -> ();
+  # Sends to `sink` what `name` has other than `base` (empty: than its parent), each directory before what is inside of it, and returns at
+  # the end. Reads what is there meanwhile: of a snapshot that is being written to, some of the changes.
+}
+
+interface ChangeSink {
+  # Receives differences. Implemented by the client.
+
+  write @0 (changes :List(SnapshotChange)) -> stream;
+}
+
+struct SnapshotInfo {
+  name @0 :Text;
+  kind @1 :SnapshotKind;
+  parent @2 :Text;
+  # Null: it stands on nothing.
+  createdAt @3 :TimeInNs;
+  updatedAt @4 :TimeInNs;
+  owner @5 :SnapshotOwner;
+  labels @6 :List(Pair);
+  sizeBytes @7 :UInt64;
+}
+
+enum SnapshotKind {
+  unknown @0;
+  active @1;
+  committed @2;
+  view @3;
+  staged @4;
+  # A layer that is being unpacked.
+}
+
+enum SnapshotOwner {
+  unknown @0;
+  nobody @1;
+  container @2;
+  client @3;
+}
+
+struct SnapshotFilter {
+  # What is empty, or unknown, is not asked for.
+
+  namePrefix @0 :Text;
+  kind @1 :SnapshotKind;
+  parent @2 :Text;
+  labels @3 :List(Text);
+  # `key=value`, or `key` for a label of any value.
+}
+
+struct SnapshotUsage {
+  sizeBytes @0 :UInt64;
+  inodes @1 :UInt64;
+}
+
+struct SnapshotMount {
+  # The directories of an overlay.
+
+  lower @0 :List(Text);
+  upper @1 :Text;
+  work @2 :Text;
+  options @3 :List(Text);
+}
+
+struct SnapshotChange {
+  change @0 :ChangeKind;
+  path @1 :Data;
+  kind @2 :FileKind;
+}
+
+enum ChangeKind {
+  unknown @0;
+  added @1;
+  modified @2;
+  deleted @3;
+}
+
+enum FileKind {
+  unknown @0;
+  file @1;
+  directory @2;
+  link @3;
+  fifo @4;
+  socket @5;
+  characterDevice @6;
+  blockDevice @7;
 }
 
 # ---------------------------------------------------------------------------------------------------------------------

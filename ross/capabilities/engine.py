@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainersServer
 from ross.capabilities.images import ImagesServer
 from ross.capabilities.registries import RegistriesServer
+from ross.capabilities.snapshots import SnapshotsServer
 from ross.capabilities.storage import StorageServer
 from ross.model import Role
 from ross.services.engine import version_info
@@ -49,6 +51,10 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
 
     async def storage_context(self, context: Any) -> None:
         context.results.storage = StorageServer(self._engine.storage)
+
+    async def snapshots_context(self, context: Any) -> None:
+        for_root = self._session.peer.uid in {0, os.geteuid()}
+        context.results.snapshots = SnapshotsServer(self._engine.snapshots, for_root=for_root)
 
     async def events_context(self, context: Any) -> None:
         sink = context.params.sink

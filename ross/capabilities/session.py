@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from ross.nursery.cleanup import bounded_cleanup
+
+if TYPE_CHECKING:
+    from ross.wire.credentials import Credentials
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +42,9 @@ class Holding:
 class Session:
     """The holdings of one connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, peer: Credentials) -> None:
+        self.peer = peer
+        """Who is at the other end."""
         self._holdings: set[Holding] = set()
         self._to_release, self._released = trio.open_memory_channel[Holding](float("inf"))
 

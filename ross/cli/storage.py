@@ -23,6 +23,7 @@ Filter = Annotated[tuple[str, ...], Parameter(name=["--filter"], negative=(), co
 _TYPES = {
     "images": "Images",
     "containers": "Containers",
+    "snapshots": "Snapshots",
     "downloads": "Downloads",
     "records": "Names and records",
     "trash": "Trash",

@@ -9,5 +9,17 @@ from ross.client.connection import Pending
 from ross.client.containers import Container, Containers, Process
 from ross.client.engine import Engine, connect
 from ross.client.images import Completed, Image, Images
+from ross.client.snapshots import Snapshots
 
-__all__ = ["Completed", "Container", "Containers", "Engine", "Image", "Images", "Pending", "Process", "connect"]
+__all__ = [
+    "Completed",
+    "Container",
+    "Containers",
+    "Engine",
+    "Image",
+    "Images",
+    "Pending",
+    "Process",
+    "Snapshots",
+    "connect",
+]

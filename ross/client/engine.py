@@ -13,6 +13,7 @@ from ross.client.containers import Containers
 from ross.client.images import Images
 from ross.client.receive import EventReceiver, receiving
 from ross.client.registries import Registries
+from ross.client.snapshots import Snapshots
 from ross.client.storage import Storage
 from ross.errors import Denied, FailedPrecondition
 from ross.model import EngineInfo, Event, RemovedImages, Role, TaskInfo, VersionInfo
@@ -36,6 +37,11 @@ class Engine:
         """Who answered, what it speaks, and what it lets us do."""
         self.images = Images(session, self._capability.images().images)
         self.containers = Containers(session, self._capability.containers().containers)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """What root filesystems are made of."""
+        return Snapshots(self._capability.snapshots().snapshots)
 
     @cached_property
     def registries(self) -> Registries:

@@ -10,7 +10,7 @@ import anyio
 
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
-from ross.model import BlobProgress, Event, LogEntry, Notice
+from ross.model import BlobProgress, Event, LogEntry, Notice, SnapshotChange
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
@@ -40,6 +40,17 @@ class EventReceiver(schema.EventSink.Server):  # type: ignore[misc]
 
     async def event_context(self, context: Any) -> None:
         await self._take(from_wire(Event, context.params.event))
+
+
+class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]
+    """Hands differences of snapshots on, one at a time; the daemon waits until they are taken."""
+
+    def __init__(self, take: Callable[[SnapshotChange], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def write_context(self, context: Any) -> None:
+        for change in context.params.changes:
+            await self._take(from_wire(SnapshotChange, change))
 
 
 class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]

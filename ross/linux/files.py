@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
+
+
+def no_space(error: OSError) -> bool:
+    """Whether something failed because the disk, or a quota on it, is full."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:

@@ -23,7 +23,9 @@ _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 _PAGE: Final = 4096
 
-_OPTIONS: Final = (
+MAX_LAYERS: Final = 500
+"""How many lower directories an overlay can have (OVL_MAX_STACK in fs/overlayfs)."""
+OVERLAY_OPTIONS: Final = (
     (
         "index",
         "off",
@@ -64,7 +66,7 @@ def _mount_by_fsopen(target: Path, lower: Sequence[Path], upper: Path | None, wo
         if upper is not None and work is not None:
             _configure(context, "upperdir", os.fspath(upper))
             _configure(context, "workdir", os.fspath(work))
-        for key, value in _OPTIONS:
+        for key, value in OVERLAY_OPTIONS:
             _configure(context, key, value)
         syscall(FSCONFIG, context, _CMD_CREATE, None, None, 0, what="overlay")
         mounted = syscall(FSMOUNT, context, _FSMOUNT_CLOEXEC, 0, what="overlay")
@@ -88,7 +90,7 @@ def _mount_by_options(target: Path, lower: Sequence[Path], upper: Path | None, w
         options = [f"lowerdir={':'.join(names[: len(lower)])}"]
         if upper is not None and work is not None:
             options += [f"upperdir={names[-2]}", f"workdir={names[-1]}"]
-        options += [f"{key}={value}" for key, value in _OPTIONS]
+        options += [f"{key}={value}" for key, value in OVERLAY_OPTIONS]
         data = ",".join(options)
         if len(data) >= _PAGE:
             raise OSError(

@@ -17,6 +17,10 @@ class Meter:
         self._device = device
         self._checkpoint = checkpoint
         self._seen: set[int] = set()
+        self.inodes = 0
+        """How many there are, so far."""
+        self.content_bytes = 0
+        """What regular files say that they hold, so far; holes included."""
 
     def own(self, found: os.stat_result) -> int:
         """What one inode occupies; 0 the second time, and for what is on another filesystem."""
@@ -26,6 +30,8 @@ class Meter:
             if found.st_ino in self._seen:
                 return 0
             self._seen.add(found.st_ino)
+        self.inodes += 1
+        self.content_bytes += found.st_size if stat.S_ISREG(found.st_mode) else 0
         return found.st_blocks * 512
 
     def tree(self, parent: int, name: str) -> int:

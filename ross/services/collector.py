@@ -18,10 +18,10 @@ import trio
 from attrs import frozen
 
 from ross.errors import RossError
-from ross.model import RemovedImages
+from ross.model import RemovedImages, SnapshotKind, SnapshotOwner
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Manifest, parse_config, parse_manifest
-from ross.services.snapshotter import SnapshotKind, committed_name
+from ross.services.snapshotter import committed_name
 
 if TYPE_CHECKING:
     from ross.services.pins import Pins
@@ -184,7 +184,8 @@ class Collector:
         kept: set[str] = set()
         for info in known.values():
             name: str | None = info.name
-            if info.kind is SnapshotKind.COMMITTED and info.name not in marked:
+            nobodys = info.owner is SnapshotOwner.NOBODY and info.kind is not SnapshotKind.STAGED
+            if nobodys and info.name not in marked and not self._snapshotter.is_changing(info.name):
                 continue
             while name is not None and name not in kept and name in known:
                 kept.add(name)

@@ -16,12 +16,12 @@ from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.pidfd import identify
-from ross.model import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState
+from ross.model import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState, SnapshotOwner
 from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, Run, boot_id
-from ross.services.snapshotter import SnapshotKind, Snapshotter, committed_name
+from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
@@ -248,6 +248,6 @@ class Containers:
             parts.monitor.forget(identity)
             await trio.to_thread.run_sync(remove_cgroup, parts.cgroups_path(identity))
         for info in parts.snapshotter.list():
-            if info.kind is SnapshotKind.ACTIVE and info.name not in self._by_id:
+            if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])
                 await parts.snapshotter.remove(info.name)

@@ -14,6 +14,7 @@ from attrs import frozen
 from ross.linux.host import read_host
 from ross.model import ContainerFilter, ContainerState, EngineInfo, RemovedImages, Role, TaskInfo, VersionInfo
 from ross.nursery.introspect import task_tree
+from ross.services.snapshots import Snapshots
 
 if TYPE_CHECKING:
     from ross.services.containers import Containers
@@ -29,7 +30,16 @@ logger = logging.getLogger(__name__)
 VERSION: Final = distribution_version("ross-engine")
 PROTOCOL: Final = 1
 """Rises when the schema gains a method or a field."""
-FEATURES: Final = ("attach", "bindMounts", "events", "fdPassing", "followLogs", "registryLogin", "resumablePulls")
+FEATURES: Final = (
+    "attach",
+    "bindMounts",
+    "events",
+    "fdPassing",
+    "followLogs",
+    "registryLogin",
+    "resumablePulls",
+    "snapshots",
+)
 """What a client may rely on; asked for by name, never found out by trying."""
 
 _RUNNING: Final = frozenset({ContainerState.RUNNING, ContainerState.STOPPING})
@@ -65,6 +75,7 @@ class Engine:
         self.containers = containers
         self.registries = registries
         self.storage = storage
+        self.snapshots = Snapshots(snapshotter)
         self.events = events
         self._settings = settings
         self._programs = programs

@@ -1,9 +1,13 @@
 """Snapshots: directories that stack up to a root filesystem.
 
-A *committed* snapshot is one unpacked layer, named by the chain ID of all layers up to it (``sha256-<hex>``); it never changes. An *active*
-one is the writable top of a container, named by the container's id. A *staged* one is a layer that is being unpacked, and becomes
-committed. Each lives in ``snapshots/<name>/{metadata.json,fs,work}``; the record is written before the rest, and what has no record that
-names it is removed at start-up, as is everything staged. Mounting stacks them by overlay.
+A *committed* snapshot is one layer and never changes; those of images are named by the chain ID of all layers up to it (``sha256-<hex>``).
+An *active* one is writable: the top of a container, named by the container's id, or what a client builds. A *view* reads a committed one.
+A *staged* one is a layer that is being unpacked, and becomes committed. Each lives in ``snapshots/<name>/{metadata.json,fs,work}``; its
+record is written before the rest and says who owns it. What has no record that names it is removed at start-up, as is everything staged;
+what has one is removed by its owner, or by the collector if nobody is. Mounting stacks them by overlay; between the writable top of a
+container and its image goes the init layer (:mod:`ross.services.init_layer`).
+
+What clients may do with all this is the business of :mod:`ross.services.snapshots`.
 """
 
 from __future__ import annotations
@@ -13,18 +17,21 @@ import os
 import secrets
 import stat
 import time
-from enum import Enum
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
-from attrs import evolve, frozen
+from attrs import evolve
 
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
-from ross.linux.mount import mount_overlay, mounts_below, unmount
+from ross.linux.mount import MAX_LAYERS, OVERLAY_OPTIONS, mount_overlay, mounts_below, unmount
 from ross.linux.syscalls import syncfs
+from ross.model import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
 from ross.oci.codec import read_record, write_record
+from ross.services.init_layer import make_etc, see_init_layer
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
@@ -32,25 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
-class SnapshotKind(Enum):
-    """What a snapshot is for."""
-
-    ACTIVE = "active"
-    COMMITTED = "committed"
-    STAGED = "staged"
-
-
-@frozen(kw_only=True)
-class SnapshotInfo:
-    """A snapshot; also its record on disk."""
-
-    name: str
-    kind: SnapshotKind
-    parent: str | None
-    created_at: int
-    size_bytes: int = 0
-    """Of its files' contents, for a committed one; 0 for others, which change."""
+_PARTS = frozenset({"metadata.json", "fs", "work"})
 
 
 def committed_name(chain_id: Digest) -> str:
@@ -59,14 +48,19 @@ def committed_name(chain_id: Digest) -> str:
 
 
 class Snapshotter:
-    """The snapshots. What exists is known from memory; the disk is read once, at :meth:`recover`."""
+    """The snapshots. What exists is known from memory; the disk is read once, at :meth:`recover`.
+
+    What takes its time is done in a thread, while the names in question stand in ``_busy``: nobody else changes these meanwhile.
+    """
 
     def __init__(self, layout: StateLayout) -> None:
         self._layout = layout
         self._known: dict[str, SnapshotInfo] = {}
+        self._busy: set[str] = set()
+        self._init: Path | None = None
 
     async def recover(self) -> None:
-        """Read what is there; remove what is half-made, and what no record names. Once, before anything else."""
+        """Read what is there; finish what was begun, remove what is half-made, and what no record names. Once, before anything else."""
         await trio.to_thread.run_sync(self._recover)
 
     def _recover(self) -> None:
@@ -77,7 +71,7 @@ class Snapshotter:
         for directory in tuple(self._layout.snapshots.iterdir()):
             if directory == self._empty():
                 continue
-            info = _read(directory)
+            info = self._recover_one(directory)
             if info is None:
                 logger.info("removing the snapshot %s, which is not complete", directory.name)
                 self._take_apart(directory)
@@ -86,6 +80,33 @@ class Snapshotter:
         for info in tuple(self._known.values()):
             if info.parent is not None and info.parent not in self._known:
                 logger.error("the snapshot %s lacks its parent %s", info.name, info.parent)
+
+    async def see_init_layer(self) -> None:
+        """See that the init layer is what it must be; made anew if it is not. Done at the first mount of a container by the latest."""
+        await trio.to_thread.run_sync(self._init_layer)
+
+    def _init_layer(self) -> Path:
+        if self._init is None:
+            self._init = see_init_layer(self._layout)
+        return self._init
+
+    def _recover_one(self, directory: Path) -> SnapshotInfo | None:
+        """The snapshot in a directory, if there is a complete one; what a crash has left undone of it is done."""
+        info = _read(directory)
+        if info is None:
+            return None
+        place = self._layout.snapshot(info.name)
+        if directory != place:  # a commit that has come as far as its record
+            if info.kind is not SnapshotKind.COMMITTED or place.exists():
+                return None
+            logger.info("finishing the commit of the snapshot %s", info.name)
+            directory.rename(place)
+            sync_directory(self._layout.snapshots)
+        parts = _PARTS - {"work"} if info.kind is SnapshotKind.COMMITTED else _PARTS
+        for path in tuple(place.iterdir()):
+            if path.name not in parts:
+                remove_tree(path)
+        return info
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -108,43 +129,104 @@ class Snapshotter:
             raise NotFound(f"the snapshot {name} does not exist")
         return info
 
+    def is_changing(self, name: str) -> bool:
+        """Whether somebody is changing it right now."""
+        return name in self._busy
+
     def files(self, name: str) -> Path:
         """The directory with its own files."""
         return self._layout.snapshot(name) / "fs"
 
     def layers(self, name: str | None) -> tuple[Path, ...]:
-        """The directories of a snapshot and all below it, top first."""
+        """The directories of a snapshot and all below it, top first. A view has none of its own, unless it stands on nothing."""
         found = []
         while name is not None:
             info = self.get(name)
-            found.append(self.files(name))
+            if info.kind is not SnapshotKind.VIEW or info.parent is None:
+                found.append(self.files(name))
             name = info.parent
         return tuple(found)
 
     # -- making -------------------------------------------------------------------------------------------------------
 
-    async def prepare(self, name: str, *, parent: str | None) -> None:
+    async def prepare(
+        self,
+        name: str,
+        *,
+        parent: str | None,
+        owner: SnapshotOwner = SnapshotOwner.CONTAINER,
+        labels: Mapping[str, str] | None = None,
+    ) -> SnapshotInfo:
         """Make an active snapshot on top of a committed one, or of nothing.
 
-        Its record is not waited for to reach the disk: the container that owns it is recorded, and can have it made again.
+        The record of a container's is not waited for to reach the disk: the container is recorded, and can have it made again.
 
         Raises:
             AlreadyExists: the name is taken.
             NotFound: there is no such parent.
+            FailedPrecondition: the parent is not committed.
         """
-        if name in self._known:
-            raise AlreadyExists(f"the snapshot {name} exists")
-        top = self.files(self.get(parent).name) if parent is not None else None
-        info = SnapshotInfo(name=name, kind=SnapshotKind.ACTIVE, parent=parent, created_at=time.time_ns())
-        self._make(info, like=top)
-        await trio.lowlevel.checkpoint()
+        info = self._new(name, SnapshotKind.ACTIVE, parent, owner, labels)
+        await self._add(info)
+        return info
 
-    def _make(self, info: SnapshotInfo, *, like: Path | None) -> None:
+    async def view(
+        self, name: str, *, parent: str | None, owner: SnapshotOwner, labels: Mapping[str, str] | None = None
+    ) -> SnapshotInfo:
+        """Make a snapshot that reads a committed one, and keeps it.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound: there is no such parent.
+            FailedPrecondition: the parent is not committed.
+        """
+        info = self._new(name, SnapshotKind.VIEW, parent, owner, labels)
+        await self._add(info)
+        return info
+
+    def _new(
+        self,
+        name: str,
+        kind: SnapshotKind,
+        parent: str | None,
+        owner: SnapshotOwner,
+        labels: Mapping[str, str] | None,
+    ) -> SnapshotInfo:
+        self._check_free(name)
+        if parent is not None and self.get(parent).kind is not SnapshotKind.COMMITTED:
+            raise FailedPrecondition(
+                f"the snapshot {parent} is {self.get(parent).kind.value}: nothing can stand on it",
+                hint="commit it first",
+            )
+        return SnapshotInfo(
+            name=name, kind=kind, parent=parent, owner=owner, labels=dict(labels or {}), created_at=time.time_ns()
+        )
+
+    def _check_free(self, name: str) -> None:
+        if name in self._known or name in self._busy:
+            raise AlreadyExists(f"the snapshot {name} exists")
+
+    async def _add(self, info: SnapshotInfo) -> None:
+        """Make what is new. It is known from here on, so that its parent stays."""
+        like = self.files(info.parent) if info.parent is not None else None
+        self._known[info.name] = info
+        try:
+            if info.owner is SnapshotOwner.CLIENT:
+                with self._changing(info.name), trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(self._make, info, like, True)
+            else:
+                self._make(info, like, False)
+        except BaseException:
+            del self._known[info.name]
+            raise
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _make(self, info: SnapshotInfo, like: Path | None, durable: bool) -> None:
         directory = self._layout.snapshot(info.name)
         make_directory(directory.parent)
         directory.mkdir(mode=0o700)
         try:
-            write_atomic(directory / "metadata.json", write_record(info), sync=False)
+            write_atomic(directory / "metadata.json", write_record(info), sync=durable)
             files = directory / "fs"
             files.mkdir(mode=0o755)
             (directory / "work").mkdir(mode=0o700)
@@ -152,10 +234,26 @@ class Snapshotter:
                 found = like.stat()
                 os.chown(files, found.st_uid, found.st_gid)
                 files.chmod(stat.S_IMODE(found.st_mode))
+            if info.owner is SnapshotOwner.CONTAINER:
+                make_etc(files, self.layers(info.parent))
+            if durable:
+                sync_directory(directory)
+                sync_directory(directory.parent)
         except BaseException:
             remove_tree(directory)
             raise
-        self._known[info.name] = info
+
+    @contextmanager
+    def _changing(self, *names: str) -> Iterator[None]:
+        """Nobody else changes these meanwhile."""
+        for name in names:
+            if name in self._busy:
+                raise FailedPrecondition(f"the snapshot {name} is being changed by somebody else", hint="try again")
+        self._busy.update(names)
+        try:
+            yield
+        finally:
+            self._busy.difference_update(names)
 
     async def stage(self) -> SnapshotInfo:
         """Make a place to unpack a layer into."""
@@ -163,7 +261,8 @@ class Snapshotter:
         info = SnapshotInfo(
             name=f"unpack-{secrets.token_hex(8)}", kind=SnapshotKind.STAGED, parent=None, created_at=time.time_ns()
         )
-        self._make(info, like=None)
+        self._make(info, None, False)
+        self._known[info.name] = info
         return info
 
     async def sync(self) -> None:
@@ -188,35 +287,79 @@ class Snapshotter:
             AlreadyExists: the name is taken.
             NotFound: there is no such staged snapshot, or parent.
         """
-        if name in self._known:
-            raise AlreadyExists(f"the snapshot {name} exists")
         if parent is not None:
             self.get(parent)
-        info = evolve(self.get(staged), name=name, kind=SnapshotKind.COMMITTED, parent=parent, size_bytes=size_bytes)
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._commit, staged, info, durable)
-        del self._known[staged]
-        self._known[name] = info
+        info = self.get(staged)
+        await self._become(
+            info, evolve(info, name=name, kind=SnapshotKind.COMMITTED, parent=parent, size_bytes=size_bytes), durable
+        )
 
-    def _commit(self, staged: str, info: SnapshotInfo, durable: bool) -> None:
-        directory = self._layout.snapshot(staged)
-        remove_tree(directory / "work")
-        write_atomic(directory / "metadata.json", write_record(info), sync=durable)
-        directory.rename(self._layout.snapshot(info.name))
+    async def commit_active(
+        self, name: str, target: str, *, size_bytes: int, labels: Mapping[str, str]
+    ) -> SnapshotInfo:
+        """Make an active snapshot a committed one, which nobody may have mounted any more. Its contents must be durable: see :meth:`sync`.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound: there is no such snapshot.
+            FailedPrecondition: it is not active.
+        """
+        info = self.get(name)
+        if info.kind is not SnapshotKind.ACTIVE:
+            raise FailedPrecondition(f"the snapshot {name} is {info.kind.value}: only an active one can be committed")
+        committed = evolve(
+            info, name=target, kind=SnapshotKind.COMMITTED, size_bytes=size_bytes, labels=dict(labels), updated_at=0
+        )
+        await self._become(info, committed, True)
+        return committed
+
+    async def _become(self, info: SnapshotInfo, committed: SnapshotInfo, durable: bool) -> None:
+        self._check_free(committed.name)
+        with self._changing(info.name, committed.name), trio.CancelScope(shield=True):
+            self._known[info.name] = evolve(info, parent=committed.parent)  # which stays from here on
+            try:
+                await trio.to_thread.run_sync(self._commit, info.name, committed, durable)
+            except BaseException:
+                self._known[info.name] = info
+                raise
+            del self._known[info.name]
+            self._known[committed.name] = committed
+
+    def _commit(self, name: str, committed: SnapshotInfo, durable: bool) -> None:
+        directory, place = self._layout.snapshot(name), self._layout.snapshot(committed.name)
+        write_atomic(directory / "metadata.json", write_record(committed), sync=durable)
+        directory.rename(place)  # from the record on, start-up does the rest
         if durable:
             sync_directory(self._layout.snapshots)
+        remove_tree(place / "work")
+
+    async def update(self, name: str, *, labels: Mapping[str, str]) -> SnapshotInfo:
+        """Give a snapshot other labels.
+
+        Raises:
+            NotFound: there is no such snapshot.
+            FailedPrecondition: somebody else is changing it.
+        """
+        info = evolve(self.get(name), labels=dict(labels), updated_at=time.time_ns())
+        record = self._layout.snapshot(name) / "metadata.json"
+        with self._changing(name), trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(write_atomic, record, write_record(info))
+            self._known[name] = info
+        return info
 
     async def remove(self, name: str) -> int:
         """Remove a snapshot; missing is fine. Returns the bytes that were freed.
 
         Raises:
-            FailedPrecondition: another snapshot stands on it.
+            FailedPrecondition: another snapshot stands on it, or somebody is changing it.
         """
         if name not in self._known:
             return 0
         child = next((info.name for info in self._known.values() if info.parent == name), None)
         if child is not None:
             raise FailedPrecondition(f"the snapshot {name} is in use by the snapshot {child}")
+        if name in self._busy:
+            raise FailedPrecondition(f"the snapshot {name} is being changed by somebody else", hint="try again")
         # Out of the books and out of its place in one step: a pull may commit it anew at once.
         doomed = self._set_aside(self._layout.snapshot(name))
         del self._known[name]
@@ -242,20 +385,14 @@ class Snapshotter:
 
         Raises:
             NotFound: there is no such snapshot.
-            FailedPrecondition: the kernel refused.
+            FailedPrecondition: the kernel refused, or there are too many layers.
         """
         self.mount_now(name, target)
         await trio.lowlevel.checkpoint()
 
     def mount_now(self, name: str, target: Path) -> None:
         """What :meth:`mount` does, in one step."""
-        info = self.get(name)
-        lower = [*self.layers(name)]
-        upper = work = None
-        if info.kind is SnapshotKind.ACTIVE:
-            upper, work = lower.pop(0), self._layout.snapshot(name) / "work"
-        if len(lower) + (upper is not None) < 2:  # an overlay needs two: an image may have one layer, or none
-            lower.append(self._empty())
+        lower, upper, work = self._directories(name)
         make_directory(target)
         try:
             mount_overlay(target, lower=lower, upper=upper, work=work)
@@ -264,6 +401,39 @@ class Snapshotter:
                 f"the snapshot {name} cannot be mounted: {error.strerror}",
                 hint="ross doctor checks whether this host can",
             ) from error
+
+    def mounts(self, name: str) -> SnapshotMount:
+        """How a snapshot is mounted.
+
+        Raises:
+            NotFound: there is no such snapshot.
+            FailedPrecondition: it has more layers than can be mounted.
+        """
+        lower, upper, work = self._directories(name)
+        return SnapshotMount(
+            lower=tuple(str(path) for path in lower),
+            upper=str(upper) if upper is not None else "",
+            work=str(work) if work is not None else "",
+            options=tuple(f"{key}={value}" for key, value in OVERLAY_OPTIONS),
+        )
+
+    def _directories(self, name: str) -> tuple[tuple[Path, ...], Path | None, Path | None]:
+        """What an overlay is made of: the lower ones, top first, the upper one, its work."""
+        info = self.get(name)
+        lower = self.layers(name)
+        upper = work = None
+        if info.kind is SnapshotKind.ACTIVE:
+            upper, work, lower = lower[0], self._layout.snapshot(name) / "work", lower[1:]
+            if info.owner is SnapshotOwner.CONTAINER:
+                lower = (self._init_layer(), *lower)
+        if len(lower) + (upper is not None) < 2:  # an overlay needs two: an image may have one layer, or none
+            lower = (*lower, self._empty())
+        if len(lower) > MAX_LAYERS:
+            raise FailedPrecondition(
+                f"the snapshot {name} has {len(lower)} layers below it, more than the {MAX_LAYERS} that can be mounted",
+                hint="put the contents of several layers into one",
+            )
+        return lower, upper, work
 
     def _empty(self) -> Path:
         path = self._layout.snapshots / "empty"
@@ -282,6 +452,6 @@ def _read(directory: Path) -> SnapshotInfo | None:
         info = read_record((directory / "metadata.json").read_bytes(), SnapshotInfo, what="snapshot record")
     except (OSError, RossError):
         return None
-    if info.name != directory.name or info.kind is SnapshotKind.STAGED or not (directory / "fs").is_dir():
+    if info.kind in {SnapshotKind.STAGED, SnapshotKind.UNKNOWN} or not (directory / "fs").is_dir():
         return None
     return info

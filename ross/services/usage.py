@@ -16,13 +16,23 @@ import trio
 from attrs import frozen
 
 from ross.linux.usage import Meter
-from ross.model import ContainerFilter, ContainerInfo, ContainerState, DiskUsage, UsageItem, UsageRow
+from ross.model import (
+    ContainerFilter,
+    ContainerInfo,
+    ContainerState,
+    DiskUsage,
+    SnapshotKind,
+    SnapshotOwner,
+    UsageItem,
+    UsageRow,
+)
 from ross.oci.digest import chain_ids
-from ross.services.snapshotter import SnapshotKind, committed_name
+from ross.services.snapshotter import committed_name
 from ross.services.store import ingest_key
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
+    from ross.model import SnapshotInfo
     from ross.services.containers import Containers
     from ross.services.images import Image, Images
     from ross.services.snapshotter import Snapshotter
@@ -124,12 +134,12 @@ class Usage:
         known |= {layout.blob(one.digest): _Thing("blob", str(one.digest)) for one in self._store.blobs()}
         known |= {layout.manifest(one.digest): _Thing("manifest", str(one.digest)) for one in self._store.manifests()}
         for info in self._snapshotter.list():
-            known[layout.snapshot(info.name)] = _Thing(_snapshot_kind(info.kind), info.name)
+            known[layout.snapshot(info.name)] = _Thing(_snapshot_kind(info), info.name)
         for container in self._containers.list(ContainerFilter(all=True)):
             known[layout.container(container.id).directory] = _Thing("container", container.id)
         for digest in self._store.ingests():
             known[layout.ingest(ingest_key(digest))] = _Thing("ingest", str(digest))
-        for path in (layout.lock, layout.reserve, layout.pending, layout.snapshots / "empty"):
+        for path in (layout.lock, layout.reserve, layout.pending, layout.init_layer, layout.snapshots / "empty"):
             known[path] = _Thing("record", path.name)
         for path in self._images.name_files():
             known[path] = _Thing("record", str(path.relative_to(layout.tags)))
@@ -191,6 +201,7 @@ class Usage:
         return (
             _row("images", len(images), active, found.total(*_IMAGES), spare),
             _row("containers", len(containers), _running(containers), found.total("container"), busy_bytes),
+            _row("snapshots", len(found.names("client's")), len(found.names("client's")), found.total("client's"), 0),
             _row("downloads", len(downloads), len(downloads - idle), found.total(*_DOWNLOADS), idle_bytes),
             _row("records", len(records), len(records), found.total("record") + found.directories, 0),
             _row("trash", len(found.names("trash")), 0, found.total("trash"), 0),
@@ -206,9 +217,11 @@ def _running(containers: Sequence[ContainerInfo]) -> int:
     return sum(container.state not in AT_REST for container in containers)
 
 
-def _snapshot_kind(kind: SnapshotKind) -> str:
+def _snapshot_kind(info: SnapshotInfo) -> str:
+    if info.owner is SnapshotOwner.CLIENT:
+        return "client's"
     known = {SnapshotKind.COMMITTED: "snapshot", SnapshotKind.ACTIVE: "container"}
-    return known.get(kind, "unpacking")
+    return known.get(info.kind, "unpacking")
 
 
 def _image_items(found: _Found, images: Sequence[_Parts]) -> list[UsageItem]:

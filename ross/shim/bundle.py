@@ -6,9 +6,9 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ross.layout import ContainerLayout
     from ross.model import ContainerSpec
     from ross.oci.image import Execution
+
+
+_KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
 
 
 @frozen(kw_only=True)
@@ -53,7 +56,7 @@ def write_bundle(
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source does not exist.
         FailedPrecondition: the user, working directory, a mount target or the program is not what it must be in this image; for the
-            program ``reason`` says how.
+            program ``reason`` says how. Or the container has made something else of a place that the engine mounts on.
     """
     command = effective_command(spec, execution)
     _check_texts(execution, command)
@@ -64,9 +67,8 @@ def write_bundle(
         user = resolve_user(spec.user or execution.user, rootfs)
         _make_working_dir(rootfs, working_dir)
         host_files = write_host_files(layout, hostname=hostname, network=spec.network)
-        _make_targets(
-            rootfs, {**dict.fromkeys(host_files, False), **{target: path.is_dir() for target, path in sources.items()}}
-        )
+        _check_mount_points(rootfs, host_files)
+        _make_targets(rootfs, {target: path.is_dir() for target, path in sources.items()})
         variables = dict(
             entry.split("=", 1) for entry in environment(spec, execution, hostname=hostname, home=user.home)
         )
@@ -139,9 +141,23 @@ def _source(text: str) -> Path:
     return path.resolve()
 
 
+def _check_mount_points(rootfs: Rootfs, files: Iterable[str]) -> None:
+    """What the engine itself mounts on comes from the init layer, whatever the image has there; but who has all privileges may unmount
+    it in the container, and put something else in its place."""
+    wanted = {**dict.fromkeys(_KERNELS_OWN, stat.S_IFDIR), **dict.fromkeys(files, stat.S_IFREG)}
+    for path, kind in wanted.items():
+        found = rootfs.stat_itself(path)
+        if found is None or stat.S_IFMT(found.st_mode) != kind:
+            raise FailedPrecondition(
+                f"the container has replaced its {path}, where the engine mounts its own", hint="create another"
+            )
+
+
 def _make_targets(rootfs: Rootfs, targets: Mapping[str, bool]) -> None:
-    """Make the mount points, parents first: directories where the value is true, files else."""
+    """Make the mount points, parents first: directories where the value is true, files else. The runtime makes those in what it mounts."""
     for target, is_directory in sorted(targets.items(), key=lambda item: item[0].count("/")):
+        if target.startswith(tuple(f"{path}/" for path in _KERNELS_OWN)):
+            continue
         try:
             if is_directory:
                 rootfs.make_directory(target)

@@ -55,6 +55,19 @@ class Rootfs:
         finally:
             os.close(fd)
 
+    def stat_itself(self, path: str) -> os.stat_result | None:
+        """What is at a path; None if there is nothing, or a link on the way. A link at its end is what is there."""
+        try:
+            fd = openat2(self._fd, path, os.O_PATH | os.O_NOFOLLOW, resolve=_INSIDE | Resolve.NO_SYMLINKS)
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                return None
+            raise
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
     def make_directory(self, path: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> str:
         """See that a path leads to a directory, making what is missing.
 

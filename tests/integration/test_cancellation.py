@@ -25,6 +25,7 @@ from ross.model import (
     LogOptions,
     PullOptions,
     PushOptions,
+    SnapshotKind,
 )
 from ross.oci.digest import Digest
 from ross.registry.client import RegistryClient
@@ -39,7 +40,7 @@ from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
-from ross.services.snapshotter import SnapshotKind, Snapshotter
+from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 from ross.shim.monitor import Monitor

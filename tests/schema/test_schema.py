@@ -29,6 +29,10 @@ ENUMS = {
     model.NetworkMode: schema.NetworkMode,
     model.Role: schema.VersionInfo.Role,
     model.Stream: schema.LogEntry.Stream,
+    model.SnapshotKind: schema.SnapshotKind,
+    model.SnapshotOwner: schema.SnapshotOwner,
+    model.ChangeKind: schema.ChangeKind,
+    model.FileKind: schema.FileKind,
 }
 SIGNED_64 = st.integers(0, (1 << 63) - 1)
 
@@ -108,6 +112,8 @@ async def test_schema_loads_inside_a_loop_and_its_interfaces_are_there() -> None
             "ByteStream",
             "Progress",
             "EventSink",
+            "Snapshots",
+            "ChangeSink",
             "LogSink",
         ):
             assert hasattr(getattr(schema, name), "Server")
