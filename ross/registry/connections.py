@@ -75,9 +75,11 @@ class Connections:
             await _close(client)
 
     async def _shrink(self) -> None:
-        idle = [key for key, pool in self._pools.items() if not pool.users]
-        for key in idle[: max(0, len(self._pools) - _MAX_IDLE)]:
-            await _close(self._pools.pop(key).client)
+        while len(self._pools) > _MAX_IDLE:
+            idle = next((key for key, pool in self._pools.items() if not pool.users), None)
+            if idle is None:
+                return
+            await _close(self._pools.pop(idle).client)
 
     def _new(self, transport: Transport, context: ssl.SSLContext, *, local: bool) -> httpx.AsyncClient:
         return new_client(

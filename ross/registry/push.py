@@ -421,7 +421,7 @@ async def _refusal(response: httpx.Response, repository: Reference, *, digest: D
     if status in {401, 403} or code == "DENIED":
         return Denied(
             f"the registry {host} does not let us push to {repository.path}{words}",
-            hint=f"do the credentials allow it? log in again: docker login {host}",
+            hint=f"do the credentials allow it? log in again: ross login {host}",
         )
     if status == 404:
         return NotFound(f"the registry {host} has no repository {repository.path}, and makes none{words}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from ross.errors import FailedPrecondition
 from ross.registry.credentials import Credentials, CredentialStore, Saved
@@ -160,6 +161,26 @@ async def test_a_helper_that_is_not_there_or_fails_is_told(
     (tmp_path / "bin/docker-credential-fake").write_text("#!/bin/sh\necho '{\"Username\": 5}'\n")
     with pytest.raises(FailedPrecondition, match="gave an answer that is none"):
         await CredentialStore(file).find("reg.example")
+
+
+async def test_a_cancelled_call_ends_the_helper_and_changes_nothing(
+    file: Path, helper: CredentialHelper, tmp_path: Path
+) -> None:
+    write(file, {"credsStore": "fake"})
+    fifo, program = tmp_path / "pid", tmp_path / "bin/docker-credential-fake"
+    os.mkfifo(fifo)
+    write(program, f"#!/bin/sh\necho $$ > {fifo}\nexec sleep 1000\n")
+    store = CredentialStore(file)
+    for operation, argument in ((store.save, ("reg.example", ME)), (store.erase, ("reg.example",)), (store.list, ())):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(operation, *argument)
+            with trio.fail_after(10):
+                pid = int(await trio.to_thread.run_sync(text, fifo, abandon_on_cancel=True))
+            nursery.cancel_scope.cancel()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+        assert not store._changing.locked()
+    assert read(file) == {"credsStore": "fake"}
 
 
 async def test_a_file_that_cannot_be_read_is_never_overwritten(file: Path) -> None:

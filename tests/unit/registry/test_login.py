@@ -14,6 +14,7 @@ import trio
 from attrs import frozen
 
 from ross.errors import InvalidArgument, NotFound, RossError, Unauthenticated, Unavailable
+from ross.nursery.introspect import task_tree
 from ross.oci.reference import Reference
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import Credentials, CredentialStore
@@ -279,8 +280,11 @@ async def test_a_login_that_is_cancelled_keeps_nothing(tmp_path: Path) -> None:
     async with setting(silent, tmp_path) as here, trio.open_nursery() as nursery:
         nursery.start_soon(here.registries.login, here.server.host, "me", SECRET)
         await asked.wait()
+        shown = [f"{node.name} {node.waiting_at}" for node in task_tree("ross")]
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True), trio.fail_after(5):
             await gone.wait()
 
     assert not (tmp_path / "config.json").exists()
+    assert any("login" in line for line in shown)
+    assert SECRET not in "".join(shown), "what tasks are called shows in debug tasks"
