@@ -32,6 +32,7 @@ from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
 from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
+from ross.services.archives.service import Archives
 from ross.services.collector import Collector
 from ross.services.containers import Containers
 from ross.services.engine import VERSION, Engine, Programs
@@ -118,6 +119,7 @@ async def _start_services(
         events=events,
     )
     await tree.start("images", _run_images, images)
+    archives = Archives(images=images, store=store, unpacker=unpacker, pins=pins)
     parts = {"layout": state, "images": images, "snapshotter": snapshotter, "events": events}
     containers = await tree.start("containers", _run_containers, parts, programs, runtime)
     usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)
@@ -126,6 +128,7 @@ async def _start_services(
         settings=settings,
         programs=programs,
         images=images,
+        archives=archives,
         containers=containers,
         registries=Registries(session=registry, credentials=credentials, events=events),
         snapshotter=snapshotter,

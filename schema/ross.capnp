@@ -140,6 +140,26 @@ interface Images {
   untag @4 (name :Text, names :List(Text)) -> (untagged :List(Text));
   # Takes names away from the image `name`, all if `names` is empty, and deletes nothing: what has no name and no user is left to the
   # next collection. Either all of `names` are names of the image, or none is taken away.
+
+  save @5 (names :List(Text), options :SaveOptions, sink :ByteStream) -> ();
+  # Writes an archive of the images to `sink`, and `done` behind it; the same images give the same bytes. By a reference, the archive
+  # has that name; by digest or id, it has none. Their content is held meanwhile. Cancelling ends the writing, and leaves nothing.
+
+  load @6 (options :LoadOptions, progress :Progress) -> (stream :ByteStream, loading :Loading);
+  # Takes an archive of images in: an OCI layout or Docker's form, as a tar that may be compressed with gzip or zstd. The client writes it to
+  # `stream`, with `done` at its end, while it waits for `loading.finish`. `progress` may be null.
+
+  importFilesystem @7 (options :ImportOptions, progress :Progress) -> (stream :ByteStream, loading :Loading);
+  # Makes an image with one layer of the tar that the client writes to `stream`, in the same way.
+}
+
+interface Loading {
+  # An archive on its way in. Implemented by the daemon; nothing happens before `finish` is called. Dropping it ends the stream: writing to
+  # it fails from then on.
+
+  finish @0 () -> (loaded :List(LoadedImage));
+  # Reads the stream to its end, and returns what was in it. Fails as soon as the archive is found to be bad, whether or not all of it
+  # was written. The names are set last, all of them or none. Cancelling leaves no more than a pull that was cancelled. Once only.
 }
 
 interface Image {
@@ -199,6 +219,39 @@ enum NoticeKind {
 struct PullOptions {
   platform @0 :Platform;
   # Null: the host's own.
+}
+
+struct SaveOptions {
+  format @0 :ArchiveFormat = both;
+  platform @1 :Platform;
+  # Null: what the name denotes, with all of it that is in the store.
+}
+
+enum ArchiveFormat {
+  unknown @0;
+  both @1;
+  ociArchive @2;
+  dockerArchive @3;
+}
+
+struct LoadOptions {
+  platform @0 :Platform;
+  # Null: the host's own, or the only one that the archive has.
+}
+
+struct ImportOptions {
+  name @0 :Text;
+  changes @1 :List(Text);
+  # Instructions of a Dockerfile: CMD ENTRYPOINT ENV EXPOSE LABEL STOPSIGNAL USER VOLUME WORKDIR.
+  message @2 :Text;
+  platform @3 :Platform;
+  # Null: the host's own.
+}
+
+struct LoadedImage {
+  names @0 :List(Text);
+  # Empty: the archive gave it none. It is kept by its digest then, which is among the image's names.
+  image @1 :ImageInfo;
 }
 
 struct Platform {

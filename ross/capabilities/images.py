@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainerServer
+from ross.capabilities.loading import FeedServer, Load, LoadingServer, Report
 from ross.capabilities.progress import open_progress
-from ross.model import ContainerSpec, ImageFilter, Platform, PullOptions, PushOptions
+from ross.model import (
+    ContainerSpec,
+    ImageFilter,
+    ImportOptions,
+    LoadedImage,
+    LoadOptions,
+    Platform,
+    PullOptions,
+    PushOptions,
+    SaveOptions,
+)
+from ross.services.feed import Feed
+from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
@@ -46,6 +60,38 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
 
     async def untag_context(self, context: Any) -> None:
         context.results.untagged = self._engine.images.untag(context.params.name, tuple(context.params.names))
+
+    async def save_context(self, context: Any) -> None:
+        params = context.params
+        options = from_wire(SaveOptions, params.options) if params._has("options") else SaveOptions()  # noqa: SLF001
+        sink = ByteStreamSink(params.sink)
+        await self._engine.archives.save(tuple(params.names), options, sink.write)
+        await sink.done()
+
+    async def load_context(self, context: Any) -> None:
+        params = context.params
+        options = from_wire(LoadOptions, params.options) if params._has("options") else LoadOptions()  # noqa: SLF001
+
+        async def load(feed: Feed, report: Report) -> Sequence[LoadedImage]:
+            return await self._engine.archives.load(feed, options, report)
+
+        self._begin(context, load)
+
+    async def importFilesystem_context(self, context: Any) -> None:  # noqa: N802 -- pycapnp's spelling
+        params = context.params
+        options = from_wire(ImportOptions, params.options) if params._has("options") else ImportOptions()  # noqa: SLF001
+
+        async def load(feed: Feed, report: Report) -> Sequence[LoadedImage]:
+            return [await self._engine.archives.import_filesystem(feed, options, report)]
+
+        self._begin(context, load)
+
+    def _begin(self, context: Any, load: Load) -> None:
+        params = context.params
+        feed = Feed()
+        context.results.stream = FeedServer(feed, self._session)
+        progress = params.progress if params._has("progress") else None  # noqa: SLF001
+        context.results.loading = LoadingServer(feed, load, progress, self._session)
 
     def _reference(self, image: Image) -> ImageServer:
         return ImageServer(self._engine, self._session, image)

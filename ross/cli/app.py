@@ -47,6 +47,7 @@ def build_app() -> App:
         ("naming", ("tag", "untag", "history")),
         ("push", ("push",)),
         ("registries", ("login", "logout")),
+        ("archives", ("save", "load")),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -56,6 +57,10 @@ def build_app() -> App:
     for name in ("tag", "untag", "history"):
         image.command(f"ross.cli.naming:{name}", name=name)
     image.command("ross.cli.push:push", name="push")
+    for name in ("save", "load"):
+        image.command(f"ross.cli.archives:{name}", name=name)
+    for group in (app, image):
+        group.command("ross.cli.archives:import_", name="import")
     for name in ("start", "stop", "kill", "rm", "logs", "wait"):
         container.command(f"ross.cli.containers:{name}", name=name)
     container.command("ross.cli.containers:ps", name="ls")

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import frozen
 
 from ross.client.connection import Pending, answer
 from ross.client.containers import Container
-from ross.client.receive import ProgressReceiver
-from ross.client.specs import CreateOptions, make_spec, parse_platform
+from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
+from ross.client.sending import send_and_finish
+from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform
 from ross.model import (
     BlobProgress,
     ContainerSpec,
     History,
     ImageFilter,
     ImageInfo,
+    ImportOptions,
+    LoadedImage,
+    LoadOptions,
     Notice,
     Outcome,
     PullOptions,
@@ -24,6 +29,7 @@ from ross.model import (
     PushOptions,
     Referrer,
     RemovedImages,
+    SaveOptions,
 )
 from ross.wire.convert import from_wire, to_wire
 
@@ -226,5 +232,93 @@ class Images:
         """
         return from_wire(RemovedImages, (await answer(self._capability.remove(name, force))).removed)
 
+    def save(
+        self,
+        *names: str,
+        format: str = "",  # noqa: A002 -- the flag's name
+        platform: str | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """An archive of images: ``async with engine.images.save("alpine") as chunks: async for chunk in chunks: ...``
+
+        Args:
+            names: References, which also stand in the archive; or digests or ids, and then nothing does.
+            format: ``oci-archive`` or ``docker-archive``; an archive that is both if empty.
+            platform: ``os/architecture[/variant]``, for the one image of a name; what the name denotes if absent.
+
+        Raises:
+            NotFound: there is no such image; in the iteration, as everything that fails.
+            Corrupt: something of it is damaged; what has come is of no use.
+        """
+        options = SaveOptions(format=parse_format(format), platform=parse_platform(platform) if platform else None)
+        return receiving(
+            lambda sink: self._capability.save(names=list(names), options=to_wire(options), sink=sink),
+            BytesReceiver,
+            buffered=4,
+        )
+
+    async def load(
+        self,
+        source: AsyncIterable[bytes],
+        *,
+        platform: str | None = None,
+        on_progress: Callable[[BlobProgress], None] | None = None,
+    ) -> tuple[LoadedImage, ...]:
+        """Take in the images of an archive: an OCI layout or Docker's form, as a tar that may be compressed.
+
+        Args:
+            source: The archive, in pieces of any size.
+            platform: Where there is a choice; the daemon's own, or the only one there is, if absent.
+            on_progress: Told of each layer's progress.
+
+        Raises:
+            InvalidArgument: it is no archive of images, or ``source`` ended before its end.
+            Corrupt: something of it is not what it should be. No name is set.
+        """
+        options = LoadOptions(platform=parse_platform(platform) if platform else None)
+        call = self._capability.load(options=to_wire(options), **_progress(on_progress))
+        return _loaded(await send_and_finish(call, source))
+
+    async def import_filesystem(
+        self,
+        source: AsyncIterable[bytes],
+        name: str = "",
+        *,
+        changes: Sequence[str] = (),
+        message: str = "",
+        platform: str | None = None,
+        on_progress: Callable[[BlobProgress], None] | None = None,
+    ) -> LoadedImage:
+        """Make an image with one layer of a tar of a root filesystem.
+
+        Args:
+            source: The tar, which may be compressed, in pieces of any size.
+            name: Of the image; it is kept by its digest if empty.
+            changes: Instructions of a Dockerfile that change its config: ``CMD ["/bin/sh"]``.
+            message: Stands in its history.
+            platform: ``os/architecture[/variant]``; the daemon's own if absent.
+            on_progress: Told of the layer's progress.
+
+        Raises:
+            InvalidArgument: the name or a change is none.
+            Corrupt: the tar is damaged or hostile.
+        """
+        options = ImportOptions(
+            name=name,
+            changes=tuple(changes),
+            message=message,
+            platform=parse_platform(platform) if platform else None,
+        )
+        call = self._capability.importFilesystem(options=to_wire(options), **_progress(on_progress))
+        (loaded,) = _loaded(await send_and_finish(call, source))
+        return loaded
+
     def _image(self, answered: Any) -> Image:
         return Image(self._session, answered.image)
+
+
+def _progress(on_progress: Callable[[BlobProgress], None] | None) -> dict[str, Any]:
+    return {"progress": ProgressReceiver(on_progress)} if on_progress is not None else {}
+
+
+def _loaded(answered: Any) -> tuple[LoadedImage, ...]:
+    return tuple(from_wire(LoadedImage, one) for one in answered.loaded)

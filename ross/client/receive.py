@@ -11,6 +11,7 @@ import anyio
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
 from ross.model import BlobProgress, Event, LogEntry, Notice, SnapshotChange
+from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
@@ -70,6 +71,17 @@ class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
         self._notify(from_wire(Notice, context.params.notice))
 
 
+class BytesReceiver(ByteStreamServer):
+    """Hands bytes on. Their end is known from the end of the call."""
+
+    def __init__(self, take: Callable[[bytes], Awaitable[None]]) -> None:
+        super().__init__(take, done=_nothing)
+
+
+async def _nothing() -> None:
+    return
+
+
 class Received(Generic[T]):
     """What the daemon sends, one item at a time, until its call has ended."""
 
@@ -91,14 +103,14 @@ class Received(Generic[T]):
 
 @asynccontextmanager
 async def receiving(
-    call: Callable[[Any], Any], receiver: Callable[[Callable[[T], Awaitable[None]]], Any]
+    call: Callable[[Any], Any], receiver: Callable[[Callable[[T], Awaitable[None]]], Any], *, buffered: int = _BUFFERED
 ) -> AsyncIterator[AsyncIterator[T]]:
     """Run a call that sends to a sink of ours, and yield an iterator over what it sends, until the call ends or the block.
 
     Raises:
         RossError: in the iteration, what the call failed with.
     """
-    send, receive = anyio.create_memory_object_stream[T](_BUFFERED)
+    send, receive = anyio.create_memory_object_stream[T](buffered)
     failure: list[RossError] = []
 
     async def take(item: T) -> None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Final, TypedDict
 
 from ross.errors import InvalidArgument
-from ross.model import BindMount, ContainerSpec, NetworkMode, Platform
+from ross.model import ArchiveFormat, BindMount, ContainerSpec, NetworkMode, Platform
+
+_FORMATS: Final = {
+    "": ArchiveFormat.BOTH,
+    "oci-archive": ArchiveFormat.OCI_ARCHIVE,
+    "docker-archive": ArchiveFormat.DOCKER_ARCHIVE,
+}
 
 
 class CreateOptions(TypedDict, total=False):
@@ -89,6 +95,18 @@ def parse_network(text: str) -> NetworkMode:
     if mode is NetworkMode.UNKNOWN:
         raise InvalidArgument(f"there is no network {text!r}", hint="the networks are none and host")
     return mode
+
+
+def parse_format(text: str) -> ArchiveFormat:
+    """``oci-archive`` or ``docker-archive``; both if empty.
+
+    Raises:
+        InvalidArgument: it is neither.
+    """
+    found = _FORMATS.get(text)
+    if found is None:
+        raise InvalidArgument(f"there is no format {text!r}", hint="the formats are docker-archive and oci-archive")
+    return found
 
 
 def parse_platform(text: str) -> Platform:

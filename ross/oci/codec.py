@@ -96,20 +96,37 @@ def parse_json(data: bytes, *, what: str) -> dict[str, object]:
     Raises:
         Corrupt: it is not UTF-8, not JSON, not an object, nested too deep, too large, or repeats a key.
     """
+    value = _parse(data, what)
+    if not isinstance(value, dict):
+        raise Corrupt(f"{what} is not a JSON object")
+    return value
+
+
+def _parse(data: bytes, what: str) -> object:
     if len(data) > MAX_DOCUMENT_BYTES:
         raise Corrupt(f"{what} has {len(data)} bytes, more than the {MAX_DOCUMENT_BYTES} that Ross reads")
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        value: object = json.loads(data.decode(), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"{what} is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise Corrupt(f"{what} is not a JSON object")
     if b"\\u" in data:  # the only way to half a surrogate pair, which is text that nothing else can take
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
             raise Corrupt(f"{what} has text in it that is not Unicode") from None
     return value
+
+
+def read_documents(data: bytes, kind: type[T], *, what: str) -> tuple[T, ...]:
+    """A JSON array of spec documents.
+
+    Raises:
+        Corrupt: it is not an array, or something of it is not of that kind.
+    """
+    values = _parse(data, what)
+    if not isinstance(values, list):
+        raise Corrupt(f"{what} is not a JSON array")
+    return tuple(_structure(_documents, value, kind, what) for value in values)
 
 
 def structure_document(value: dict[str, object], kind: type[T], *, what: str) -> T:
@@ -154,7 +171,7 @@ def _write(plain: object) -> bytes:
     return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _structure(converter: cattrs.Converter, value: dict[str, object], kind: type[T], what: str) -> T:
+def _structure(converter: cattrs.Converter, value: object, kind: type[T], what: str) -> T:
     try:
         return converter.structure(value, kind)
     except InvalidArgument as error:

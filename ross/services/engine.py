@@ -17,6 +17,7 @@ from ross.nursery.introspect import task_tree
 from ross.services.snapshots import Snapshots
 
 if TYPE_CHECKING:
+    from ross.services.archives.service import Archives
     from ross.services.containers import Containers
     from ross.services.events import Events
     from ross.services.images import Images
@@ -31,6 +32,7 @@ VERSION: Final = distribution_version("ross-engine")
 PROTOCOL: Final = 1
 """Rises when the schema gains a method or a field."""
 FEATURES: Final = (
+    "archives",
     "attach",
     "bindMounts",
     "events",
@@ -64,6 +66,7 @@ class Engine:
         settings: Settings,
         programs: Programs,
         images: Images,
+        archives: Archives,
         containers: Containers,
         registries: Registries,
         snapshotter: Snapshotter,
@@ -72,6 +75,7 @@ class Engine:
         request_stop: Callable[[], None],
     ) -> None:
         self.images = images
+        self.archives = archives
         self.containers = containers
         self.registries = registries
         self.storage = storage

@@ -183,6 +183,18 @@ class Images:
         self._known[digest] = image
         return image
 
+    def add(
+        self, *, target: Digest, digest: Digest, manifest: Manifest, config: ImageConfig, names: Sequence[Reference]
+    ) -> Image:
+        """Know an image that has got into the store, unpacked, and let these names denote it."""
+        image = Image(self, target=target, digest=digest, manifest=manifest, config=config)
+        self._known[digest] = image
+        for reference in names:
+            self._tags.set(reference, self._record(target, digest))
+            self._events.publish("image", "load", subject=str(digest), name=str(reference))
+        self._forget_unused()
+        return image
+
     def keep(self, image: Image) -> None:
         """Know an image although it has no name any more: something is about to use it."""
         self._known[image.digest] = image
@@ -415,6 +427,17 @@ class Images:
         sizes = [snapshot.size_bytes if snapshot is not None else 0 for snapshot in snapshots]
         names = [str(reference) for reference in self._tags.of(image.digest)]
         return history_of(image.manifest, image.config, sizes=sizes, names=names)
+
+    def resolve(self, name: str) -> tuple[Image, Reference | None, Digest]:
+        """As :meth:`get`; also the name by which it was found if it was by a name, and what that denotes.
+
+        Raises:
+            NotFound: there is none.
+            InvalidArgument: the prefix is that of several, or the name is none.
+        """
+        image, reference = self._find(name)
+        record = self._tags.find(reference) if reference is not None else None
+        return image, reference, record.target if record is not None else image.target
 
     def _find(self, name: str) -> tuple[Image, Reference | None]:
         """The image, and the name by which it was found if it was by a name."""

@@ -166,7 +166,7 @@ class Puller:
                 if child.platform is not None:
                     raise
                 problem = problem or error
-        raise problem or NotFound(f"{remote} does not exist for {_platform_text(platform)}")
+        raise problem or NotFound(f"{remote} does not exist for {platform_text(platform)}")
 
     async def _manifest(self, remote: Remote, descriptor: Descriptor) -> bytes:
         """A manifest or index that another one lists: from the store, from its descriptor, or from the registry."""
@@ -311,15 +311,16 @@ def platform_choices(index: Index, platform: DocumentPlatform, what: str) -> tup
     if unsaid:
         return unsaid
     existing = sorted({
-        _platform_text(one.platform) for one in index.manifests if one.platform and one.platform.os != "unknown"
+        platform_text(one.platform) for one in index.manifests if one.platform and one.platform.os != "unknown"
     })
     raise NotFound(
-        f"{what} does not exist for {_platform_text(platform)}",
+        f"{what} does not exist for {platform_text(platform)}",
         hint=f"it exists for {', '.join(existing)}; choose one with --platform" if existing else None,
     )
 
 
-def _platform_text(platform: DocumentPlatform) -> str:
+def platform_text(platform: DocumentPlatform) -> str:
+    """As people write it."""
     return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
 
 
@@ -330,8 +331,8 @@ def _check_platform(reference: Reference, config: ImageConfig, platform: Documen
     if config.architecture not in {platform.architecture, ""}:
         actual = DocumentPlatform(os=config.os, architecture=config.architecture, variant=config.variant)
         raise NotFound(
-            f"{reference} does not exist for {_platform_text(platform)}: it is for {_platform_text(actual)} only",
-            hint=f"to have it all the same: --platform {_platform_text(actual)}",
+            f"{reference} does not exist for {platform_text(platform)}: it is for {platform_text(actual)} only",
+            hint=f"to have it all the same: --platform {platform_text(actual)}",
         )
 
 

@@ -14,7 +14,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -164,6 +164,15 @@ class Ingest:
             await trio.to_thread.run_sync(self._move, durable)
         self.committed = True
 
+    def replace(self, path: Path) -> None:
+        """Become what is in ``path``, which has the right digest and size, and commit it. Blocking."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        os.close(self._fd)
+        self._fd = fd
+        path.rename(self._directory / "data")
+        self._move(durable=True)
+        self.committed = True
+
     def _move(self, durable: bool) -> None:
         if durable:
             os.fsync(self._fd)
@@ -185,6 +194,7 @@ class ContentStore:
         self._blobs: dict[Digest, BlobInfo] = {}
         self._manifests: dict[Digest, BlobInfo] = {}
         self._busy: dict[Digest, trio.Lock] = {}
+        self._busy_directories: set[str] = set()
 
     async def recover(self) -> None:
         """Read what is there; remove what no record owns. Once, before anything else."""
@@ -279,6 +289,22 @@ class ContentStore:
         finally:
             if not lock.locked() and not lock.statistics().tasks_waiting:
                 self._busy.pop(digest, None)
+
+    async def adopt(self, digest: Digest, path: Path, size_bytes: int) -> None:
+        """Take in a file of the ingest area, which was hashed while it was written; nothing happens if the blob is there."""
+        async with self.ingest(digest, size_bytes) as ingest:
+            if ingest is not None:
+                with trio.CancelScope(shield=True):
+                    await trio.to_thread.run_sync(ingest.replace, path)
+
+    @contextmanager
+    def busy_directory(self, key: str) -> Iterator[None]:
+        """Keep a directory of the ingest area from expiring, for the length of a block."""
+        self._busy_directories.add(key)
+        try:
+            yield
+        finally:
+            self._busy_directories.discard(key)
 
     async def write(self, digest: Digest, data: bytes) -> None:
         """Take in a small blob at once.
@@ -389,6 +415,10 @@ class ContentStore:
         records = (self._ingest_record(directory) for directory in _children(self.layout.ingests))
         return tuple(record.digest for record in records if record is not None)
 
+    def busy_directories(self) -> tuple[str, ...]:
+        """The directories of the ingest area that are kept from expiring."""
+        return tuple(self._busy_directories)
+
     def is_busy(self, digest: Digest) -> bool:
         """Whether somebody takes this content in, now."""
         return digest in self._busy
@@ -399,6 +429,9 @@ class ContentStore:
         return sum([await self._expire(directory, oldest) for directory in _children(self.layout.ingests)])
 
     async def _expire(self, directory: Path, oldest: float) -> int:
+        if directory.name in self._busy_directories:
+            return 0
+
         def expire() -> int:
             data = directory / "data"
             old = not data.exists() or data.stat().st_mtime <= oldest

@@ -139,6 +139,8 @@ class Usage:
             known[layout.container(container.id).directory] = _Thing("container", container.id)
         for digest in self._store.ingests():
             known[layout.ingest(ingest_key(digest))] = _Thing("ingest", str(digest))
+        for key in self._store.busy_directories():
+            known[layout.ingest(key)] = _Thing("ingest", key)
         for path in (layout.lock, layout.reserve, layout.pending, layout.init_layer, layout.snapshots / "empty"):
             known[path] = _Thing("record", path.name)
         for path in self._images.name_files():

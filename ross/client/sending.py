@@ -1,0 +1,69 @@
+"""Sending the daemon what it asks for in pieces: an archive, while its loading goes on."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from typing import Any
+
+import anyio
+
+from ross.client.connection import answer
+from ross.errors import RossError
+from ross.wire.bytestream import ByteStreamSink
+
+
+async def send_and_finish(call: Any, source: AsyncIterable[bytes]) -> Any:
+    """Write ``source`` to the stream of a call that answered with a stream and a ``Loading``, and return what that has found.
+
+    Raises:
+        RossError: the loading failed, in whatever way; the rest of ``source`` is not asked for then.
+        Exception: what ``source`` raised; the loading is cancelled. A ``source`` that is a generator is closed in any case.
+    """
+    found: Any = None
+    problem: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def write() -> None:
+            nonlocal problem
+            sink = ByteStreamSink(call.stream)
+            chunks = aiter(source)
+            try:
+                while (chunk := await anext(chunks, None)) is not None:
+                    if not await _taken(sink, chunk):
+                        return
+            except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
+                problem = error
+                tasks.cancel_scope.cancel()
+                return
+            finally:
+                await _close(chunks)
+            await _taken(sink, None)
+
+        tasks.start_soon(write)
+        try:
+            found = await answer(call.loading.finish())
+        except RossError as error:
+            problem = error
+        tasks.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    return found
+
+
+async def _taken(sink: ByteStreamSink, chunk: bytes | None) -> bool:
+    """Write a chunk, or the end. False if the daemon takes no more: the loading says why."""
+    try:
+        if chunk is None:
+            await sink.done()
+        else:
+            await sink.write(chunk)
+    except RossError:
+        return False
+    return True
+
+
+async def _close(chunks: AsyncIterator[bytes]) -> None:
+    """A generator that was not read to its end is not left lying about."""
+    if isinstance(chunks, AsyncGenerator):
+        with anyio.CancelScope(shield=True):
+            await chunks.aclose()

@@ -1,0 +1,319 @@
+"""Saving images as an archive, and getting images out of one; root filesystems as images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ross.errors import InvalidArgument, NotFound
+from ross.linux.archive.inflate import LayerBytes
+from ross.linux.archive.limits import ArchiveLimits
+from ross.linux.archive.stream import NextChunk, refuse_foreign
+from ross.model import (
+    BlobProgress,
+    ImportOptions,
+    LoadedImage,
+    LoadOptions,
+    Platform,
+    PullPhase,
+    SaveOptions,
+)
+from ross.oci import media_types
+from ross.oci.archive import layer_type, make_imported_config
+from ross.oci.changes import apply_changes
+from ross.oci.codec import read_document
+from ross.oci.digest import Digest, chain_ids
+from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, host_platform, parse_manifest
+from ross.oci.reference import Reference
+from ross.services.archives.members import Members, read_members
+from ross.services.archives.plans import Brought, Plan, assemble, make_plan
+from ross.services.archives.saving import Contents, Saved, Write
+from ross.services.failures import first_error
+from ross.services.puller import MAX_INDEX_DEPTH, platform_text
+from ross.services.spool import Spooled, open_spool
+from ross.services.unpacker import LayerSource
+
+if TYPE_CHECKING:
+    from ross.model import ImageInfo
+    from ross.services.feed import Feed
+    from ross.services.images import Images
+    from ross.services.pins import Pin, Pins
+    from ross.services.spool import Spool
+    from ross.services.store import ContentStore
+    from ross.services.unpacker import Unpacker
+
+Report = Callable[[BlobProgress], None]
+UNNAMED: Final = ("localhost", "untagged")
+"""Where an image that came without a name is known by its digest: something has to keep it."""
+
+
+class Archives:
+    """Saves, loads and imports."""
+
+    def __init__(self, *, images: Images, store: ContentStore, unpacker: Unpacker, pins: Pins) -> None:
+        self._images = images
+        self._store = store
+        self._unpacker = unpacker
+        self._pins = pins
+
+    # -- saving -------------------------------------------------------------------------------------------------------
+
+    async def save(self, names: Sequence[str], options: SaveOptions, write: Write) -> None:
+        """Write an archive of images. Their content is held meanwhile.
+
+        Args:
+            names: Of the images, which also stand in the archive; one that is given by id has none there.
+            options: The form, and the platform.
+            write: Takes the archive, piece by piece.
+
+        Raises:
+            InvalidArgument: a name is none, or there is none.
+            NotFound: there is no such image, or not for this platform.
+            Corrupt: content in the store is damaged; what was written is of no use.
+        """
+        if not names:
+            raise InvalidArgument("no image was named")
+        with self._pins.hold() as pin:
+            saved = [await self._find(name, options.platform, pin) for name in dict.fromkeys(names)]
+            contents = Contents.of(saved, options.format, self._store.path)
+            await contents.write(write)
+
+    async def _find(self, name: str, platform: Platform | None, pin: Pin) -> Saved:
+        image, reference, target = self._images.resolve(name)
+        pin.add(target)
+        pin.add(image.digest)
+        documents = await self._documents(target)
+        images: dict[Digest, tuple[Digest, Manifest, ImageConfig]] = {}
+        for digest, (_data, document) in documents.items():
+            if isinstance(document, Manifest) and self._is_complete(document):
+                config = read_document(
+                    await self._store.read(document.config.digest), ImageConfig, what=f"config of {digest.short}"
+                )
+                images[digest] = (digest, document, config)
+        if platform is not None:
+            chosen = _for_platform(name, images.values(), platform)
+            target, images = chosen[0], {chosen[0]: chosen}
+        ours = images.get(image.digest)
+        ordered = [ours, *(one for one in images.values() if one is not ours)] if ours is not None else images.values()
+        data, document = documents[target]
+        return Saved(
+            target=Descriptor(media_type=_media_type(document), digest=target, size=len(data)),
+            reference=reference,
+            documents={
+                digest: data
+                for digest, (data, document) in documents.items()
+                if digest in images or (isinstance(document, Index) and platform is None)
+            },
+            images=tuple(ordered),
+        )
+
+    async def _documents(self, target: Digest) -> dict[Digest, tuple[bytes, Manifest | Index]]:
+        """What a name denotes, and all manifests below it that are in the store."""
+        found: dict[Digest, tuple[bytes, Manifest | Index]] = {}
+        level = [target]
+        for _depth in range(MAX_INDEX_DEPTH):
+            below: list[Digest] = []
+            for digest in level:
+                if digest in found or (digest != target and self._store.find_manifest(digest) is None):
+                    continue
+                data = await self._store.read_manifest(digest)
+                document = parse_manifest(data, what=f"manifest {digest.short}")
+                found[digest] = (data, document)
+                below += [one.digest for one in document.manifests] if isinstance(document, Index) else []
+            level = below
+        return found
+
+    def _is_complete(self, manifest: Manifest) -> bool:
+        """It is an image, and all of it is here."""
+        parts = (manifest.config, *manifest.layers)
+        return manifest.config.media_type in media_types.CONFIGS and all(self._store.find(one.digest) for one in parts)
+
+    # -- loading ------------------------------------------------------------------------------------------------------
+
+    async def load(self, feed: Feed, options: LoadOptions, progress: Report) -> tuple[LoadedImage, ...]:
+        """Get the images out of an archive: an OCI layout or Docker's form, as a tar that may be compressed.
+
+        Args:
+            feed: The archive; closed at the end.
+            options: The platform.
+            progress: Told of each layer's progress, from worker threads too.
+
+        Returns:
+            The images, with the names that the archive gave them. One without a name is kept by its digest.
+
+        Raises:
+            InvalidArgument: it is no archive of images.
+            NotFound: it has no image for this platform.
+            Corrupt: something is not what it should be. No name is set.
+            ResourceExhausted: the disk is full, or a limit was reached.
+        """
+        wanted = _document_platform(options.platform) if options.platform is not None else None
+        try:
+            async with open_spool(self._store, purpose="load") as spool:
+                members = await trio.to_thread.run_sync(_read_members, feed, spool)
+                plan = await trio.to_thread.run_sync(make_plan, members, wanted)
+                return await self._take_in(plan, progress)
+        finally:
+            feed.close()
+
+    async def _take_in(self, plan: Plan, progress: Report) -> tuple[LoadedImage, ...]:
+        """Bring everything into the store, unpack it, and only then set the names."""
+        images = plan.named()
+        with self._pins.hold() as pin:
+            for brought, _references in images:
+                await self._take_in_one(brought, pin, progress)
+            return tuple(
+                LoadedImage(
+                    names=tuple(str(reference) for reference in references), image=self._name(brought, references)
+                )
+                for brought, references in images
+            )
+
+    async def _take_in_one(self, brought: Brought, pin: Pin, progress: Report) -> None:
+        manifest = brought.manifest
+        for digest in (*brought.documents, *brought.content, *chain_ids(brought.config.rootfs.diff_ids)):
+            pin.add(digest)
+        for digest, data in brought.documents.items():
+            await self._store.write_manifest(digest, data)
+        await self._adopt(manifest.config.digest, brought.content[manifest.config.digest])
+        sources = [
+            self._source(layer, diff_id, brought, progress)
+            for layer, diff_id in zip(manifest.layers, brought.config.rootfs.diff_ids, strict=True)
+        ]
+        try:
+            await self._unpacker.unpack(sources, progress=progress)
+        except ExceptionGroup as group:
+            raise first_error(group) from None
+
+    def _source(self, layer: Descriptor, diff_id: Digest, brought: Brought, progress: Report) -> LayerSource:
+        async def fetch() -> None:
+            await self._adopt(layer.digest, brought.content[layer.digest])
+
+        progress(BlobProgress(digest=layer.digest, phase=PullPhase.WAITING, current_bytes=0, total_bytes=layer.size))
+        return LayerSource(descriptor=layer, diff_id=diff_id, fetch=fetch)
+
+    async def _adopt(self, digest: Digest, content: Spooled | bytes) -> None:
+        if isinstance(content, bytes):
+            await self._store.write(digest, content)
+        else:
+            await self._store.adopt(digest, content.path, content.size_bytes)
+
+    def _name(self, brought: Brought, references: Sequence[Reference]) -> ImageInfo:
+        """Let names denote an image that is in the store; without an await, so that all are set or, after a crash, the first."""
+        names = references or [Reference(*UNNAMED, None, brought.target)]
+        image = self._images.add(
+            target=brought.target, digest=brought.digest, manifest=brought.manifest, config=brought.config, names=names
+        )
+        return image.info
+
+    # -- importing ----------------------------------------------------------------------------------------------------
+
+    async def import_filesystem(self, feed: Feed, options: ImportOptions, progress: Report) -> LoadedImage:
+        """Make an image with one layer of a tar of a root filesystem.
+
+        Args:
+            feed: The tar, which may be compressed; it is kept as it is. Closed at the end.
+            options: The name, changes to its config, a message for its history, its platform.
+            progress: Told of the layer's progress, from worker threads too.
+
+        Raises:
+            InvalidArgument: the name or a change is none; told before anything is read.
+            Corrupt: the tar is damaged or hostile. Nothing of it is kept.
+            ResourceExhausted: the disk is full, or a limit was reached.
+        """
+        try:
+            reference = _import_name(options.name) if options.name else None
+            execution = apply_changes(options.changes)
+            async with open_spool(self._store, purpose="import") as spool:
+                layer = await trio.to_thread.run_sync(_read_layer, feed, spool)
+                diff_id = await trio.to_thread.run_sync(_diff_id, layer)
+                data, config = make_imported_config(
+                    execution,
+                    platform=_platform_fields(options.platform),
+                    created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                    comment=options.message or "Imported by ross",
+                    diff_id=diff_id,
+                )
+                plan = Plan()
+                brought = assemble(data, config, [layer], what="the imported image")
+                plan.add(brought, [reference] if reference is not None else [])
+                (loaded,) = await self._take_in(plan, progress)
+                return loaded
+        finally:
+            feed.close()
+
+
+def _read_members(feed: Feed, spool: Spool) -> Members:
+    return read_members(_reader(feed), spool, checkpoint=trio.from_thread.check_cancelled)
+
+
+def _reader(feed: Feed) -> NextChunk:
+    """The feed, as a thread reads it."""
+    return lambda: trio.from_thread.run(feed.next_chunk)
+
+
+def _read_layer(feed: Feed, spool: Spool) -> Spooled:
+    layer = spool.add(iter(_reader(feed), b""))
+    if not layer.size_bytes:
+        raise InvalidArgument("there is nothing in what was to be imported")
+    refuse_foreign(layer.head)
+    return layer
+
+
+def _diff_id(layer: Spooled) -> Digest:
+    if layer_type(layer.head) == media_types.OCI_LAYER:
+        return layer.digest
+    with LayerBytes(layer.path, limits=ArchiveLimits()) as source:
+        while source.next_chunk():
+            trio.from_thread.check_cancelled()
+        return Digest("sha256", source.hexdigest())
+
+
+def _import_name(text: str) -> Reference:
+    reference = Reference.parse(text).with_default_tag()
+    if reference.digest is not None:
+        raise InvalidArgument(
+            f"an imported image cannot be called {text!r}: its digest is what it turns out to be",
+            hint="give it a name and a tag",
+        )
+    return reference
+
+
+def _document_platform(platform: Platform) -> DocumentPlatform:
+    return DocumentPlatform(os=platform.os or "linux", architecture=platform.architecture, variant=platform.variant)
+
+
+def _platform_fields(platform: Platform | None) -> dict[str, str]:
+    chosen = _document_platform(platform) if platform is not None else host_platform()
+    if chosen.os != "linux":
+        raise InvalidArgument(f"an image for {chosen.os} cannot be imported; Ross runs linux images")
+    fields = {"os": chosen.os, "architecture": chosen.architecture, "variant": chosen.variant}
+    return {key: value for key, value in fields.items() if value}
+
+
+def _for_platform(
+    name: str, images: Iterable[tuple[Digest, Manifest, ImageConfig]], platform: Platform
+) -> tuple[Digest, Manifest, ImageConfig]:
+    """That of the images which is for a platform."""
+    existing = []
+    for image in images:
+        config = image[2]
+        actual = DocumentPlatform(os=config.os, architecture=config.architecture, variant=config.variant)
+        if (actual.os, actual.architecture) == (platform.os or "linux", platform.architecture) and (
+            platform.variant in {"", actual.variant}
+        ):
+            return image
+        existing.append(platform_text(actual))
+    raise NotFound(
+        f"{name} is not in the store for {platform}",
+        hint=f"it is for {', '.join(sorted(existing))}; to have it: ross pull --platform {platform} {name}",
+    )
+
+
+def _media_type(document: Manifest | Index) -> str:
+    if document.media_type:
+        return document.media_type
+    return media_types.OCI_INDEX if isinstance(document, Index) else media_types.OCI_MANIFEST

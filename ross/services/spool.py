@@ -1,0 +1,117 @@
+"""Content whose digest is only known once it has been written: kept in the ingest area under names of our own, and then taken in.
+
+``ingest/spool-<random>/{metadata.json,1,2,...}``. The record is there before the first file. A spool lives as long as its block; what a
+crash leaves of one is removed at the next start, since what it holds has no use without whoever was reading.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import frozen
+
+from ross.errors import Corrupt, ResourceExhausted
+from ross.linux.files import make_directory, remove_tree, write_all, write_atomic
+from ross.nursery.cleanup import bounded_cleanup
+from ross.oci.codec import MAX_DOCUMENT_BYTES, write_record
+from ross.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from ross.services.store import ContentStore
+
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_HEAD_BYTES: Final = 8
+
+
+@frozen(kw_only=True)
+class SpoolRecord:
+    """What a spool is for."""
+
+    purpose: str
+    created_at: int
+
+
+@frozen(kw_only=True)
+class Spooled:
+    """A file of a spool, complete."""
+
+    path: Path
+    digest: Digest
+    size_bytes: int
+    head: bytes
+    """How it begins."""
+
+
+class Spool:
+    """A directory of such files. Made by :func:`open_spool`; what is in it goes with it, unless the store has taken it in."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count = 0
+
+    def add(self, pieces: Iterable[bytes | memoryview], *, algorithm: str = "sha256") -> Spooled:
+        """Write a file, and hash it meanwhile. Blocking.
+
+        Raises:
+            ResourceExhausted: the disk is full.
+        """
+        self._count += 1
+        path = self._directory / str(self._count)
+        found = hashlib.new(algorithm)
+        size = 0
+        head = b""
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            for piece in pieces:
+                write_all(fd, piece)
+                found.update(piece)
+                size += len(piece)
+                if len(head) < _HEAD_BYTES:
+                    head += bytes(piece[: _HEAD_BYTES - len(head)])
+        except OSError as error:
+            if error.errno in _NO_SPACE:
+                raise ResourceExhausted(
+                    f"no space is left for the archive in {self._directory.parent}",
+                    hint="free some, for example with: ross rmi IMAGE",
+                ) from None
+            raise
+        finally:
+            os.close(fd)
+        return Spooled(path=path, digest=Digest(algorithm, found.hexdigest()), size_bytes=size, head=head)
+
+
+def read_small(spooled: Spooled, *, what: str) -> bytes:
+    """A document, whole. Blocking, briefly.
+
+    Raises:
+        Corrupt: it is too large for one.
+    """
+    if spooled.size_bytes > MAX_DOCUMENT_BYTES:
+        raise Corrupt(f"{what} has {spooled.size_bytes} bytes, more than the {MAX_DOCUMENT_BYTES} that Ross reads")
+    return spooled.path.read_bytes()
+
+
+@asynccontextmanager
+async def open_spool(store: ContentStore, *, purpose: str) -> AsyncIterator[Spool]:
+    """A spool for the length of a block."""
+    key = f"spool-{secrets.token_hex(8)}"
+    directory = store.layout.ingest(key)
+    with store.busy_directory(key):
+        try:
+            make_directory(directory)
+            write_atomic(
+                directory / "metadata.json", write_record(SpoolRecord(purpose=purpose, created_at=time.time_ns()))
+            )
+            yield Spool(directory)
+        finally:
+            with bounded_cleanup(60, what="removing a spool"):
+                await trio.to_thread.run_sync(remove_tree, directory)
