@@ -133,7 +133,7 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         params = context.params
         options = from_wire(PushOptions, params.options)
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
-            pushed = await self._image.push(params.reference, options, report)
+            pushed = await self._image.push(params.reference, options, report, report.notify)
         context.results.pushed = to_wire(pushed)
 
     async def referrers_context(self, context: Any) -> None:

@@ -80,9 +80,9 @@ def _not_here(given: Reference, tags: tuple[str, ...]) -> NotFound:
 
 
 async def _push(image: Image, name: str, *, manifest_only: bool, quiet: bool) -> PushedImage:
-    from ross.cli.progress import open_display
+    from ross.cli.progress import open_display, warn
 
     if quiet:
-        return await image.push(name, manifest_only=manifest_only)
-    with open_display(name, verb="Pushing") as report:
-        return await image.push(name, manifest_only=manifest_only, on_progress=report)
+        return await image.push(name, manifest_only=manifest_only, on_notice=warn)
+    with open_display(name, verb="Pushing") as display:
+        return await image.push(name, manifest_only=manifest_only, on_progress=display, on_notice=display.notify)

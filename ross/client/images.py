@@ -98,6 +98,7 @@ class Image:
         *,
         manifest_only: bool = False,
         on_progress: Callable[[BlobProgress], None] | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
     ) -> PushedImage:
         """Let a name of a registry denote it: ``await image.push("host/app:2")``. It needs no such name here.
 
@@ -105,6 +106,7 @@ class Image:
             reference: With the registry; the tag is ``latest`` if absent.
             manifest_only: Only this image, where it was got as part of an index; else the whole index is pushed.
             on_progress: Told of each blob's progress.
+            on_notice: Told what the registry has to say.
 
         Raises:
             FailedPrecondition: a part of the index is neither here nor at the registry, or the registry refuses something.
@@ -114,8 +116,8 @@ class Image:
         """
         options = PushOptions(manifest_only=manifest_only)
         arguments: dict[str, Any] = {"reference": reference, "options": to_wire(options)}
-        if on_progress is not None:
-            arguments["progress"] = ProgressReceiver(on_progress)
+        if on_progress is not None or on_notice is not None:
+            arguments["progress"] = ProgressReceiver(on_progress, on_notice)
         return from_wire(PushedImage, (await answer(self._capability.push(**arguments))).pushed)
 
     def create(

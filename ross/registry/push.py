@@ -28,6 +28,7 @@ from ross.errors import (
 from ross.nursery.cleanup import bounded_cleanup
 from ross.registry.endpoint import Capability
 from ross.registry.http import answered_within, read_bounded
+from ross.registry.notices import Notices, Notify
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 from ross.registry.session import location
 
@@ -86,11 +87,22 @@ class RegistryPusher:
     """Pushes to all registries."""
 
     def __init__(
-        self, session: RegistrySession, *, policy: RetryPolicy | None = None, chunking: Chunking | None = None
+        self,
+        session: RegistrySession,
+        *,
+        policy: RetryPolicy | None = None,
+        chunking: Chunking | None = None,
+        notices: Notices | None = None,
     ) -> None:
         self._session = session
+        self._notices = notices
         self._policy = policy or RetryPolicy()
         self._chunking = chunking or Chunking()
+
+    def telling(self, notify: Notify) -> RegistryPusher:
+        """The same, for one push: ``notify`` is told what the registry has to say."""
+        notices = Notices(notify)
+        return RegistryPusher(self._session, policy=self._policy, chunking=self._chunking, notices=notices)
 
     # -- what is there ------------------------------------------------------------------------------------------------
 
@@ -341,6 +353,7 @@ class RegistryPusher:
             more_scopes=more_scopes,
             headers=headers,
             content=content,
+            notices=self._notices,
         ) as response:
             yield response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -30,13 +30,13 @@ from ross.oci.reference import Reference
 from ross.registry.notices import Notify, unheard
 from ross.services.filters import select_images
 from ross.services.history import history_of, nanoseconds
+from ross.services.publisher import Publisher
 from ross.services.settler import Settler
 from ross.services.snapshotter import committed_name
-from ross.services.tags import TagRecord, Tags, canonical
+from ross.services.tags import TagRecord, Tags, canonical, nameable
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
-    from ross.oci.image import Descriptor
     from ross.registry.referrers import ReferrersClient
     from ross.services.collector import Collector
     from ross.services.events import Events
@@ -102,13 +102,19 @@ class Image:
         """Let a name denote it, as :meth:`Images.tag`."""
         self._images.tag(self, name)
 
-    async def push(self, name: str, options: PushOptions, progress: Callable[[BlobProgress], None]) -> PushedImage:
-        """Let a name of a registry denote it, as :meth:`Images.push`."""
-        return await self._images.push(self, name, options, progress)
+    async def push(
+        self,
+        name: str,
+        options: PushOptions,
+        progress: Callable[[BlobProgress], None],
+        notify: Notify = unheard,
+    ) -> PushedImage:
+        """Let a name of a registry denote it, as :meth:`ross.services.publisher.Publisher.push`."""
+        return await self._images.publisher.push(self, name, options, progress, notify)
 
     async def referrers(self, repository: str, artifact_type: str) -> tuple[Referrer, ...]:
-        """What its registry has that is about it, as :meth:`Images.referrers`."""
-        return await self._images.referrers(self, repository, artifact_type)
+        """What its registry has that is about it, as :meth:`ross.services.publisher.Publisher.referrers`."""
+        return await self._images.publisher.referrers(self, repository, artifact_type)
 
     def hold(self) -> Pin:
         """Hold its content against collection until the pin is released."""
@@ -135,11 +141,16 @@ class Images:
         self._store = store
         self._snapshotter = snapshotter
         self._puller = puller
-        self._pusher = pusher
-        self._referrers = referrers
         self._collector = collector
         self._events = events
         self._tags = Tags(layout)
+        self.publisher = Publisher(
+            pusher=pusher,
+            referrers=referrers,
+            tags=self._tags,
+            events=events,
+            manifest=lambda digest: self._known[digest].manifest,
+        )
         self._settler = Settler(layout=layout, tags=self._tags, store=store, snapshotter=snapshotter)
         self.settle_forever = self._settler.settle_forever
         self._known: dict[Digest, Image] = {}
@@ -160,7 +171,7 @@ class Images:
                 except RossError as error:
                     logger.warning("the name %s loses the manifest %s: %s", reference, manifest.short, error)
                     left = left.without(manifest) if left is not None else None
-            self._set(reference, left)
+            self._tags.change(reference, left)
         await self._store.expire_ingests(older_than_seconds=_INGEST_SECONDS)
 
     async def load(self, digest: Digest, *, target: Digest) -> Image:
@@ -263,35 +274,6 @@ class Images:
         first = next((one for one in here if _is_for(self._known[one].config, ours)), manifest)
         return TagRecord(target=target, manifest=first, others=tuple(one for one in here if one != first))
 
-    # -- pushing ------------------------------------------------------------------------------------------------------
-
-    async def push(
-        self, image: Image, name: str, options: PushOptions, progress: Callable[[BlobProgress], None]
-    ) -> PushedImage:
-        """Let a name of a registry denote an image.
-
-        Raises:
-            InvalidArgument: the name is none, or has a digest in it.
-            RossError: as :meth:`ross.services.pusher.Pusher.push`.
-        """
-        reference = _nameable(name)
-        target = image.digest if options.manifest_only else image.target
-        mountable = self._mountable(reference)
-        with image.hold():
-            pushed = await self._pusher.push(reference, target, elsewhere=mountable.get, progress=progress)
-        self._events.publish("image", "push", subject=str(image.digest), name=str(reference))
-        return PushedImage(name=str(reference), digest=pushed.digest, size_bytes=pushed.size)
-
-    def _mountable(self, reference: Reference) -> dict[Digest, str]:
-        """Which blobs the registry of a name probably has in another repository: those of images with a name there."""
-        found: dict[Digest, str] = {}
-        for other, record in self._tags.records():
-            if other.host == reference.host and other.path != reference.path:
-                for digest in record.manifests:
-                    manifest = self._known[digest].manifest
-                    found |= {blob.digest: other.path for blob in (manifest.config, *manifest.layers)}
-        return found
-
     # -- naming -------------------------------------------------------------------------------------------------------
 
     def tag(self, image: Image, name: str) -> None:
@@ -300,7 +282,7 @@ class Images:
         Raises:
             InvalidArgument: the name is none, or has a digest in it.
         """
-        reference = _nameable(name)
+        reference = nameable(name)
         self._known.setdefault(image.digest, image)
         self._tags.set(reference, self._record(image.target, image.digest))
         self._forget_unused()
@@ -395,30 +377,6 @@ class Images:
             Corrupt: it is damaged.
         """
         return await self._store.read_manifest(image.digest)
-
-    async def referrers(self, image: Image, repository: str, artifact_type: str) -> tuple[Referrer, ...]:
-        """What its registry has that is about an image, or about the index that it was got as.
-
-        Args:
-            image: The image.
-            repository: A name, whose registry and repository are asked; the image's first if empty.
-            artifact_type: Only of this type; all if empty.
-
-        Raises:
-            FailedPrecondition: it has no name, and none was given.
-            RossError: as :meth:`ross.registry.referrers.ReferrersClient.referrers`.
-        """
-        names = [Reference.parse(repository)] if repository else list(self._tags.of(image.digest))
-        if not names:
-            raise FailedPrecondition(
-                f"the image {image.digest.short} has no name that says where to ask for its referrers"
-            )
-        found = [
-            _referrer(subject, descriptor)
-            for subject in dict.fromkeys((image.target, image.digest))
-            for descriptor in await self._referrers.referrers(names[0], subject)
-        ]
-        return tuple(one for one in found if artifact_type in {"", one.artifact_type})
 
     def history(self, image: Image) -> tuple[History, ...]:
         """How an image was made, the last step first."""
@@ -525,8 +483,8 @@ class Images:
                 hint="remove it by each name, or all at once with --force",
             )
         changes: dict[Reference, TagRecord | None] = {}
-        changes.update({reference: None} if reference is not None else self._without(image.digest))
-        nameless = self._nameless_after(changes) if changes else (image.digest,)
+        changes.update({reference: None} if reference is not None else self._tags.without(image.digest))
+        nameless = self._tags.nameless_after(changes) if changes else (image.digest,)
         users = [user for digest in nameless for user in self._used_by(digest)]
         if users and not force:
             raise FailedPrecondition(
@@ -535,7 +493,7 @@ class Images:
             )
         with self._store.space.room_to_remove():
             for known, record in changes.items():
-                self._set(known, record)
+                self._tags.change(known, record)
         self._forget_unused()
         self._events.publish("image", "remove", subject=str(image.digest), name=name)
         dropped, freed = await self._drop(nameless)
@@ -546,20 +504,6 @@ class Images:
             freed_bytes=freed + removed.freed_bytes,
         )
 
-    def _without(self, manifest: Digest) -> dict[Reference, TagRecord | None]:
-        """What the names of a manifest denote without it: another platform, or nothing any more."""
-        records = ((reference, self._tags.find(reference)) for reference in self._tags.of(manifest))
-        return {reference: record.without(manifest) for reference, record in records if record is not None}
-
-    def _nameless_after(self, changes: Mapping[Reference, TagRecord | None]) -> tuple[Digest, ...]:
-        """The manifests that no name leads to any more after a change of some names."""
-        before = {one for reference in changes for one in self._manifests(self._tags.find(reference))}
-        after = {one for ref, rec in self._tags.records() for one in self._manifests(changes.get(ref, rec))}
-        return tuple(before - after)
-
-    def _manifests(self, record: TagRecord | None) -> tuple[Digest, ...]:
-        return record.manifests if record is not None else ()
-
     async def _drop(self, manifests: Iterable[Digest]) -> tuple[tuple[Digest, ...], int]:
         """Remove manifests that an index would keep although nobody wants their platform any more."""
         dropped, freed = [], 0
@@ -569,20 +513,14 @@ class Images:
                 dropped.append(digest)
         return tuple(dropped), freed
 
-    def _set(self, reference: Reference, record: TagRecord | None) -> None:
-        if record is None:
-            self._tags.remove(reference)
-        elif record != self._tags.find(reference):
-            self._tags.set(reference, record)
-
     async def prune(self, unwanted: Callable[[ImageInfo], bool]) -> RemovedImages:
         """Remove the images that are unwanted and that nobody uses, then what nothing references, and what is left of downloads."""
         doomed = [image for image in self.known() if not self._used_by(image.digest) and unwanted(image.info)]
         untagged: list[str] = []
         with self._store.space.room_to_remove():
             for image in doomed:
-                for known, record in self._without(image.digest).items():
-                    self._set(known, record)
+                for known, record in self._tags.without(image.digest).items():
+                    self._tags.change(known, record)
                     untagged += [str(known)] if record is None else []
                 self._events.publish("image", "remove", subject=str(image.digest), name=image.digest.short)
         self._forget_unused()
@@ -615,27 +553,6 @@ class Images:
             yield image.digest
 
 
-def _nameable(name: str) -> Reference:
-    """A name that can be given: with a tag."""
-    reference = Reference.parse(name).with_default_tag()
-    if reference.digest is not None:
-        raise InvalidArgument(
-            f"{name!r} has a digest in it, which is not for us to give", hint="write name[:tag] or host/name[:tag]"
-        )
-    return reference
-
-
 def _is_for(config: ImageConfig, platform: DocumentPlatform) -> bool:
     same = (config.os or "linux", config.architecture) == (platform.os, platform.architecture)
     return same and (not platform.variant or config.variant in {"", platform.variant})
-
-
-def _referrer(subject: Digest, descriptor: Descriptor) -> Referrer:
-    return Referrer(
-        subject=subject,
-        digest=descriptor.digest,
-        media_type=descriptor.media_type,
-        artifact_type=descriptor.artifact_type,
-        size_bytes=descriptor.size,
-        annotations=descriptor.annotations or {},
-    )

@@ -19,6 +19,7 @@ from ross.oci import media_types
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, Index, Manifest, parse_manifest
 from ross.oci.reference import Reference
+from ross.registry.notices import Notify, unheard
 from ross.registry.push import Sent
 from ross.services.failures import first_error
 
@@ -68,7 +69,13 @@ class Pusher:
         self._uploads = trio.CapacityLimiter(max_uploads)
 
     async def push(
-        self, reference: Reference, target: Digest, *, elsewhere: FindRepository, progress: Report
+        self,
+        reference: Reference,
+        target: Digest,
+        *,
+        elsewhere: FindRepository,
+        progress: Report,
+        notify: Notify = unheard,
     ) -> Descriptor:
         """Let a name of a registry denote what is in the store. The caller holds the content.
 
@@ -77,28 +84,29 @@ class Pusher:
             target: A manifest, or an index, of which all that is here is pushed.
             elsewhere: Where a blob could be mounted from.
             progress: Told of each blob's progress.
+            notify: Told what the registry has to say.
 
         Raises:
             FailedPrecondition: the index lists manifests that are neither here nor there; or the registry refuses something.
             NotFound: some content is neither here nor there; or the registry has no such repository.
             Unauthenticated, Denied, Unavailable, Corrupt: the registry.
         """
-        plan = _Plan()
+        plan, registry = _Plan(), self._registry.telling(notify)
         await self._collect(plan, target, "", depth=0)
         for descriptor in plan.blobs.values():
             _report(progress, descriptor, PullPhase.WAITING, 0)
-        await self._check_absent(reference, plan)
+        await _check_absent(registry, reference, plan)
         try:
             async with trio.open_nursery() as nursery:
                 for descriptor in sorted(plan.blobs.values(), key=lambda one: -one.size):
-                    nursery.start_soon(self._push_blob, reference, descriptor, elsewhere, progress)
+                    nursery.start_soon(self._push_blob, registry, reference, descriptor, elsewhere, progress)
         except ExceptionGroup as group:
             # Blobs fail side by side; whoever pushes is told of one. A group with a cancellation in it is not caught here.
             raise first_error(group) from None
         for document in plan.documents:
             last = document is plan.documents[-1]
             where = reference if last else Reference(reference.host, reference.path, None, document.digest)
-            await self._registry.put_manifest(where, document.media_type, document.data, document.digest)
+            await registry.put_manifest(where, document.media_type, document.data, document.digest)
         return Descriptor(media_type=plan.documents[-1].media_type, digest=target, size=len(plan.documents[-1].data))
 
     # -- what belongs to it -------------------------------------------------------------------------------------------
@@ -126,40 +134,35 @@ class Pusher:
             else:
                 plan.absent[child.digest] = child
 
-    async def _check_absent(self, reference: Reference, plan: _Plan) -> None:
-        names: list[str] = []
-        for child in plan.absent.values():
-            if not await self._registry.has_manifest(reference, child.digest, media_type=child.media_type):
-                names.append(str(child.platform or child.digest.short))
-            if len(names) > _NAMED_MISSING:
-                break
-        if not names:
-            return
-        more = ", ..." if len(names) > _NAMED_MISSING else ""
-        raise FailedPrecondition(
-            f"{reference} is an index of which some is neither here nor at {reference.host}: {', '.join(names[:_NAMED_MISSING])}{more}",
-            hint="pull those too, each with --platform; or push what is here for one platform only, with --platform",
-        )
-
     # -- blobs --------------------------------------------------------------------------------------------------------
 
     async def _push_blob(
-        self, reference: Reference, descriptor: Descriptor, elsewhere: FindRepository, progress: Report
+        self,
+        registry: RegistryPusher,
+        reference: Reference,
+        descriptor: Descriptor,
+        elsewhere: FindRepository,
+        progress: Report,
     ) -> None:
         async with self._uploads:
             if self._store.find(descriptor.digest) is None:
-                if not await self._registry.has_blob(reference, descriptor.digest):
+                if not await registry.has_blob(reference, descriptor.digest):
                     raise NotFound(
                         f"{descriptor.digest} of {reference} is neither in the store nor at {reference.host}",
                         hint="pull the image again, and then push it",
                     )
                 sent = Sent.EXISTED
             else:
-                sent = await self._upload(reference, descriptor, elsewhere, progress)
+                sent = await self._upload(registry, reference, descriptor, elsewhere, progress)
         _report(progress, descriptor, _PHASES[sent], descriptor.size)
 
     async def _upload(
-        self, reference: Reference, descriptor: Descriptor, elsewhere: FindRepository, progress: Report
+        self,
+        registry: RegistryPusher,
+        reference: Reference,
+        descriptor: Descriptor,
+        elsewhere: FindRepository,
+        progress: Report,
     ) -> Sent:
         def report(offset: int) -> None:
             _report(progress, descriptor, PullPhase.UPLOADING, offset)
@@ -170,11 +173,27 @@ class Pusher:
             async def read(offset: int, size: int) -> bytes:
                 return await trio.to_thread.run_sync(os.pread, fd, size, offset)
 
-            return await self._registry.put_blob(
+            return await registry.put_blob(
                 reference, descriptor, read, mount_from=elsewhere(descriptor.digest), report=report
             )
         finally:
             os.close(fd)
+
+
+async def _check_absent(registry: RegistryPusher, reference: Reference, plan: _Plan) -> None:
+    names: list[str] = []
+    for child in plan.absent.values():
+        if not await registry.has_manifest(reference, child.digest, media_type=child.media_type):
+            names.append(str(child.platform or child.digest.short))
+        if len(names) > _NAMED_MISSING:
+            break
+    if not names:
+        return
+    more = ", ..." if len(names) > _NAMED_MISSING else ""
+    raise FailedPrecondition(
+        f"{reference} is an index of which some is neither here nor at {reference.host}: {', '.join(names[:_NAMED_MISSING])}{more}",
+        hint="pull those too, each with --platform; or push what is here for one platform only, with --platform",
+    )
 
 
 def _blobs(manifest: Manifest) -> Iterator[Descriptor]:

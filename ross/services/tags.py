@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
 
-from ross.errors import RossError
+from ross.errors import InvalidArgument, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
@@ -139,9 +139,37 @@ class Tags:
             except OSError:  # other names live there
                 return
 
+    def change(self, reference: Reference, record: TagRecord | None) -> None:
+        """Let a name denote something else, or nothing any more."""
+        if record is None:
+            self.remove(reference)
+        elif record != self.find(reference):
+            self.set(reference, record)
+
+    def without(self, manifest: Digest) -> dict[Reference, TagRecord | None]:
+        """What the names of a manifest denote without it: another platform, or nothing any more. Changes nothing."""
+        return {ref: record.without(manifest) for ref, record in self._known.items() if manifest in record.manifests}
+
+    def nameless_after(self, changes: Mapping[Reference, TagRecord | None]) -> tuple[Digest, ...]:
+        """The manifests that no name would lead to any more after these changes."""
+        after = {reference: changes.get(reference, record) for reference, record in self._known.items()}
+        left = {manifest for record in after.values() if record is not None for manifest in record.manifests}
+        before = [record for reference, record in self._known.items() if reference in changes]
+        return tuple(dict.fromkeys(one for record in before for one in record.manifests if one not in left))
+
     def _path(self, reference: Reference) -> Path:
         last = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
         return self._root / reference.host / reference.path / last
+
+
+def nameable(name: str) -> Reference:
+    """A name that can be given: with a tag."""
+    reference = Reference.parse(name).with_default_tag()
+    if reference.digest is not None:
+        raise InvalidArgument(
+            f"{name!r} has a digest in it, which is not for us to give", hint="write name[:tag] or host/name[:tag]"
+        )
+    return reference
 
 
 def canonical(reference: Reference) -> Reference:

@@ -285,7 +285,7 @@ async def test_push(place: Path, layered: str) -> None:
             name = f"{target}/app:1"
 
             async def attempt() -> None:
-                await services.images.push(image, name, PushOptions(), lambda _progress: None)
+                await image.push(name, PushOptions(), lambda _progress: None)
 
             for seconds in (0.0, 0.002, 0.01, 0.03):
                 await cancelled_at(seconds, attempt)

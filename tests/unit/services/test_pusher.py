@@ -14,10 +14,11 @@ from attrs import define, field
 
 from ross.errors import Corrupt, FailedPrecondition, NotFound
 from ross.layout import StateLayout
-from ross.model import BlobProgress, PullPhase
+from ross.model import BlobProgress, Notice, PullPhase
 from ross.oci.digest import Digest
 from ross.oci.reference import Reference
 from ross.registry.credentials import CredentialStore
+from ross.registry.notices import Notify, unheard
 from ross.registry.push import RegistryPusher
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
@@ -33,6 +34,7 @@ from tests.support.scripted_registry import (
     descriptor,
     digest_of,
     make_image,
+    reply,
     scripted_registry,
 )
 from tests.support.upload_registry import UploadRegistry
@@ -61,9 +63,11 @@ class Setting:
         await self.store.write_manifest(Digest.of(data), data)
         return Digest.of(data)
 
-    async def push(self, target: bytes) -> None:
+    async def push(self, target: bytes, *, notify: Notify = unheard) -> None:
         reference = Reference.parse(f"{self.server.host}/app:1")
-        await self.pusher.push(reference, Digest.of(target), elsewhere=lambda _digest: None, progress=self.seen.append)
+        await self.pusher.push(
+            reference, Digest.of(target), elsewhere=lambda _digest: None, progress=self.seen.append, notify=notify
+        )
 
     def documents(self) -> list[str]:
         """What was put under which name, in order."""
@@ -205,3 +209,18 @@ async def test_an_ambiguous_document_of_the_store_is_not_pushed(tmp_path: Path) 
         with pytest.raises(Corrupt, match="both an index and a manifest"):
             await setting.push(both)
     assert setting.server.requests == []
+
+
+async def test_what_the_registry_says_is_told_once(tmp_path: Path) -> None:
+    registry, told = UploadRegistry(), list[Notice]()
+
+    async def handle(request: Request, stream: Stream) -> None:
+        if request.method == "HEAD":
+            await reply(stream, 404, Warning='299 - "this repository will move"')
+        else:
+            await registry.handle(request, stream)
+
+    async with pushing_to(handle, tmp_path) as setting:
+        await setting.keep(IMAGE)
+        await setting.push(IMAGE.manifest, notify=told.append)
+    assert [notice.text for notice in told] == ["this repository will move"]
