@@ -95,7 +95,8 @@ def _check(username: str, password: str) -> None:
         raise InvalidArgument(f"the user name or the password is longer than {_MAX_CHARACTERS} characters")
     if ":" in username:
         raise InvalidArgument("the user name has a colon, which none can have")
-    if not (username + password).isprintable():
+    # A password may well have several lines: that of a Google service account is a JSON document.
+    if not username.isprintable() or "\0" in password:
         raise InvalidArgument("the user name or the password has control characters, which none can have")
 
 

@@ -148,7 +148,7 @@ def test_plain_certificates_are_read_as_docker_does(tmp_path: Path) -> None:
         ('sever = "https://x"', "hosts.toml: sever is not known; there are server, capabilities"),
         ("host = 5", "host must be a table of tables"),
         ('host = {"https://m" = 5}', 'host."https://m" must be a table, not 5'),
-        ('[host."https://m"]\ncapabilites = []', r'hosts.toml: host."https://m".capabilites is not known'),
+        ('[host."https://m"]\ncapability = []', r'hosts.toml: host."https://m".capability is not known'),
         (
             '[host."https://m"]\ncapabilities = ["pul"]',
             r'host."https://m".capabilities must be of pull, resolve and push',

@@ -165,6 +165,20 @@ async def test_a_refresh_token_does_not_displace_a_password_that_a_user_has_kept
         assert await here.store.find(here.server.host) == kept
 
 
+async def test_a_password_of_several_lines_is_one(tmp_path: Path) -> None:
+    """As that of a service account of Google's registries, which is a JSON document."""
+    password = '{\n  "private_key": "-----BEGIN"\n}'
+    wanted = f"Basic {base64.b64encode(f'_json_key:{password}'.encode()).decode()}"
+
+    async def handle(request: Request, stream: trio.SocketStream) -> None:
+        known = request.headers.get("authorization") == wanted
+        await reply(stream, 200 if known else 401, **({} if known else {"WWW_Authenticate": "Basic"}))
+
+    async with setting(handle, tmp_path) as here:
+        await here.registries.login(here.server.host, "_json_key", password)
+        assert await here.store.find(here.server.host) == Credentials(username="_json_key", password=password)
+
+
 async def test_a_registry_that_asks_nobody_is_told_from_one_that_accepts(tmp_path: Path) -> None:
     async def open_to_all(request: Request, stream: trio.SocketStream) -> None:
         wrong = request.headers.get("authorization", RIGHT) != RIGHT
@@ -227,7 +241,8 @@ async def test_where_nobody_can_log_in_nothing_is_kept(
         ("reg.example", "me", "", "the password is empty"),
         ("reg.example", "", "p", "the user name is empty"),
         ("reg.example", "a:b", "p", "has a colon"),
-        ("reg.example", "me", "p\r\nX: y", "control characters"),
+        ("reg.example", "me\r\nX", "p", "control characters"),
+        ("reg.example", "me", "p\0", "control characters"),
         ("reg.example", "me", "p" * 20_000, "longer than"),
     ],
 )
