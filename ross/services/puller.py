@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
 
-from ross.errors import Corrupt, InvalidArgument, NotFound
+from ross.errors import Corrupt
 from ross.model import BlobProgress, PullPhase
-from ross.oci import media_types
-from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest, chain_ids
-from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_config, parse_manifest
+from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Manifest
 from ross.registry.notices import Notify, unheard
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
+from ross.services.documents import Documents, check_layers, check_platform
 from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
 from ross.services.unpacker import LayerSource
@@ -39,15 +38,6 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[BlobProgress], None]
 Tell = Callable[[PullPhase], None]
-MAX_INDEX_DEPTH: Final = 4
-MAX_INDEX_CHOICES: Final = 8
-"""How many indexes in an index are looked into for a platform; an honest one has one or two."""
-_VARIANTS: Final = {
-    ("arm", "v8"): ("v8", "v7", "v6", "v5", ""),
-    ("arm", "v7"): ("v7", "v6", "v5", ""),
-    ("arm", "v6"): ("v6", "v5", ""),
-}
-"""What else a machine of this variant runs, best first."""
 
 
 @frozen(kw_only=True)
@@ -106,22 +96,24 @@ class Puller:
             Corrupt: something is not what it should be. Nothing of it is kept.
             ResourceExhausted: the disk is full, or a limit was reached.
         """
+        durable = pending is None
         remote = self._registry.open(reference, notify=notify)
         resolved = await remote.resolve()
         pin.add(resolved.descriptor.digest)
-        await self._store.write_manifest(resolved.descriptor.digest, resolved.data)
-        descriptor, manifest = await self._choose(remote, resolved.descriptor, resolved.data, platform, pin)
-        config = await self._config(remote, manifest, pin)
-        _check_platform(reference, config, platform)
-        _check_layers(reference, manifest, config)
+        await self._store.write_manifest(resolved.descriptor.digest, resolved.data, durable=durable)
+        documents = Documents(self._store, remote, pin, durable=durable)
+        descriptor, manifest = await documents.choose(resolved.descriptor, resolved.data, platform)
+        config = await self._config(documents, remote, manifest)
+        check_platform(reference, config, platform)
+        check_layers(reference, manifest, config)
         chains = chain_ids(config.rootfs.diff_ids)
         for digest in (*chains, *(layer.digest for layer in manifest.layers)):
             pin.add(digest)
         if pending is not None:
             await self._announce(pending, manifest, chains)
-        layers = self._sources(remote, manifest, config, progress, durable=pending is None)
+        layers = self._sources(remote, manifest, config, progress, durable=durable)
         try:
-            chain_id = await self._unpacker.unpack(layers, progress=progress, durable=pending is None)
+            chain_id = await self._unpacker.unpack(layers, progress=progress, durable=durable)
         except ExceptionGroup as group:
             # Layers fail side by side; whoever pulls is told of one. A group with a cancellation in it is not caught here.
             raise first_error(group) from None
@@ -139,63 +131,11 @@ class Puller:
         if blobs or snapshots:
             await pending.announce(blobs=blobs, snapshots=snapshots)
 
-    # -- documents ----------------------------------------------------------------------------------------------------
+    async def _config(self, documents: Documents, remote: Remote, manifest: Manifest) -> ImageConfig:
+        async def fetch() -> None:
+            await self._fetch(remote, manifest.config, lambda _progress: None, Arrival(), durable=documents.durable)
 
-    async def _choose(
-        self,
-        remote: Remote,
-        descriptor: Descriptor,
-        data: bytes,
-        platform: DocumentPlatform,
-        pin: Pin,
-        depth: int = 0,
-    ) -> tuple[Descriptor, Manifest]:
-        document = parse_manifest(data, content_type=descriptor.media_type or None, what=f"the manifest of {remote}")
-        if isinstance(document, Manifest):
-            return descriptor, document
-        if depth + 1 == MAX_INDEX_DEPTH:
-            raise Corrupt(f"{remote} is an index of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
-        choices = platform_choices(document, platform, str(remote))
-        problem: NotFound | None = None
-        for child in choices[:MAX_INDEX_CHOICES]:
-            pin.add(child.digest)
-            child_data = await self._manifest(remote, child)
-            try:
-                return await self._choose(remote, child, child_data, platform, pin, depth + 1)
-            except NotFound as error:  # an index in the index, and without this platform: the next one may have it
-                if child.platform is not None:
-                    raise
-                problem = problem or error
-        raise problem or NotFound(f"{remote} does not exist for {platform_text(platform)}")
-
-    async def _manifest(self, remote: Remote, descriptor: Descriptor) -> bytes:
-        """A manifest or index that another one lists: from the store, from its descriptor, or from the registry."""
-        if self._store.find_manifest(descriptor.digest) is not None:
-            return await self._store.read_manifest(descriptor.digest)
-        data = descriptor.embedded()
-        if data is None:
-            data = await remote.manifest(descriptor)
-        await self._store.write_manifest(descriptor.digest, data)
-        return data
-
-    async def _config(self, remote: Remote, manifest: Manifest, pin: Pin) -> ImageConfig:
-        descriptor = manifest.config
-        if descriptor.media_type not in media_types.CONFIGS:
-            kind = manifest.artifact_type or descriptor.media_type
-            raise InvalidArgument(
-                f"{remote} is not a container image but an artifact of the type {kind[:200]!r}",
-                hint="Ross runs images; other artifacts need the tool that made them",
-            )
-        if descriptor.size > MAX_DOCUMENT_BYTES:
-            raise Corrupt(f"the config of {remote} would be {descriptor.size} bytes, which is refused")
-        pin.add(descriptor.digest)
-        embedded = descriptor.embedded()
-        if embedded is not None:
-            await self._store.write(descriptor.digest, embedded)
-        elif self._store.find(descriptor.digest) is None:
-            await self._fetch(remote, descriptor, lambda _progress: None, Arrival())
-        data = await self._store.read(descriptor.digest)
-        return parse_config(data, what=f"the config of {remote}")
+        return await documents.config(manifest, fetch)
 
     # -- layers -------------------------------------------------------------------------------------------------------
 
@@ -278,76 +218,6 @@ class Puller:
             async for chunk in stream.chunks():
                 await ingest.write(chunk)
                 report(PullPhase.DOWNLOADING)
-
-
-def choose_platform(index: Index, platform: DocumentPlatform, what: str) -> Descriptor:
-    """The manifest of an index that suits a machine best; the first of equals.
-
-    Raises:
-        NotFound: there is none; the message lists what exists.
-    """
-    return platform_choices(index, platform, what)[0]
-
-
-def platform_choices(index: Index, platform: DocumentPlatform, what: str) -> tuple[Descriptor, ...]:
-    """The manifest that suits a machine best; or, if none says so, those that do not say what they are for: indexes, mostly.
-
-    Raises:
-        NotFound: there is none; the message lists what exists.
-    """
-    images = [one for one in index.manifests if not one.artifact_type]
-    candidates = [
-        one
-        for one in images
-        if one.platform and (one.platform.os, one.platform.architecture) == (platform.os, platform.architecture)
-    ]
-    for variant in _VARIANTS.get((platform.architecture, platform.variant), (platform.variant, "")):
-        for descriptor in candidates:
-            if descriptor.platform is not None and descriptor.platform.variant == variant:
-                return (descriptor,)
-    if not platform.variant and candidates:  # the user named none: the first will do
-        return (candidates[0],)
-    unsaid = tuple(one for one in images if one.platform is None)
-    if unsaid:
-        return unsaid
-    existing = sorted({
-        platform_text(one.platform) for one in index.manifests if one.platform and one.platform.os != "unknown"
-    })
-    raise NotFound(
-        f"{what} does not exist for {platform_text(platform)}",
-        hint=f"it exists for {', '.join(existing)}; choose one with --platform" if existing else None,
-    )
-
-
-def platform_text(platform: DocumentPlatform) -> str:
-    """As people write it."""
-    return "/".join(part for part in (platform.os, platform.architecture, platform.variant) if part)
-
-
-def _check_platform(reference: Reference, config: ImageConfig, platform: DocumentPlatform) -> None:
-    # A manifest that no index led to says only here what it is for; some tools leave it empty.
-    if config.os not in {"linux", ""}:
-        raise InvalidArgument(f"{reference} is for {config.os}; Ross runs linux images")
-    if config.architecture not in {platform.architecture, ""}:
-        actual = DocumentPlatform(os=config.os, architecture=config.architecture, variant=config.variant)
-        raise NotFound(
-            f"{reference} does not exist for {platform_text(platform)}: it is for {platform_text(actual)} only",
-            hint=f"to have it all the same: --platform {platform_text(actual)}",
-        )
-
-
-def _check_layers(reference: Reference, manifest: Manifest, config: ImageConfig) -> None:
-    if config.rootfs.type != "layers":
-        raise Corrupt(
-            f"the config of {reference} describes its root filesystem as {config.rootfs.type!r}, not as layers"
-        )
-    if len(config.rootfs.diff_ids) != len(manifest.layers):
-        raise Corrupt(
-            f"{reference} has {len(manifest.layers)} layers, but its config describes {len(config.rootfs.diff_ids)}"
-        )
-    for layer in manifest.layers:
-        if layer.media_type not in media_types.LAYERS:
-            raise InvalidArgument(f"{reference} has a layer of the type {layer.media_type!r}, which Ross cannot unpack")
 
 
 def _report(progress: Report, descriptor: Descriptor, phase: PullPhase, current: int) -> None:

@@ -306,7 +306,7 @@ class ContentStore:
         finally:
             self._busy_directories.discard(key)
 
-    async def write(self, digest: Digest, data: bytes) -> None:
+    async def write(self, digest: Digest, data: bytes, *, durable: bool = True) -> None:
         """Take in a small blob at once.
 
         Raises:
@@ -316,7 +316,7 @@ class ContentStore:
             if ingest is not None:
                 await ingest.restart()
                 await ingest.write(data)
-                await ingest.commit()
+                await ingest.commit(durable=durable)
 
     async def doubt(self, digest: Digest) -> bool:
         """Look whether a blob is what it should be, and remove it if it is not. Returns whether it is there and right."""
@@ -372,7 +372,7 @@ class ContentStore:
     def manifests(self) -> tuple[BlobInfo, ...]:
         return tuple(self._manifests.values())
 
-    async def write_manifest(self, digest: Digest, data: bytes) -> None:
+    async def write_manifest(self, digest: Digest, data: bytes, *, durable: bool = True) -> None:
         """Take in a manifest or index.
 
         Raises:
@@ -380,14 +380,13 @@ class ContentStore:
         """
         if Digest.of(data, algorithm=digest.algorithm) != digest:
             raise Corrupt(f"the manifest {digest} is not what its digest promises")
-        if digest in self._manifests:
-            await trio.lowlevel.checkpoint()
-            return
         path = self.layout.manifest(digest)
 
         def write() -> None:
+            if digest in self._manifests and path.read_bytes() == data:  # else a power failure has torn it
+                return
             make_directory(path.parent)
-            write_atomic(path, data)
+            write_atomic(path, data, sync=durable)
             self._manifests[digest] = BlobInfo(digest=digest, size_bytes=len(data))
 
         with trio.CancelScope(shield=True):

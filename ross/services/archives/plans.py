@@ -35,7 +35,7 @@ from ross.oci.image import (
     parse_manifest,
 )
 from ross.oci.reference import Reference
-from ross.services.puller import MAX_INDEX_DEPTH, choose_platform, platform_text
+from ross.services.documents import MAX_INDEX_DEPTH, choose_platform, platform_text
 from ross.services.spool import Spooled, read_small
 
 if TYPE_CHECKING:

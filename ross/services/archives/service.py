@@ -31,8 +31,8 @@ from ross.oci.reference import Reference
 from ross.services.archives.members import Members, read_members
 from ross.services.archives.plans import Brought, Plan, assemble, make_plan
 from ross.services.archives.saving import Contents, Saved, Write
+from ross.services.documents import MAX_INDEX_DEPTH, platform_text
 from ross.services.failures import first_error
-from ross.services.puller import MAX_INDEX_DEPTH, platform_text
 from ross.services.spool import Spooled, open_spool
 from ross.services.unpacker import LayerSource
 

@@ -22,8 +22,9 @@ from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
+from ross.services.documents import choose_platform
 from ross.services.pins import Pins
-from ross.services.puller import Pulled, Puller, choose_platform
+from ross.services.puller import Pulled, Puller
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from tests.support.scripted_registry import (

@@ -11,7 +11,7 @@ import pytest
 
 from ross.errors import Corrupt, InvalidArgument, NotFound
 from ross.oci.digest import Digest
-from ross.services.puller import MAX_INDEX_CHOICES
+from ross.services.documents import MAX_INDEX_CHOICES
 from tests.support.scripted_registry import (
     OCI,
     Handler,
