@@ -246,7 +246,7 @@ class Unpacker:
         if not below:
             settle_alone(root, applied)
             return
-        if applied.root_carried and not applied.implied and not applied.pending_links:
+        if applied.settled:
             return
         lower = [self._files(other) for other in reversed(below)]
         if len(lower) == 1:

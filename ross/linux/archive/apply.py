@@ -58,6 +58,15 @@ class Applied:
     """Directories, by their resolved path in the layer, that entries need and that have no entry."""
     pending_links: dict[bytes, bytes] = field(factory=dict)
     """Hard links to what is not in this layer: their path, and that of their target."""
+    whiteouts: set[bytes] = field(factory=set)
+    """Names that the layer takes away, whether or not a lower one has them."""
+    root_opaque: bool = False
+    """Nothing of the layers below is left."""
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is left to settle, whatever is below."""
+        return self.root_carried and not (self.implied or self.pending_links or self.whiteouts or self.root_opaque)
 
 
 @define
@@ -182,7 +191,7 @@ class LayerWriter:
             os.close(fd)
 
     def _directory(self, parent: int, base: bytes, entry: Entry) -> None:
-        path = b"/".join(_components(entry.name))
+        path = self._path(parent, base)
         try:
             os.mkdir(base, 0o700, dir_fd=parent)
         except FileExistsError:
@@ -190,8 +199,7 @@ class LayerWriter:
             if not stat.S_ISDIR(found.st_mode):
                 self._clear(parent, base)
                 os.mkdir(base, 0o700, dir_fd=parent)
-                if is_whiteout(found):  # what is below was taken away first: none of it shows through
-                    _make_opaque(parent, base)
+                _make_opaque(parent, base)  # what it replaces took away first what is below
         inode = os.stat(base, dir_fd=parent, follow_symlinks=False).st_ino
         self.applied.implied.discard(path)
         self._directories[path] = _Directory(entry, inode)
@@ -211,7 +219,7 @@ class LayerWriter:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 raise
-            self.applied.pending_links[path] = target
+            self.applied.pending_links[self._path(parent, base)] = target
             return
         if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
             raise Corrupt(
@@ -227,7 +235,9 @@ class LayerWriter:
             )
 
     def _whiteout(self, parent: int, base: bytes, entry: Entry) -> None:
+        path = self._path(parent, base)
         if base == OPAQUE_MARKER:
+            self.applied.root_opaque = self.applied.root_opaque or path == base
             _make_opaque(parent, b".")
             return
         if base.startswith(_AUFS_PREFIX):
@@ -235,6 +245,7 @@ class LayerWriter:
         hidden = base[len(WHITEOUT_PREFIX) :]
         if hidden in {b"", b".", b".."}:
             raise Corrupt(f"the layer's whiteout {show(entry.name)} names {hidden.decode()!r}, which is refused")
+        self.applied.whiteouts.add(path[: -len(base)] + hidden)
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
         except FileExistsError:
@@ -313,7 +324,7 @@ class LayerWriter:
         if fd is None:
             try:
                 fd = self._open(components)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):  # the latter where a whiteout is
                 fd = self._make_parents(components)
         if len(self._known) >= _CACHED_DIRECTORIES:
             self._forget_directories()
@@ -330,6 +341,11 @@ class LayerWriter:
             return os.open(name, _PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def _path(self, parent: int, base: bytes) -> bytes:
+        """The name of what is in an open directory, without links: an entry may have come by one."""
+        top, above = (os.fsencode(Path(f"/proc/self/fd/{fd}").readlink()) for fd in (self.root_fd, parent))
+        return (above[len(top) :] + b"/" + base)[1:]
 
     def _open(self, components: list[bytes]) -> int:
         return openat2(self.root_fd, b"/".join(components) or b".", _PATH, resolve=_INSIDE)
@@ -352,7 +368,8 @@ class LayerWriter:
                 found = _stat(parent, name)
                 if found is None or is_whiteout(found):
                     self._make_implied(parent, name, whiteout=found is not None)
-                    self.applied.implied.add(b"/".join([*resolved, name]))
+                    if found is None:  # else what is below, and its attributes, are gone
+                        self.applied.implied.add(b"/".join([*resolved, name]))
                 elif stat.S_ISLNK(found.st_mode):
                     links += 1
                     if links > _MAX_LINKS:

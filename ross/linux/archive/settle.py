@@ -3,6 +3,7 @@
 - A directory that entries imply without carrying it takes the attributes it has below. If it is a link below, the entries belong where
   that link leads, as they would for an engine that unpacks into the merged tree.
 - A hard link to a file of a lower layer copies that file up first, as writing to it would.
+- A whiteout of what no lower layer has is taken away: where an overlay has nothing to merge, it would show as a name that leads to nothing.
 
 ``below`` is a directory in which the merged lower layers can be seen: a mounted overlay, or the only lower layer itself.
 """
@@ -12,12 +13,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ross.errors import Corrupt
-from ross.linux.archive.apply import Applied, is_whiteout
+from ross.errors import Corrupt, ResourceExhausted
+from ross.linux.archive.apply import OPAQUE_XATTR, Applied, is_whiteout
 from ross.linux.archive.tar import show
 from ross.linux.files import remove_entry
 from ross.linux.openat2 import Resolve, openat2
@@ -36,7 +38,13 @@ def settle_alone(root: Path, applied: Applied) -> None:
     if not applied.root_carried:
         root.chmod(0o755)
     for path, target in applied.pending_links.items():
-        raise Corrupt(f"the layer's entry {show(path)} is a hard link to {show(target)}, which does not exist")
+        raise _dangling(path, target)
+    own = os.open(root, _DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path in applied.whiteouts:
+            _take_away(own, path)
+    finally:
+        os.close(own)
 
 
 def settle(root: Path, below: Path, applied: Applied) -> None:
@@ -49,35 +57,56 @@ def settle(root: Path, below: Path, applied: Applied) -> None:
 
     Raises:
         Corrupt: a hard link's target does not exist below either, or a part of a path is no directory there.
+        ResourceExhausted: the disk is full.
     """
     own = os.open(root, _DIRECTORY | os.O_CLOEXEC)
     lower = os.open(below, _DIRECTORY | os.O_CLOEXEC)
     try:
         if not applied.root_carried:
             _copy_attributes(lower, own)
-        _Settler(own, lower).run(applied)
+        _Settler(own, lower, root_opaque=applied.root_opaque).run(applied)
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ResourceExhausted(
+                f"the layer does not fit: {error.strerror}", hint="free some space, for example with: ross rmi IMAGE"
+            ) from error
+        raise Corrupt(f"the layer does not fit the layers under it: {error.strerror}") from error
     finally:
         os.close(own)
         os.close(lower)
 
 
 class _Settler:
-    def __init__(self, own: int, lower: int) -> None:
+    def __init__(self, own: int, lower: int, *, root_opaque: bool) -> None:
         self._own = own
         self._lower = lower
+        self._opaque: dict[bytes, bool] = {b"": root_opaque}
+        """Whether a directory is opaque, or below one that is."""
 
     def run(self, applied: Applied) -> None:
-        waiting = sorted(
-            applied.implied, reverse=True
-        )  # so that the last one is a parent of those before it, never a child
+        # Sorted so that the last one is a parent of those before it, never a child.
+        waiting = sorted(applied.implied, reverse=True)
+        links, whiteouts = list(applied.pending_links.items()), list(applied.whiteouts)
         while waiting:
             path = waiting.pop()
             moved = self._settle_directory(path)
             if moved is not None:
+                # What is there already under the new name has an entry, or waits under it.
+                waiting = [
+                    new
+                    for old in waiting
+                    if (new := _moved(old, path, moved)) == old or _lstat(self._own, new, resolve=_OWN) is None
+                ]
+                links = [(_moved(link, path, moved), target) for link, target in links]
+                whiteouts = [_moved(name, path, moved) for name in whiteouts]
                 self._move(path, moved)
-                waiting = [_moved(other, path, moved) for other in waiting]
-        for path, target in applied.pending_links.items():
+        for path, target in links:
             self._link(path, target)
+        for path in whiteouts:
+            if self._cut_off(path) or _lstat(self._lower, path) is None:
+                _take_away(self._own, path)
+        if applied.root_opaque:
+            self._hide_all()
 
     def _settle_directory(self, path: bytes) -> bytes | None:
         """Give an implied directory its attributes; if it is a link below, return where that leads."""
@@ -88,8 +117,8 @@ class _Settler:
                 return None  # a later entry has taken its place
             raise
         try:
-            found = self._lstat_below(path)
-            if found is None or is_whiteout(found):
+            found = _lstat(self._lower, path)
+            if found is None or is_whiteout(found) or self._cut_off(path):
                 return None
             if stat.S_ISLNK(found.st_mode):
                 return self._where(path)
@@ -104,29 +133,48 @@ class _Settler:
             os.close(own)
         return None
 
-    def _lstat_below(self, path: bytes) -> os.stat_result | None:
+    def _cut_off(self, path: bytes) -> bool:
+        """Whether a directory above is opaque: then nothing of the lower layers is seen under this name."""
+        parent = path.rpartition(b"/")[0]
+        found = self._opaque.get(parent)
+        if found is None:
+            found = self._opaque[parent] = self._cut_off(parent) or self._is_opaque(parent)
+        return found
+
+    def _hide_all(self) -> None:
+        """Take away all that is below: an overlay does not look whether the root of a layer is opaque."""
+        with _same_time(self._own):
+            with os.scandir(self._lower) as entries:
+                names = [entry.name for entry in entries]
+            for name in names:
+                found = _lstat(self._own, os.fsencode(name), resolve=_OWN)
+                if found is None:
+                    os.mknod(name, stat.S_IFCHR, 0, dir_fd=self._own)
+                elif stat.S_ISDIR(found.st_mode):
+                    fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._own)
+                    try:
+                        os.setxattr(fd, OPAQUE_XATTR, b"y")
+                    finally:
+                        os.close(fd)
+
+    def _is_opaque(self, path: bytes) -> bool:
         try:
-            fd = openat2(self._lower, path, os.O_PATH | os.O_NOFOLLOW, resolve=_INSIDE)
-        except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR}:
-                return None
-            raise
+            fd = openat2(self._own, path, _DIRECTORY, resolve=_OWN)
+        except OSError:
+            return False
         try:
-            return os.fstat(fd)
+            return os.getxattr(fd, OPAQUE_XATTR) == b"y"
+        except OSError:
+            return False
         finally:
             os.close(fd)
 
     def _where(self, path: bytes) -> bytes:
         """Where a link of the lower layers leads, as a path without links."""
         try:
-            fd = openat2(self._lower, path, os.O_PATH | os.O_DIRECTORY, resolve=_INSIDE)
+            return _resolved(self._lower, path)
         except OSError as error:
             raise Corrupt(f"the layer has entries below the link {show(path)}, which leads to no directory") from error
-        try:
-            top, found = (Path(f"/proc/self/fd/{number}").readlink() for number in (self._lower, fd))
-            return os.fsencode(found.relative_to(top))
-        finally:
-            os.close(fd)
 
     def _move(self, path: bytes, target: bytes) -> None:
         """Move what is in one directory of the layer into another, which is made where it is missing."""
@@ -134,7 +182,8 @@ class _Settler:
         try:
             destination = self._make_like_below(target)
             try:
-                _merge(source, destination)
+                with _same_time(destination):
+                    _merge(source, destination)
             finally:
                 os.close(destination)
         finally:
@@ -142,7 +191,8 @@ class _Settler:
         parent, _slash, base = path.rpartition(b"/")
         fd = openat2(self._own, parent or b".", _DIRECTORY, resolve=_OWN)
         try:
-            os.rmdir(base, dir_fd=fd)
+            with _same_time(fd):
+                os.rmdir(base, dir_fd=fd)
         finally:
             os.close(fd)
 
@@ -154,7 +204,8 @@ class _Settler:
             done.append(name)
             made = True
             try:
-                os.mkdir(name, 0o755, dir_fd=fd)
+                with _same_time(fd):
+                    os.mkdir(name, 0o755, dir_fd=fd)
             except FileExistsError:
                 made = False
             try:
@@ -174,17 +225,30 @@ class _Settler:
     def _link(self, path: bytes, target: bytes) -> None:
         parent, _slash, base = path.rpartition(b"/")
         target_parent, _slash, target_base = target.rpartition(b"/")
-        to = self._make_like_below(parent or b".")
+        to = self._make_like_below(_resolved(self._own, parent))
         try:
-            source = self._make_like_below(target_parent or b".")
+            source = self._parent_of_target(path, target, target_parent)
             try:
-                self._copy_up(source, target, target_base, path)
-                remove_entry(to, os.fsdecode(base))
-                os.link(target_base, base, src_dir_fd=source, dst_dir_fd=to, follow_symlinks=False)
+                with _same_time(source), _same_time(to):
+                    self._copy_up(source, target, target_base, path)
+                    remove_entry(to, os.fsdecode(base))
+                    os.link(target_base, base, src_dir_fd=source, dst_dir_fd=to, follow_symlinks=False)
             finally:
                 os.close(source)
         finally:
             os.close(to)
+
+    def _parent_of_target(self, path: bytes, target: bytes, parent: bytes) -> int:
+        """The directory, in this layer, where a link's target is or is to be copied up."""
+        if _lstat(self._own, target) is not None:
+            return openat2(self._own, parent or b".", _DIRECTORY, resolve=_INSIDE)
+        try:
+            resolved = _resolved(self._lower, parent)
+        except OSError:
+            raise _dangling(path, target) from None
+        if self._cut_off(b"/".join([resolved.removeprefix(b"."), b""]).lstrip(b"/") + target.rpartition(b"/")[2]):
+            raise _dangling(path, target)
+        return self._make_like_below(resolved)
 
     def _copy_up(self, parent: int, target: bytes, base: bytes, path: bytes) -> None:
         """Bring a regular file of the lower layers into this one, unless it is there."""
@@ -195,9 +259,7 @@ class _Settler:
         try:
             source = openat2(self._lower, target, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW, resolve=_INSIDE)
         except OSError as error:
-            raise Corrupt(
-                f"the layer's entry {show(path)} is a hard link to {show(target)}, which does not exist"
-            ) from error
+            raise _dangling(path, target) from error
         try:
             found = os.fstat(source)
             if not stat.S_ISREG(found.st_mode):
@@ -215,6 +277,58 @@ class _Settler:
                 os.close(copy)
         finally:
             os.close(source)
+
+
+def _dangling(path: bytes, target: bytes) -> Corrupt:
+    return Corrupt(f"the layer's entry {show(path)} is a hard link to {show(target)}, which does not exist")
+
+
+def _lstat(top: int, path: bytes, *, resolve: Resolve = _INSIDE) -> os.stat_result | None:
+    """What is under a name; its last part is not followed."""
+    try:
+        fd = openat2(top, path, os.O_PATH | os.O_NOFOLLOW, resolve=resolve)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return None
+        raise
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _resolved(top: int, path: bytes) -> bytes:
+    """Where a path leads below ``top``, as a path without links; ``.`` for the top itself."""
+    fd = openat2(top, path or b".", os.O_PATH | os.O_DIRECTORY, resolve=_INSIDE)
+    try:
+        above, found = (Path(f"/proc/self/fd/{number}").readlink() for number in (top, fd))
+        return os.fsencode(found.relative_to(above))
+    finally:
+        os.close(fd)
+
+
+def _take_away(top: int, path: bytes) -> None:
+    """Remove a whiteout, if it still is one."""
+    parent, _slash, base = path.rpartition(b"/")
+    try:
+        fd = openat2(top, parent or b".", _DIRECTORY, resolve=_INSIDE)
+    except OSError:
+        return  # a later entry has taken the directory's place
+    try:
+        with suppress(FileNotFoundError):
+            if is_whiteout(os.stat(base, dir_fd=fd, follow_symlinks=False)):
+                with _same_time(fd):
+                    os.unlink(base, dir_fd=fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _same_time(directory: int) -> Iterator[None]:
+    """What is done in a directory does not change its time, which is an entry's or that of the layers below."""
+    found = os.fstat(directory)
+    yield
+    os.utime(directory, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def _moved(path: bytes, source: bytes, target: bytes) -> bytes:

@@ -101,6 +101,7 @@ def pack_applied(applied: Applied) -> dict[str, Any]:
     """As JSON has it: paths, which are bytes, as Latin-1."""
     plain = asdict(applied)
     plain["implied"] = [path.decode("latin-1") for path in applied.implied]
+    plain["whiteouts"] = [path.decode("latin-1") for path in applied.whiteouts]
     plain["pending_links"] = [
         [path.decode("latin-1"), target.decode("latin-1")] for path, target in applied.pending_links.items()
     ]
@@ -115,4 +116,6 @@ def unpack_applied(plain: dict[str, Any]) -> Applied:
         root_carried=plain["root_carried"],
         implied={path.encode("latin-1") for path in plain["implied"]},
         pending_links={path.encode("latin-1"): target.encode("latin-1") for path, target in plain["pending_links"]},
+        whiteouts={path.encode("latin-1") for path in plain["whiteouts"]},
+        root_opaque=plain["root_opaque"],
     )
