@@ -113,6 +113,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def exact(session: nox.Session) -> None:
+    """Random images against the reference model of layers; ``nox -s exact -- --examples 10000 --seed 7``. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.exact", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks, as ratios; ``nox -s bench -- wire`` for one of them. ``run`` and ``pull`` as root."""
     _install(session)

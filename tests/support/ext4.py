@@ -6,6 +6,7 @@ A machine's root filesystem may be anything: one without a journal that slows do
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,13 @@ def fresh_ext4(directory: Path, *, size: str = "4G") -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", mounted], check=False)
         subprocess.run(["umount", target], check=True)
         image.unlink()
+
+
+@contextmanager
+def ext4_in_memory(*, size: str = "2G") -> Iterator[Path]:
+    """The same with its file in memory, for tests that commit much and look at little: a sync costs nothing."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as directory, fresh_ext4(Path(directory), size=size) as path:
+        yield path
 
 
 def _mounted_inside(target: Path) -> list[str]:
