@@ -38,9 +38,14 @@ FEATURES: Final = (
     "events",
     "fdPassing",
     "followLogs",
+    "history",
+    "platforms",
+    "push",
+    "referrers",
     "registryLogin",
     "resumablePulls",
     "snapshots",
+    "tags",
 )
 """What a client may rely on; asked for by name, never found out by trying."""
 

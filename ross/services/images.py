@@ -284,7 +284,8 @@ class Images:
         """
         reference = nameable(name)
         self._known.setdefault(image.digest, image)
-        self._tags.set(reference, self._record(image.target, image.digest))
+        # Just pulled, it may not be on the disk for certain; then neither is its new name.
+        self._settler.name(reference, self._record(image.target, image.digest), self._tags.kept_by(image.digest))
         self._forget_unused()
         self._events.publish("image", "tag", subject=str(image.digest), name=str(reference))
 

@@ -98,6 +98,11 @@ class Tags:
         self._pending[reference] = pending
         self._known[reference] = record
 
+    def kept_by(self, manifest: Digest) -> Pending | None:
+        """What keeps a name of this manifest until the disk has it."""
+        keepers = (pending for ref, pending in self._pending.items() if manifest in self._known[ref].manifests)
+        return next(keepers, None)
+
     def settle(self, pending: Pending) -> None:
         """What was announced is on the disk: write the names to their places."""
         for reference in [one for one, kept_by in self._pending.items() if kept_by is pending]:
