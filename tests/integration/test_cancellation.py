@@ -18,13 +18,17 @@ from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
 from ross.model import (
+    ArchiveFormat,
     AttachOptions,
     ContainerFilter,
     ContainerSpec,
     ContainerState,
+    ImportOptions,
+    LoadOptions,
     LogOptions,
     PullOptions,
     PushOptions,
+    SaveOptions,
     SnapshotKind,
 )
 from ross.oci.digest import Digest
@@ -33,9 +37,11 @@ from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
 from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
+from ross.services.archives.service import Archives
 from ross.services.collector import Collector
 from ross.services.containers import Containers
 from ross.services.events import Events
+from ross.services.feed import Feed
 from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
@@ -64,6 +70,7 @@ class Services:
     snapshotter: Snapshotter
     pins: Pins
     images: Images
+    archives: Archives
     containers: Containers
     nursery: trio.Nursery
 
@@ -123,7 +130,8 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
                 nursery=nursery,
             )
             await containers.recover()
-            yield Services(state, run, store, snapshotter, pins, images, containers, nursery)
+            archives = Archives(images=images, store=store, unpacker=unpacker, pins=pins)
+            yield Services(state, run, store, snapshotter, pins, images, archives, containers, nursery)
             nursery.cancel_scope.cancel()
 
 
@@ -301,3 +309,69 @@ def tag_of(registry: str) -> Digest | None:
     """What a registry has as app:1; all of it, since it takes no manifest without."""
     answer = httpx.get(f"http://{registry}/v2/app/manifests/1", headers={"Accept": MANIFEST})
     return Digest.of(answer.content) if answer.status_code == 200 else None
+
+
+async def test_save_load_import(place: Path, layered: str) -> None:
+    """At whatever moment a load ends: no spool, no pin, no staged layer, and the same load works at once."""
+    async with open_services(place) as services:
+        await services.images.pull(layered, PullOptions(), lambda _progress: None)
+        archive = bytearray()
+
+        async def keep(data: bytes) -> None:
+            archive.extend(data)
+            await trio.lowlevel.checkpoint()
+
+        await services.archives.save([layered], SaveOptions(), keep)
+        whole = bytes(archive)
+
+        async def stuck(_data: bytes) -> None:
+            await trio.sleep_forever()
+
+        for form in (ArchiveFormat.BOTH, ArchiveFormat.DOCKER_ARCHIVE):
+
+            async def save(form: ArchiveFormat = form) -> None:
+                await services.archives.save([layered], SaveOptions(format=form), stuck)
+
+            assert await cancelled_at(0.05, save)
+            assert services.leftovers() == []
+
+        async def load() -> None:
+            await sending(whole, lambda feed: services.archives.load(feed, LoadOptions(), lambda _progress: None))
+
+        began = time.monotonic()
+        await load()
+        seconds = time.monotonic() - began
+        caught = 0
+        for part in range(1, 9):
+            await services.images.remove(layered, force=True)
+            caught += await cancelled_at(seconds * part / 8, load)
+            assert services.leftovers() == []
+            assert list(services.state.ingests.glob("spool-*")) == []
+            await load()
+        assert caught >= 3, "the load was cancelled under way at least a few times"
+
+        tar = busybox_layer().tar()
+
+        async def bring() -> None:
+            options = ImportOptions(name="cancelled")
+            await sending(tar, lambda feed: services.archives.import_filesystem(feed, options, lambda _progress: None))
+
+        for hundredths in range(1, 5):
+            await cancelled_at(hundredths / 100, bring)
+            assert services.leftovers() == []
+            assert list(services.state.ingests.glob("spool-*")) == []
+        await bring()
+
+
+async def sending(data: bytes, use: Callable[[Feed], Awaitable[object]]) -> None:
+    """Send something to a feed while it is used."""
+    feed = Feed()
+
+    async def send() -> None:
+        for at in range(0, len(data), 256 << 10):
+            await feed.write(data[at : at + (256 << 10)])
+        await feed.done()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await use(feed)
