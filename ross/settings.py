@@ -69,6 +69,11 @@ def _absolute(_instance: object, _attribute: object, value: Path) -> None:
         raise ValueError(f"must be an absolute path, not {str(value)!r}")
 
 
+def _at_least_one(_instance: object, _attribute: object, value: int) -> None:
+    if value < 1:
+        raise ValueError("must be at least 1")
+
+
 def _all_absolute(instance: object, attribute: Attribute[tuple[Path, ...]], value: tuple[Path, ...]) -> None:
     for path in value:
         _absolute(instance, attribute, path)
@@ -108,6 +113,10 @@ class Settings:
     """Where registries are configured, ``<host>/hosts.toml``; the first directory that has something for a host counts."""
     disk_floor: int | None = field(default=None, converter=_size_if_set)
     """Bytes of the root's filesystem that pulls leave free; 256 MiB, or a hundredth of it where that is less, if not set."""
+    max_downloads: int = field(default=6, converter=_whole, validator=_at_least_one)
+    """Layers that are fetched at the same time, of all pulls together."""
+    max_bandwidth: int = field(default=0, converter=_size)
+    """Bytes a second for all downloads together; no bound if 0."""
     log_level: str = field(default="info", validator=_choice(*LOG_LEVELS), converter=_text)
     log_format: str = field(default="text", validator=_choice(*LOG_FORMATS), converter=_text)
     sources: dict[str, str] = field(factory=dict)

@@ -25,6 +25,8 @@ def daemon(
     runtime: str | None = None,
     certs_dir: str | None = None,
     disk_floor: str | None = None,
+    max_downloads: str | None = None,
+    max_bandwidth: str | None = None,
     log_level: LogLevel | None = None,
     log_format: LogFormat | None = None,
 ) -> int:
@@ -47,6 +49,10 @@ def daemon(
         that has something for a host counts. /etc/ross/certs.d, then those of containerd and Docker, if not given.
     disk_floor
         What pulls leave free on the filesystem of the root: 512m, 2g or bytes. 256m, or a hundredth of it, if not given.
+    max_downloads
+        How many layers are fetched at the same time. 6 if not given.
+    max_bandwidth
+        Bytes a second for all downloads together: 10m, or a number. No bound if not given.
     log_level
         debug, info, warning or error. info if not given.
     log_format
@@ -62,6 +68,8 @@ def daemon(
         "runtime": runtime,
         "certs_dir": certs_dir,
         "disk_floor": disk_floor,
+        "max_downloads": max_downloads,
+        "max_bandwidth": max_bandwidth,
         "log_level": log_level,
         "log_format": log_format,
     }

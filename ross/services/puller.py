@@ -23,6 +23,7 @@ from ross.services.arrival import Arrival
 from ross.services.documents import Documents, check_layers, check_platform
 from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
+from ross.services.throttle import Throttle
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ class Puller:
         snapshotter: Snapshotter,
         unpacker: Unpacker,
         max_downloads: int = 6,
+        max_bandwidth: int = 0,
     ) -> None:
+        """Fetch at most ``max_downloads`` layers at a time, and ``max_bandwidth`` bytes a second; without a bound if that is 0."""
         self._registry = registry
         self._store = store
         self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._downloads = trio.CapacityLimiter(max_downloads)
+        self._throttle = Throttle(max_bandwidth)
 
     async def pull(
         self,
@@ -218,6 +222,7 @@ class Puller:
             async for chunk in stream.chunks():
                 await ingest.write(chunk)
                 report(PullPhase.DOWNLOADING)
+                await self._throttle.take(len(chunk))
 
 
 def _report(progress: Report, descriptor: Descriptor, phase: PullPhase, current: int) -> None:

@@ -51,6 +51,9 @@ def test_several_directories_are_a_list_or_have_colons_between_them(tmp_path: Pa
             r"disk_floor must be a size such as 512m, 2g or a number of bytes, not '-1' \(flag --disk-floor\)",
         ),
         ({"disk_floor": "much"}, r"disk_floor must be a size"),
+        ({"max_downloads": "0"}, r"max_downloads must be at least 1 \(flag --max-downloads\)"),
+        ({"max_downloads": "many"}, r"max_downloads must be a whole number, not 'many'"),
+        ({"max_bandwidth": "fast"}, r"max_bandwidth must be a size"),
         ({"root": "relative"}, r"root must be an absolute path, not 'relative' \(flag --root\)"),
         (
             {"log_level": "loud"},
