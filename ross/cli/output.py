@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from ross.oci.codec import to_plain
-
 Format = Literal["table", "json", "jsonl"]
 
 
@@ -36,6 +34,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def records(values: Sequence[object], form: Format) -> str:
     """Records as one JSON array, or one JSON object a line."""
+    from ross.oci.codec import to_plain
+
     plain = [to_plain(value) for value in values]
     if form == "jsonl":
         return "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in plain)
@@ -44,6 +44,8 @@ def records(values: Sequence[object], form: Format) -> str:
 
 def document(value: object, form: Format) -> str:
     """One record as JSON."""
+    from ross.oci.codec import to_plain
+
     plain: Any = to_plain(value)
     return json.dumps(plain, indent=None if form == "jsonl" else 2, ensure_ascii=False) + "\n"
 

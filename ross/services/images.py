@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -34,6 +33,7 @@ from ross.services.publisher import Publisher
 from ross.services.settler import Settler
 from ross.services.snapshotter import committed_name
 from ross.services.tags import TagRecord, Tags, canonical, nameable
+from ross.services.turns import Turns
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
@@ -155,7 +155,7 @@ class Images:
         self.settle_forever = self._settler.settle_forever
         self._known: dict[Digest, Image] = {}
         self._users: list[Users] = []
-        self._pulling: dict[tuple[Reference, DocumentPlatform], trio.Lock] = {}
+        self._turns = Turns()
         collector.add_root(self._named)
 
     async def recover(self) -> None:
@@ -243,9 +243,9 @@ class Images:
             else host_platform()
         )
         with self.pins.hold() as pin, self._settler.bringing_in() as pending:
-            async with self._turn(reference, platform):
+            async with self._turns.take((reference, platform), progress) as report:
                 pulled = await self._puller.pull(
-                    reference, platform=platform, pin=pin, progress=progress, notify=notify, pending=pending
+                    reference, platform=platform, pin=pin, progress=report, notify=notify, pending=pending
                 )
                 digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
                 image = Image(self, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)
@@ -254,18 +254,6 @@ class Images:
         self._forget_unused()
         self._events.publish("image", "pull", subject=str(digest), name=str(reference))
         return image
-
-    @asynccontextmanager
-    async def _turn(self, reference: Reference, platform: DocumentPlatform) -> AsyncIterator[None]:
-        """Two pulls of one name take turns: the second finds everything there."""
-        key = (reference, platform)
-        lock = self._pulling.setdefault(key, trio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked():
-                self._pulling.pop(key, None)
 
     def _record(self, target: Digest, manifest: Digest) -> TagRecord:
         """What a name denotes now that this manifest of the target is here: the one for this machine, if that is here too."""
