@@ -117,6 +117,8 @@ def make_plan(members: Members, platform: DocumentPlatform | None) -> Plan:
     if layout is not None and index is not None:
         check_layout(read_small(layout, what=f"the archive's {LAYOUT_FILE}"))
         _plan_layout(plan, members, parse_index(read_small(index, what=f"the archive's {INDEX_FILE}")), platform)
+        if docker is not None:
+            _check_agreement(plan, members, parse_docker(read_small(docker, what=f"the archive's {DOCKER_FILE}")))
     elif docker is not None:
         for image in parse_docker(read_small(docker, what=f"the archive's {DOCKER_FILE}")):
             _plan_docker(plan, members, image, platform)
@@ -247,6 +249,22 @@ def check_image(manifest: Manifest, config: ImageConfig, platform: DocumentPlatf
     for layer in manifest.layers:
         if layer.media_type not in media_types.LAYERS:
             raise InvalidArgument(f"{what} has a layer of the type {layer.media_type!r}, which Ross cannot unpack")
+
+
+def _check_agreement(plan: Plan, members: Members, images: Iterable[DockerImage]) -> None:
+    """An archive of both forms must not be one image to us and another to an engine that reads the other form.
+
+    Where a name denotes an index, Docker's form has that image of it which suited the machine that wrote the archive.
+    """
+    for image in images:
+        config = members.get(image.config, what=f"the config of {image.config[:200]}").digest
+        for text in image.repo_tags or ():
+            key = plan.names.get(parse_name(text, target=config))
+            if key is not None and key[0] == key[1] and plan.images[key].manifest.config.digest != config:
+                raise Corrupt(
+                    f"the archive's {INDEX_FILE} and {DOCKER_FILE} call different images {text[:200]!r}",
+                    hint="two engines would load different images from it; get it from who made it, again",
+                )
 
 
 # -- Docker's form ------------------------------------------------------------------------------------------------------

@@ -393,6 +393,24 @@ async def test_one_name_for_two_images(tmp_path: Path) -> None:
     await refused(tmp_path, archive.tar(), Corrupt, "calls two images")
 
 
+async def test_two_forms_that_disagree(tmp_path: Path) -> None:
+    """CVE-2021-41190's kind: one engine would load the one image under a name, another engine the other."""
+    other = builder(Labels={"is": "evil"}).build()
+    digest = digest_of(config_of(other))
+    entry = {"Config": blob_name(digest), "RepoTags": [NAME], "Layers": [blob_name(digest)]}
+    both = oci_layout([IMAGE, other], [entry_of(IMAGE, NAME)], more={"manifest.json": json.dumps([entry]).encode()})
+    await refused(tmp_path, both.tar(), Corrupt, "call different images")
+
+
+async def test_two_loads_of_one_archive_share_what_they_bring(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(place.load, HONEST)
+        assert [one.names for one in place.images.list()] == [(NAME,)]
+        assert place.leftovers() == []
+
+
 async def test_indexes_without_end(tmp_path: Path) -> None:
     more: dict[str, bytes] = {}
     entry = entry_of(IMAGE)
@@ -482,7 +500,7 @@ async def test_a_load_that_is_cancelled_leaves_nothing_and_tells_the_writer(tmp_
             await feed.write(b"more")
 
 
-async def test_collection_leaves_a_spool_alone_and_the_next_start_removes_it(tmp_path: Path) -> None:
+async def test_collection_leaves_a_spool_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as place:
         feed = Feed()
         async with trio.open_nursery() as nursery:
@@ -491,10 +509,20 @@ async def test_collection_leaves_a_spool_alone_and_the_next_start_removes_it(tmp
             await place.images.collect()
             (spool,) = place.root.glob("ingest/spool-*")
             assert (spool / "metadata.json").exists()
-            await ContentStore(StateLayout(root=place.root)).recover()
-            assert not spool.exists()
+            assert place.store.busy_directories() == (spool.name,)
             nursery.cancel_scope.cancel()
         assert place.leftovers() == []
+        assert place.store.busy_directories() == ()
+
+
+async def test_the_next_start_removes_what_a_crash_has_left_of_a_spool(tmp_path: Path) -> None:
+    async with opened(tmp_path) as place:
+        spool = place.root / "ingest" / "spool-0123456789abcdef"
+        spool.mkdir(parents=True)
+        (spool / "metadata.json").write_text('{"purpose":"load","created_at":5}')
+        (spool / "1").write_bytes(b"x" * 1000)
+        await ContentStore(StateLayout(root=place.root)).recover()
+        assert not spool.exists()
 
 
 async def test_a_feed_holds_no_more_than_a_chunk() -> None:
