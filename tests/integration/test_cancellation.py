@@ -187,7 +187,7 @@ async def test_pull(place: Path, layered: str) -> None:
 
             caught += await cancelled_at(whole * part / 16, pull)
             assert services.leftovers() == []
-            assert not services.images._pulling
+            assert not services.images._turns._turns
             await services.images.pull(layered, PullOptions(), lambda _progress: None)
         assert caught >= 5, "the pull was cancelled under way at least a few times"
 
