@@ -9,8 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
+import ross
+from ross.errors import Unauthenticated
 from tests.integration.test_registry import HTPASSWD
 from tests.support.certificates import Authority, make_authority
 from tests.support.credential_helper import CredentialHelper
@@ -157,8 +160,22 @@ def test_a_helper_keeps_it(
         assert engine.ross("pull", "-q", private).returncode == 0
         assert helper.known == {host: [USER, SECRET]}
         assert SECRET not in docker_config.read_text()
-        assert engine.ross("logout", host).returncode == 0
+        for backend in ("trio", "asyncio"):
+            anyio.run(_by_program, engine, host, backend=backend)
     assert helper.known == {}
+
+
+async def _by_program(engine: Daemon, host: str) -> None:
+    async with ross.connect(engine.socket) as connected:
+        registries = connected.registries
+        done = await registries.login(host, username=USER, password=SECRET)
+        assert done.proved
+        assert await registries.list() == (done.login,)
+        with pytest.raises(Unauthenticated, match="does not accept"):
+            await registries.login(host, username=USER, password="wrong-word")
+        assert await registries.logout(host)
+        assert not await registries.logout(host)
+        assert await registries.list() == ()
 
 
 def test_what_cannot_be_is_told(engine: Daemon) -> None:
