@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +42,7 @@ class Connections:
         self._connect_seconds = connect_seconds
         self._silence_seconds = silence_seconds
         # What nearly everything goes through, made at once: an environment that cannot be used shows itself here.
-        context = ssl.create_default_context()
+        context = _system(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
         self._direct = {local: self._new(DIRECT, context, local=local) for local in (False, True)}
         self._pools: dict[_Key, _Pool] = {}
 
@@ -104,6 +106,12 @@ def _state(path: Path) -> tuple[int, int, int]:
     except OSError:
         return (0, 0, 0)  # reading it will tell
     return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@cache
+def _system(_file: str | None, _directory: str | None) -> ssl.SSLContext:
+    """What the system trusts, or those two variables say: some hundred certificates, which take tens of milliseconds to read."""
+    return ssl.create_default_context()
 
 
 def _tls(transport: Transport) -> ssl.SSLContext:
