@@ -95,6 +95,11 @@ class Authenticator:
         for key in [key for key, granted in self._granted.items() if granted.host == host]:
             del self._granted[key]
 
+    def _drop_stale(self) -> None:
+        now = trio.current_time()
+        for key in [key for key, granted in self._granted.items() if granted.expires_at <= now]:
+            del self._granted[key]
+
     def personal(self, origin: Origin, scopes: Scopes) -> bool:
         """Stored credentials went into the header that is in use."""
         granted = self._granted.get((origin, scopes))
@@ -124,6 +129,7 @@ class Authenticator:
                 present = self.header(endpoint.origin, scopes)
                 if present is not None and present != refused:
                     return present
+                self._drop_stale()
                 self._granted.pop(key, None)
                 granted = self._granted[key] = await self._ask(endpoint, scopes, challenges)
                 return granted.header

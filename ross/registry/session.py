@@ -240,11 +240,13 @@ class RegistrySession:
         heard = partial(notices.heard, endpoint.name) if notices is not None else None
         url = path if isinstance(path, httpx.URL) else httpx.URL(endpoint.url(repository, path))
         authorization = auth.header(endpoint.origin, scopes)
-        answered = False
+        answered = astray = False
         async with AsyncExitStack() as stack:
             for _hop in range(_MAX_REDIRECTS + 2):
                 here = origin_of(url)
-                ours = here == endpoint.origin
+                # Once led elsewhere, always led by somebody else: what proves who we are does not go where they say, back home included.
+                astray = astray or here != endpoint.origin
+                ours = not astray
                 transport = endpoint.transport if ours else endpoint.transport.elsewhere()
                 client = await stack.enter_async_context(self._connections.client(transport, here))
                 body = content() if callable(content) else content

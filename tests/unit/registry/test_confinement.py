@@ -152,6 +152,30 @@ async def test_credentials_do_not_go_back_by_a_detour(tmp_path: Path) -> None:
     assert secrets_in(other) == []
 
 
+async def test_nobody_can_send_us_back_with_our_credentials(tmp_path: Path) -> None:
+    """CVE-2020-15157, another bypass: led away, and from there to something else at home, which would be asked for in our name."""
+    home: list[ScriptedRegistry] = []
+
+    async def back(request: Request, stream: trio.SocketStream) -> None:
+        await reply(stream, 307, Location=f"{home[0].url}/v2/another/private/blobs/x")
+
+    async with scripted_registry(back) as other:
+
+        async def lead(request: Request, stream: trio.SocketStream) -> None:
+            if "authorization" not in request.headers:
+                await reply(stream, 401, WWW_Authenticate="Basic")
+            else:
+                await reply(stream, 307, Location=f"{other.url}/away")
+
+        async with scripted_registry(lead) as server, client_for(tmp_path, server, other) as client:
+            home.append(server)
+            with pytest.raises(Unauthenticated):
+                await resolve(client, server)
+
+    (returned,) = server.sent("/v2/another/private/blobs/x")
+    assert "authorization" not in returned.headers
+
+
 # -- realms -----------------------------------------------------------------------------------------------------------
 
 
