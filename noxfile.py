@@ -113,6 +113,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Pulls from a registry that does everything wrong; ``nox -s faults -- --pulls 5000 --seed 7``. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.faults", *session.posargs)
+
+
+@nox.session
 def exact(session: nox.Session) -> None:
     """Random images against the reference model of layers; ``nox -s exact -- --examples 10000 --seed 7``. As root."""
     _install(session)

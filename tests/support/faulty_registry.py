@@ -74,6 +74,8 @@ class Served:
     sent: int
     fate: Fate
     fault: str
+    interrupted: bool = False
+    """The client stopped while, or just after, it was sent."""
 
 
 class Exchange:
@@ -167,9 +169,22 @@ class FaultyRegistry:
             self._manifests[repository, name] = image.manifest
         return f"{self.host}/{repository}:{tag}"
 
+    def content(self, blob: str) -> bytes:
+        """A blob, whole."""
+        return self._contents[blob]
+
+    def blobs(self) -> dict[str, bytes]:
+        """All blobs, by digest."""
+        return dict(self._contents)
+
     def forget_requests(self) -> None:
         for log in (self.served, self.requests, self.leaked):
             log.clear()
+
+    def interrupted(self) -> None:
+        """The client has stopped in the middle: of each blob, what was sent last may not have got anywhere."""
+        for one in {one.blob: one for one in self.served}.values():
+            one.interrupted = True
 
     def again(self) -> list[str]:
         """What was downloaded again although the client had it for good, in words."""
@@ -188,7 +203,7 @@ class FaultyRegistry:
             if overlap or one.fate == "refused" or one.start != one.asked[0]:
                 had.clear()
                 excused = False
-            if one.fate == "kept" and one.sent:
+            if one.fate == "kept" and one.sent and not one.interrupted:
                 had.append((one.start, one.start + one.sent))
             excused = excused or one.fate in {"spoiled", "refused"}
 
@@ -233,6 +248,7 @@ class FaultyRegistry:
         reply = self._unauthorized(request) or self._reply(request)
         chosen = self.plan(request) if reply.status < 300 and "/v2/" in request.path else None
         exchange = Exchange(self, connection, request, reply)
+        served = self._note(request, chosen[0] if chosen else "") if reply.status < 300 else None
         try:
             if chosen is not None:
                 chosen[1](exchange)
@@ -242,11 +258,17 @@ class FaultyRegistry:
                 exchange.body()
             return True
         finally:
-            blob = request.blob
-            if blob is not None and request.method == "GET" and (reply.status < 300 or exchange.fate == "refused"):
-                asked = _asked(request, len(self._contents.get(blob, b"")))
-                fault = chosen[0] if chosen else ""
-                self.served.append(Served(blob, asked, reply.start, exchange.sent, exchange.fate, fault))
+            if served is not None:
+                served.start, served.sent, served.fate = reply.start, exchange.sent, exchange.fate
+
+    def _note(self, request: Request, fault: str) -> Served | None:
+        """The line in the log for an answer about a blob: in the order in which they were asked for."""
+        blob = request.blob
+        if blob is None or request.method != "GET":
+            return None
+        asked = _asked(request, len(self._contents.get(blob, b"")))
+        self.served.append(Served(blob, asked, asked[0], 0, "kept", fault))
+        return self.served[-1]
 
     def _reply(self, request: Request) -> Reply:
         if request.path == "/token":

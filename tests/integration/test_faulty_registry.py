@@ -1,0 +1,89 @@
+"""Pulls from a registry that does everything wrong: they end right, or with a clear error, and nothing verified is downloaded again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.support import faults
+from tests.support.ext4 import ext4_in_memory
+from tests.support.faulty_registry import Auth, FaultyRegistry, faulty_registry
+from tests.support.images import ImageBuilder, Layer
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def faulty() -> Iterator[FaultyRegistry]:
+    with faulty_registry() as registry:
+        yield registry
+
+
+def served(registry: FaultyRegistry, name: str) -> str:
+    layer = Layer().add("data", random.Random(name).randbytes(400_000))
+    return registry.serve("app", name, ImageBuilder().layer(layer, compression="").build())
+
+
+@pytest.mark.timeout(240)
+def test_random_faults_end_right_or_clearly() -> None:
+    told: list[str] = []
+    with ext4_in_memory() as disk:
+        outcomes = faults.run(disk, pulls=25, seeded=20_261_124, tell=told.append)
+    assert outcomes["wrong"] == 0, told
+    assert outcomes["right"] > 2
+    assert len(outcomes) > 3, "too few kinds of ends to prove anything"
+
+
+def test_the_count_notices_what_is_downloaded_again(faulty: FaultyRegistry) -> None:
+    served(faulty, "x")
+    blob = next(digest for digest, data in faulty.blobs().items() if len(data) > 400_000)
+    url = f"http://{faulty.host}/v2/app/blobs/{blob}"
+    with httpx.Client(trust_env=False) as client:
+        client.get(url, headers={"Range": "bytes=0-99999"})
+        assert faulty.again() == []
+        client.get(url, headers={"Range": "bytes=100000-"})
+        assert faulty.again() == []
+        client.get(url, headers={"Range": "bytes=99000-"})
+    assert len(faulty.again()) == 1
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_daemon_pulls_through_passing_trouble(daemon: Daemon, faulty: FaultyRegistry, seed: int) -> None:
+    reference = served(faulty, f"s{seed}")
+    faulty.auth = Auth(scheme="bearer", uses=2)
+    faulty.plan = faults.RandomPlan(random.Random(seed), 0.4, only=faults.HARMLESS)
+    done = daemon.ross("pull", "-q", reference)
+    assert done.returncode == 0, done.stderr
+    assert faulty.again() == []
+    assert faulty.leaked == []
+
+
+def test_daemon_goes_on_after_a_kill_where_it_stopped(daemon: Daemon, faulty: FaultyRegistry) -> None:
+    reference = served(faulty, "slow")
+    faulty.bytes_per_second = 400_000
+    client = daemon.popen("pull", reference)
+    data = daemon.root / "ingest"
+    while not any(path.stat().st_size for path in data.glob("*/data")):
+        assert client.poll() is None
+    daemon.kill()
+    client.communicate()
+    there = sum(path.stat().st_size for path in data.glob("*/data"))
+    faulty.bytes_per_second = 0
+    daemon.start()
+    faulty.forget_requests()
+    assert daemon.ross("pull", "-q", reference).returncode == 0
+    sent = sum(one.sent for one in faulty.served)
+    assert sent == sum(map(len, faulty.blobs().values())) - kept(faulty, there)
+
+
+def kept(faulty: FaultyRegistry, there: int) -> int:
+    """What the killed daemon had for good: its ingest, and the blobs that it asks for no more."""
+    asked = {one.blob for one in faulty.served}
+    return there + sum(len(data) for digest, data in faulty.blobs().items() if digest not in asked)
