@@ -33,6 +33,7 @@ from ross.registry.push import RegistryPusher
 from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
 from ross.services.archives.service import Archives
+from ross.services.checker import Checker
 from ross.services.collector import Collector
 from ross.services.containers import Containers
 from ross.services.engine import VERSION, Engine, Programs
@@ -107,22 +108,24 @@ async def _start_services(
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
     registry = await tree.start("registry", _run_registry, settings, credentials)
     unpacker = Unpacker(store=store, snapshotter=snapshotter)
+    puller = Puller(
+        registry=RegistryClient(registry),
+        store=store,
+        snapshotter=snapshotter,
+        unpacker=unpacker,
+        max_downloads=settings.max_downloads,
+        max_bandwidth=settings.max_bandwidth,
+    )
+    collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
     images = Images(
         layout=state,
         store=store,
         snapshotter=snapshotter,
-        puller=Puller(
-            registry=RegistryClient(registry),
-            store=store,
-            snapshotter=snapshotter,
-            unpacker=unpacker,
-            max_downloads=settings.max_downloads,
-            max_bandwidth=settings.max_bandwidth,
-        ),
+        puller=puller,
         pusher=Pusher(registry=RegistryPusher(registry), store=store),
         referrers=ReferrersClient(registry),
         pins=pins,
-        collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
+        collector=collector,
         events=events,
     )
     await tree.start("images", _run_images, images)
@@ -130,7 +133,19 @@ async def _start_services(
     parts = {"layout": state, "images": images, "snapshotter": snapshotter, "events": events}
     containers = await tree.start("containers", _run_containers, parts, programs, runtime)
     usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)
-    storage = Storage(usage=usage, pruner=Pruner(images=images, containers=containers, usage=usage))
+    checker = Checker(
+        layout=state,
+        store=store,
+        snapshotter=snapshotter,
+        unpacker=unpacker,
+        puller=puller,
+        collector=collector,
+        images=images,
+        containers=containers,
+        usage=usage,
+    )
+    pruner = Pruner(images=images, containers=containers, usage=usage)
+    storage = Storage(usage=usage, checker=checker, pruner=pruner)
     engine = Engine(
         settings=settings,
         programs=programs,

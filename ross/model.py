@@ -631,7 +631,8 @@ class UsageItem:
     """One thing below the root. All but images add up: those are made of the others."""
 
     kind: str
-    """``image``, ``blob``, ``manifest``, ``snapshot``, ``container``, ``ingest``, ``unpacking``, ``record``, ``trash``, ``unknown``."""
+    """``image``, ``blob``, ``manifest``, ``snapshot``, ``client snapshot``, ``container``, ``ingest``, ``unpacking``,
+    ``record``, ``trash``, ``unknown``."""
     name: str
     size_bytes: int
     shared_bytes: int
@@ -679,3 +680,42 @@ class Pruned:
     deleted: tuple[Digest, ...]
     """Manifests and blobs."""
     freed_bytes: int
+
+
+class Severity(Enum):
+    """How bad a finding is."""
+
+    UNKNOWN = "unknown"
+    NOTE = "note"
+    """Worth knowing; nothing is wrong."""
+    ERROR = "error"
+
+
+@frozen(kw_only=True)
+class Finding:
+    """Something that a check of the root has found."""
+
+    severity: Severity
+    kind: str
+    """``blob``, ``manifest``, ``image``, ``snapshot``, ``unknown``."""
+    name: str
+    problem: str
+    """In a word or two: ``damaged``, ``missing``, ``incomplete``, ``differs from its blob``, ``orphan``, ..."""
+    detail: str
+    repaired: bool
+    resolution: str
+    """What was done about it, or why nothing could be; empty where nothing was to be done."""
+
+
+@frozen(kw_only=True)
+class CheckReport:
+    """What a check of the root has looked at and found."""
+
+    findings: tuple[Finding, ...]
+    blobs: int
+    manifests: int
+    images: int
+    snapshots: int
+    """Unpacked layers that were compared with their blobs."""
+    size_bytes: int
+    """Of the content that was hashed."""

@@ -391,6 +391,36 @@ interface Storage {
 
   prune @1 (options :PruneOptions) -> (pruned :Pruned);
   # Removes what nobody uses and `options` fit: containers that do not run, then images. Cancelling stops between two things.
+
+  check @2 (repair :Bool) -> (report :CheckReport);
+  # Hashes all content again, and compares all unpacked layers with their blobs; with `repair` puts right what can be: content
+  # is fetched again from where it came from, layers are unpacked again, what nobody knows is removed. Cancelling stops it; what was
+  # put right stays so.
+}
+
+struct CheckReport {
+  findings @0 :List(Finding);
+  blobs @1 :UInt64;
+  manifests @2 :UInt64;
+  images @3 :UInt64;
+  snapshots @4 :UInt64;
+  sizeBytes @5 :UInt64;
+}
+
+struct Finding {
+  severity @0 :Severity;
+  kind @1 :Text;
+  name @2 :Text;
+  problem @3 :Text;
+  detail @4 :Text;
+  repaired @5 :Bool;
+  resolution @6 :Text;
+
+  enum Severity {
+    unknown @0;
+    note @1;
+    error @2;
+  }
 }
 
 struct DiskUsage {

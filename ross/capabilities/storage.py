@@ -21,6 +21,9 @@ class StorageServer(schema.Storage.Server):  # type: ignore[misc]  # the schema 
     async def usage_context(self, context: Any) -> None:
         context.results.usage = to_wire(await self._storage.usage.measure(items=context.params.items))
 
+    async def check_context(self, context: Any) -> None:
+        context.results.report = to_wire(await self._storage.checker.check(repair=context.params.repair))
+
     async def prune_context(self, context: Any) -> None:
         options = from_wire(PruneOptions, context.params.options)
         context.results.pruned = to_wire(await self._storage.pruner.prune(options))

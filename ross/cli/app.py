@@ -71,7 +71,7 @@ def build_app() -> App:
         registry.command(f"ross.cli.registries:{target}", name=name)
     image.command("ross.cli.storage:prune_images", name="prune")
     container.command("ross.cli.storage:prune_containers", name="prune")
-    for name in ("df", "prune"):
+    for name in ("df", "prune", "check"):
         system.command(f"ross.cli.storage:{name}", name=name)
     system.command("ross.cli.system:info", name="info")
     debug.command("ross.cli.system:tasks", name="tasks")

@@ -77,6 +77,11 @@ def ago(nanoseconds: int, *, now: int | None = None) -> str:
     return "N/A"
 
 
+def line(text: str) -> str:
+    """A line that cannot steer a terminal, whoever has chosen its words."""
+    return f"{_printable(text)}\n"
+
+
 def write_bytes(fd: int, data: bytes) -> None:
     """Write all of it, unbuffered and unchanged.
 

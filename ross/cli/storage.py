@@ -1,4 +1,4 @@
-"""``ross system df``, ``system prune``, ``image prune``, ``container prune``: what occupies the disk, and what can go."""
+"""``ross system df``, ``system check``, ``system prune``, ``image prune``, ``container prune``: what occupies the disk, and what can go."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
     from ross.client import Engine
-    from ross.model import DiskUsage, Pruned, PruneOptions, UsageItem, UsageRow
+    from ross.model import CheckReport, DiskUsage, Pruned, PruneOptions, UsageItem, UsageRow
 
 Force = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 All = Annotated[bool, Parameter(name=["--all", "-a"], negative=())]
@@ -233,3 +233,53 @@ def parse_prune_filter(terms: Sequence[str]) -> PruneOptions:
                 hint="there are until=TIME (once), label=KEY[=VALUE] and label!=KEY[=VALUE]",
             )
     return PruneOptions(until=until, labels=tuple(labels), without_labels=tuple(without))
+
+
+def check(
+    *,
+    repair: Annotated[bool, Parameter(negative=())] = False,
+    format: Format = "table",  # noqa: A002 -- the flag's name
+) -> int:
+    """Hash all content again, and compare all unpacked layers with it. Ends with 1 if something is wrong, and stays so.
+
+    Parameters
+    ----------
+    repair
+        Put right what can be: fetch content again from where it came from, unpack layers again, remove what nobody knows.
+    format
+        table, json or jsonl.
+    """
+
+    async def body(engine: Engine) -> int:
+        report = await engine.storage.check(repair=repair)
+        if format != "table":
+            output.write(output.document(report, format))
+        else:
+            output.write(_findings(report))
+        return 1 if _wrong(report) else 0
+
+    return with_engine(body)
+
+
+def _wrong(report: CheckReport) -> int:
+    from ross.model import Severity
+
+    return sum(finding.severity is not Severity.NOTE and not finding.repaired for finding in report.findings)
+
+
+def _findings(report: CheckReport) -> str:
+    text = ""
+    for finding in report.findings:
+        text += output.line(
+            f"{finding.severity.value}: {finding.kind} {finding.name}: {finding.problem}: {finding.detail}"
+        )
+        if finding.resolution:
+            text += output.line(f"  {finding.resolution}")
+    repaired = sum(finding.repaired for finding in report.findings)
+    text += (
+        f"{report.blobs} blobs and {report.manifests} manifests with {output.size(report.size_bytes)}, "
+        f"{report.images} images, {report.snapshots} unpacked layers: "
+    )
+    wrong = _wrong(report)
+    text += f"{wrong} wrong" if wrong else "all right"
+    return f"{text}, {repaired} repaired\n" if repaired else f"{text}\n"

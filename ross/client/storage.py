@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ross.client.connection import answer
-from ross.model import DiskUsage, Pruned, PruneOptions
+from ross.model import CheckReport, DiskUsage, Pruned, PruneOptions
 from ross.wire.convert import from_wire, to_wire
 
 
@@ -19,6 +19,10 @@ class Storage:
     async def usage(self, *, items: bool = False) -> DiskUsage:
         """What everything below the root occupies; with ``items`` also thing by thing."""
         return from_wire(DiskUsage, (await answer(self._capability.usage(items=items))).usage)
+
+    async def check(self, *, repair: bool = False) -> CheckReport:
+        """Hash all content again and compare all unpacked layers with it; with ``repair`` put right what can be."""
+        return from_wire(CheckReport, (await answer(self._capability.check(repair=repair))).report)
 
     async def prune(
         self,

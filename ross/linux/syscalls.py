@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 # unistd.h; these numbers are the same on every architecture that has the new calls (kernel 5.x, include/uapi/asm-generic).
@@ -15,6 +16,9 @@ FSCONFIG: Final = 431
 FSMOUNT: Final = 432
 OPENAT2: Final = 437
 SYNCFS: Final = {"x86_64": 306, "aarch64": 267}.get(platform.machine(), 267)
+
+RENAMEAT2: Final = {"x86_64": 316}.get(platform.machine(), 276)
+_RENAME_EXCHANGE: Final = 2
 
 
 @cache
@@ -39,3 +43,14 @@ def syscall(number: int, *arguments: Any, what: str | bytes = "") -> int:
 def syncfs(fd: int) -> None:
     """Write everything of the filesystem that ``fd`` is on to its disk (syncfs(2))."""
     syscall(SYNCFS, ctypes.c_int(fd), what="syncfs")
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two names of one filesystem swap what they denote, in one step (renameat2(2), RENAME_EXCHANGE).
+
+    Raises:
+        OSError: one of them does not exist, or the filesystem cannot.
+    """
+    first, second = (ctypes.c_char_p(os.fsencode(path)) for path in (one, other))
+    here = ctypes.c_int(-100)  # AT_FDCWD; the paths are absolute
+    syscall(RENAMEAT2, here, first, here, second, ctypes.c_uint(_RENAME_EXCHANGE), what=str(one))

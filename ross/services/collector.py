@@ -77,6 +77,11 @@ class Collector:
         """All content, and all chain IDs, that may not go now. As far as documents were read: see :meth:`learn`."""
         return self._mark().reached
 
+    async def garbage(self) -> tuple[Digest | str, ...]:
+        """What the next collection would remove: content by digest, snapshots by name."""
+        await self.learn()
+        return self._mark().doomed
+
     async def collect(self) -> RemovedImages:
         """Remove what nothing references. What cannot be removed stays, with a warning, and keeps nothing else."""
         deleted: list[Digest] = []

@@ -306,6 +306,10 @@ class Images:
         """Who uses an image, by the digest of its manifest."""
         return self._used_by(digest)
 
+    def references(self, digest: Digest) -> tuple[Reference, ...]:
+        """The names of an image, by the digest of its manifest."""
+        return self._tags.of(digest)
+
     def name_files(self) -> tuple[Path, ...]:
         """The records of the names, on the disk."""
         return self._tags.files()

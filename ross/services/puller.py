@@ -17,6 +17,7 @@ from ross.errors import Corrupt
 from ross.model import BlobProgress, PullPhase
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Manifest
+from ross.oci.reference import Reference
 from ross.registry.notices import Notify, unheard
 from ross.registry.retry import Transient
 from ross.services.arrival import Arrival
@@ -27,7 +28,6 @@ from ross.services.throttle import Throttle
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
-    from ross.oci.reference import Reference
     from ross.registry.client import RegistryClient, Remote
     from ross.services.pending import Pending
     from ross.services.pins import Pin
@@ -134,6 +134,24 @@ class Puller:
         snapshots = [name for name in map(committed_name, chains) if self._snapshotter.find(name) is None]
         if blobs or snapshots:
             await pending.announce(blobs=blobs, snapshots=snapshots)
+
+    async def fetch_blob(self, reference: Reference, descriptor: Descriptor) -> None:
+        """See that a blob is in the store, and on the disk; from where ``reference`` says.
+
+        Raises:
+            As :meth:`pull`.
+        """
+        await self._fetch(self._registry.open(reference), descriptor, lambda _progress: None, Arrival())
+
+    async def fetch_manifest(self, reference: Reference, descriptor: Descriptor) -> None:
+        """See that a manifest or index is in the store.
+
+        Raises:
+            As :meth:`pull`.
+        """
+        exact = Reference(reference.host, reference.path, None, descriptor.digest)
+        resolved = await self._registry.open(exact).resolve()
+        await self._store.write_manifest(descriptor.digest, resolved.data)
 
     async def _config(self, documents: Documents, remote: Remote, manifest: Manifest) -> ImageConfig:
         async def fetch() -> None:

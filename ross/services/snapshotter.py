@@ -17,7 +17,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from attrs import evolve
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
 from ross.linux.mount import MAX_LAYERS, OVERLAY_OPTIONS, mount_overlay, mounts_below, unmount
-from ross.linux.syscalls import syncfs
+from ross.linux.syscalls import exchange, syncfs
 from ross.model import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
 from ross.oci.codec import read_record, write_record
 from ross.services.init_layer import make_etc, see_init_layer
@@ -346,6 +346,29 @@ class Snapshotter:
             await trio.to_thread.run_sync(write_atomic, record, write_record(info))
             self._known[name] = info
         return info
+
+    async def exchange(self, name: str, staged: str, *, allow: Callable[[], None]) -> None:
+        """Give a committed snapshot the files of a staged one, in one step; the staged one gets those that it had.
+
+        Args:
+            name: The committed one.
+            staged: The staged one.
+            allow: Asked last, with no wait behind it; raises if somebody uses the files.
+
+        Raises:
+            NotFound: one of them does not exist.
+            FailedPrecondition: somebody else is changing it.
+            OSError: it could not be done, and nothing was.
+        """
+        info = self.get(name)
+        self.get(staged)
+        with self._changing(name, staged):
+            await self.sync()
+            allow()
+            make_directory(self.files(name))
+            exchange(self.files(name), self.files(staged))
+            write_atomic(self._layout.snapshot(name) / "metadata.json", write_record(info))
+            sync_directory(self._layout.snapshot(name))
 
     async def remove(self, name: str) -> int:
         """Remove a snapshot; missing is fine. Returns the bytes that were freed.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from ross.services.checker import Checker
 from ross.services.pruner import Pruner
 from ross.services.usage import Usage
 
@@ -13,4 +14,5 @@ class Storage:
     """The services that look after the root."""
 
     usage: Usage
+    checker: Checker
     pruner: Pruner

@@ -363,6 +363,32 @@ class ContentStore:
             path.rename(doomed)
         return doomed
 
+    @asynccontextmanager
+    async def replacing(self, digest: Digest) -> AsyncIterator[None]:
+        """While a blob is brought in anew: it is not there meanwhile, and is what it was if it did not come."""
+        async with self._replacing(self._blobs, digest, self.layout.blob(digest)):
+            yield
+
+    @asynccontextmanager
+    async def replacing_manifest(self, digest: Digest) -> AsyncIterator[None]:
+        """As :meth:`replacing`, for a manifest."""
+        async with self._replacing(self._manifests, digest, self.layout.manifest(digest)):
+            yield
+
+    @asynccontextmanager
+    async def _replacing(self, known: dict[Digest, BlobInfo], digest: Digest, path: Path) -> AsyncIterator[None]:
+        kept = self._set_aside(path, ingest_key(digest))
+        info = known.pop(digest, None)
+        try:
+            yield
+        finally:
+            if info is not None and digest not in known:
+                with suppress(FileNotFoundError):
+                    kept.rename(path)
+                known[digest] = info
+                remove_tree(self.layout.ingest(ingest_key(digest)))  # of what is there, nothing is on its way
+            remove_tree(kept)
+
     # -- manifests ----------------------------------------------------------------------------------------------------
 
     def find_manifest(self, digest: Digest) -> BlobInfo | None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -73,6 +73,16 @@ class _Work:
     size_bytes: int = 0
 
 
+@frozen
+class Again:
+    """A layer that was unpacked once more."""
+
+    name: str
+    """The staged snapshot."""
+    directory_times: bool
+    """Its directories have the times of change that they had the first time."""
+
+
 class Unpacker:
     """Unpacks layers."""
 
@@ -116,6 +126,30 @@ class Unpacker:
             with bounded_cleanup(30, what="discarding unfinished layers"):
                 await self._discard(work)
         return work[-1].chain_id if work else None
+
+    @asynccontextmanager
+    async def unpacked_again(self, layers: Sequence[LayerSource]) -> AsyncIterator[Again]:
+        """Unpack the last of some layers once more, into a staged snapshot that goes with the block. Those below are there already.
+
+        Raises:
+            As :meth:`unpack`.
+        """
+        work = [
+            _Work(source, chain_id)
+            for source, chain_id in zip(layers, chain_ids(layer.diff_id for layer in layers), strict=True)
+        ]
+        layer, below = work[-1], work[:-1]
+        try:
+            async with self._workers.session():
+                layer.fetched.set()
+                applied = await self._apply(layer, lambda _progress: None)
+            # What is told of as implied has the time at which it was made.
+            exact = applied.root_carried and not applied.implied and not applied.pending_links
+            await trio.to_thread.run_sync(self._settle, layer, below, applied, limiter=self._threads)
+            yield Again(layer.staged or "", exact)
+        finally:
+            with bounded_cleanup(30, what="discarding a layer that was unpacked to be compared"):
+                await self._snapshotter.remove(layer.staged or "")
 
     # -- claims -------------------------------------------------------------------------------------------------------
 

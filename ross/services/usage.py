@@ -101,20 +101,28 @@ class Usage:
 
     async def measure(self, *, items: bool = False) -> DiskUsage:
         """Measure everything, one measurement at a time. With ``items`` also thing by thing."""
-        async with self._turn:
-            before = self._books()
-            sizes, directories = await trio.to_thread.run_sync(self._walk)
-            after = self._books()
-        things = {path: after.get(path) or before.get(path) or _Thing("unknown", path) for path in sizes}
-        found = _Found(sizes, things, directories)
+        found = await self._look()
         images = [self._parts(image) for image in self._images.known()]
         return DiskUsage(
             root=str(self._layout.root),
             rows=self._rows(found, images),
             items=(*_image_items(found, images), *_thing_items(found, images)) if items else (),
-            total_bytes=sum(sizes.values()) + directories,
+            total_bytes=sum(found.sizes.values()) + found.directories,
             free_bytes=self._store.space.free_bytes(),
         )
+
+    async def strangers(self) -> frozenset[str]:
+        """The paths below the root of what nobody knows."""
+        found = await self._look()
+        return frozenset(path for path, thing in found.things.items() if thing.kind == "unknown")
+
+    async def _look(self) -> _Found:
+        async with self._turn:
+            before = self._books()
+            sizes, directories = await trio.to_thread.run_sync(self._walk)
+            after = self._books()
+        things = {path: after.get(path) or before.get(path) or _Thing("unknown", printable(path)) for path in sizes}
+        return _Found(sizes, things, directories)
 
     async def measure_container(self, container_id: str) -> int:
         """What one container occupies."""
@@ -202,13 +210,24 @@ class Usage:
         active = sum(image.users > 0 for image in images)
         return (
             _row("images", len(images), active, found.total(*_IMAGES), spare),
-            _row("containers", len(containers), _running(containers), found.total("container"), busy_bytes),
+            _row(
+                "containers",
+                len(containers),
+                _running(containers),
+                found.total("container", "client snapshot"),
+                busy_bytes,
+            ),
             _row("snapshots", len(found.names("client's")), len(found.names("client's")), found.total("client's"), 0),
             _row("downloads", len(downloads), len(downloads - idle), found.total(*_DOWNLOADS), idle_bytes),
             _row("records", len(records), len(records), found.total("record") + found.directories, 0),
             _row("trash", len(found.names("trash")), 0, found.total("trash"), 0),
             _row("unknown", len(found.names("unknown")), 0, found.total("unknown"), 0),
         )
+
+
+def printable(path: str) -> str:
+    """A path that can be told: what is not text in it is replaced."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _row(kind: str, total: int, active: int, size_bytes: int, reclaimable_bytes: int) -> UsageRow:
@@ -220,10 +239,12 @@ def _running(containers: Sequence[ContainerInfo]) -> int:
 
 
 def _snapshot_kind(info: SnapshotInfo) -> str:
-    if info.owner is SnapshotOwner.CLIENT:
-        return "client's"
-    known = {SnapshotKind.COMMITTED: "snapshot", SnapshotKind.ACTIVE: "container"}
-    return known.get(info.kind, "unpacking")
+    """Those of containers are theirs; what clients make and read is in use, as containers are."""
+    if info.kind is SnapshotKind.STAGED:
+        return "unpacking"
+    if info.owner is SnapshotOwner.CONTAINER:
+        return "container"
+    return "snapshot" if info.owner is SnapshotOwner.NOBODY else "client snapshot"
 
 
 def _image_items(found: _Found, images: Sequence[_Parts]) -> list[UsageItem]:

@@ -29,6 +29,7 @@ ENUMS = {
     model.NetworkMode: schema.NetworkMode,
     model.ArchiveFormat: schema.ArchiveFormat,
     model.Role: schema.VersionInfo.Role,
+    model.Severity: schema.Finding.Severity,
     model.Stream: schema.LogEntry.Stream,
     model.SnapshotKind: schema.SnapshotKind,
     model.SnapshotOwner: schema.SnapshotOwner,
