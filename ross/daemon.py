@@ -36,6 +36,7 @@ from ross.services.archives.service import Archives
 from ross.services.checker import Checker
 from ross.services.collector import Collector
 from ross.services.containers import Containers
+from ross.services.content import Content
 from ross.services.engine import VERSION, Engine, Programs
 from ross.services.events import Events
 from ross.services.images import Images
@@ -117,6 +118,7 @@ async def _start_services(
         max_bandwidth=settings.max_bandwidth,
     )
     collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
+    content = Content(store=store, collector=collector, pins=pins)
     images = Images(
         layout=state,
         store=store,
@@ -155,6 +157,7 @@ async def _start_services(
         registries=Registries(session=registry, credentials=credentials, events=events),
         snapshotter=snapshotter,
         storage=storage,
+        content=content,
         events=events,
         request_stop=request_stop,
     )

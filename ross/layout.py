@@ -48,6 +48,11 @@ class StateLayout:
         return self.root / "tags"
 
     @property
+    def labels(self) -> Path:
+        """Labels on content: one small record for each piece that has any."""
+        return self.root / "labels"
+
+    @property
     def ingests(self) -> Path:
         """What is on its way: one directory for each ingest, with ``data`` and ``metadata.json``."""
         return self.root / "ingest"

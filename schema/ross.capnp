@@ -72,6 +72,9 @@ interface Engine extends(Gate) {
 
   snapshots @9 () -> (snapshots :Snapshots);
   # The layers of images and what stands on them, for those who build or look into root filesystems.
+
+  content @10 () -> (content :Content);
+  # The content store: blobs and manifests by digest.
 }
 
 struct VersionInfo {
@@ -396,6 +399,76 @@ interface Storage {
   # Hashes all content again, and compares all unpacked layers with their blobs; with `repair` puts right what can be: content
   # is fetched again from where it came from, layers are unpacked again, what nobody knows is removed. Cancelling stops it; what was
   # put right stays so.
+}
+
+interface Content {
+  # The content store: blobs and manifests, each what its digest says. Implemented by the daemon; holding it keeps nothing alive. Content that
+  # no image and nobody at work needs is collected, unless it has the label `ross.gc.root`.
+
+  info @0 (digest :Digest) -> (info :ContentInfo);
+
+  list @1 (filter :ContentFilter) -> (content :List(ContentInfo));
+  # By digest.
+
+  read @2 (digest :Digest, offset :UInt64, length :Int64 = -1, sink :ByteStream) -> ();
+  # Writes content to `sink`, from `offset` on, so many bytes, or to the end if `length` is negative. It stays meanwhile.
+
+  ingests @3 () -> (ingests :List(IngestStatus));
+  # What is on its way, whether or not anybody goes on with it.
+
+  abort @4 (digest :Digest) -> ();
+  # Throws away what has come so far. Refused while somebody goes on with it.
+
+  write @5 (digest :Digest, sizeBytes :UInt64) -> (writer :ContentWriter, offset :UInt64);
+  # Begins to bring in a blob, or goes on at `offset`, where it stopped. One writer at a time: unavailable while there is another,
+  # alreadyExists if it is there.
+
+  remove @6 (digest :Digest) -> (freedBytes :UInt64);
+  # Refused with failedPrecondition while something needs it. Once begun it is finished, even if the caller goes away.
+
+  update @7 (digest :Digest, labels :List(Pair), forget :List(Text)) -> (info :ContentInfo);
+  # Sets labels, and takes away those named by `forget`; others stay.
+}
+
+interface ContentWriter {
+  # A blob on its way in. Implemented by the daemon. Dropping it, or losing the connection, closes it: what has come stays for whoever
+  # goes on with it, for a day.
+
+  write @0 (offset :UInt64, data :Data) -> (offset :UInt64);
+  # Appends, and returns how much is there; `offset` must be where it goes on.
+
+  restart @1 () -> ();
+  # Throws away what is there and begins at 0.
+
+  commit @2 (labels :List(Pair)) -> (info :ContentInfo);
+  # Verifies size and digest; if they are wrong, nothing is kept. It is on the disk when this returns, and held until the writer is closed.
+
+  close @3 () -> ();
+  # Lets go. Does nothing the second time.
+}
+
+struct ContentInfo {
+  digest @0 :Digest;
+  kind @1 :Text;
+  sizeBytes @2 :UInt64;
+  createdAt @3 :TimeInNs;
+  updatedAt @4 :TimeInNs;
+  labels @5 :List(Pair);
+}
+
+struct ContentFilter {
+  kind @0 :Text;
+  digestPrefix @1 :Text;
+  labels @2 :List(Text);
+}
+
+struct IngestStatus {
+  digest @0 :Digest;
+  offset @1 :UInt64;
+  totalBytes @2 :UInt64;
+  startedAt @3 :TimeInNs;
+  updatedAt @4 :TimeInNs;
+  active @5 :Bool;
 }
 
 struct CheckReport {

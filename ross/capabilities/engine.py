@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainersServer
+from ross.capabilities.content import ContentServer
 from ross.capabilities.images import ImagesServer
 from ross.capabilities.registries import RegistriesServer
 from ross.capabilities.snapshots import SnapshotsServer
@@ -48,6 +49,9 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
 
     async def registries_context(self, context: Any) -> None:
         context.results.registries = RegistriesServer(self._engine.registries)
+
+    async def content_context(self, context: Any) -> None:
+        context.results.content = ContentServer(self._engine.content, self._session)
 
     async def storage_context(self, context: Any) -> None:
         context.results.storage = StorageServer(self._engine.storage)

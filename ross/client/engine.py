@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ross.client.connection import answer, open_session, socket_path
 from ross.client.containers import Containers
+from ross.client.content import Content
 from ross.client.images import Images
 from ross.client.receive import EventReceiver, receiving
 from ross.client.registries import Registries
@@ -47,6 +48,11 @@ class Engine:
     def registries(self) -> Registries:
         """To whom the engine is known: logging in and out."""
         return Registries(self._session, self._capability.registries().registries)
+
+    @cached_property
+    def content(self) -> Content:
+        """The content store: blobs and manifests by digest."""
+        return Content(self._capability.content().content)
 
     @cached_property
     def storage(self) -> Storage:

@@ -19,6 +19,7 @@ from ross.services.snapshots import Snapshots
 if TYPE_CHECKING:
     from ross.services.archives.service import Archives
     from ross.services.containers import Containers
+    from ross.services.content import Content
     from ross.services.events import Events
     from ross.services.images import Images
     from ross.services.registries import Registries
@@ -76,6 +77,7 @@ class Engine:
         registries: Registries,
         snapshotter: Snapshotter,
         storage: Storage,
+        content: Content,
         events: Events,
         request_stop: Callable[[], None],
     ) -> None:
@@ -84,6 +86,7 @@ class Engine:
         self.containers = containers
         self.registries = registries
         self.storage = storage
+        self.content = content
         self.snapshots = Snapshots(snapshotter)
         self.events = events
         self._settings = settings

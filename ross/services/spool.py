@@ -32,6 +32,9 @@ _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HEAD_BYTES: Final = 8
 
 
+SPOOL_PREFIX: Final = "spool-"
+
+
 @frozen(kw_only=True)
 class SpoolRecord:
     """What a spool is for."""
@@ -103,7 +106,7 @@ def read_small(spooled: Spooled, *, what: str) -> bytes:
 @asynccontextmanager
 async def open_spool(store: ContentStore, *, purpose: str) -> AsyncIterator[Spool]:
     """A spool for the length of a block."""
-    key = f"spool-{secrets.token_hex(8)}"
+    key = f"{SPOOL_PREFIX}{secrets.token_hex(8)}"
     directory = store.layout.ingest(key)
     with store.busy_directory(key):
         try:

@@ -23,8 +23,10 @@ from attrs import frozen
 
 from ross.errors import Corrupt, NotFound, ResourceExhausted, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_all, write_atomic
+from ross.model import IngestStatus
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
 from ross.oci.digest import ENCODED_LENGTH, Digest
+from ross.services.labels import ContentLabels
 from ross.services.space import DiskSpace
 
 if TYPE_CHECKING:
@@ -69,6 +71,11 @@ class Ingest:
         """The bytes that are there, and hashed."""
         self.committed = False
         self.corrupt = False
+
+    @property
+    def digest(self) -> Digest:
+        """What it is to become."""
+        return self._record.digest
 
     @property
     def path(self) -> Path:
@@ -191,9 +198,10 @@ class ContentStore:
     def __init__(self, layout: StateLayout, *, space: DiskSpace | None = None) -> None:
         self.layout = layout
         self.space = space or DiskSpace(layout)
+        self.labels = ContentLabels(layout)
         self._blobs: dict[Digest, BlobInfo] = {}
         self._manifests: dict[Digest, BlobInfo] = {}
-        self._busy: dict[Digest, trio.Lock] = {}
+        self._busy: dict[Digest, trio.Semaphore] = {}
         self._busy_directories: set[str] = set()
 
     async def recover(self) -> None:
@@ -218,6 +226,7 @@ class ContentStore:
             if self._ingest_record(directory) is None:
                 logger.info("removing the ingest %s, which has no record", directory)
                 remove_tree(directory)
+        self.labels.recover(lambda digest: digest in self._blobs or digest in self._manifests)
 
     def _ingest_record(self, directory: Path) -> IngestRecord | None:
         try:
@@ -282,12 +291,13 @@ class ContentStore:
     @asynccontextmanager
     async def _writer(self, digest: Digest) -> AsyncIterator[None]:
         """Be the one who writes to the ingest of a digest; waits for who is."""
-        lock = self._busy.setdefault(digest, trio.Lock())
+        # No lock: whoever lets go of a client's ingest is another task than the one that began it.
+        turn = self._busy.setdefault(digest, trio.Semaphore(1, max_value=1))
         try:
-            async with lock:
+            async with turn:
                 yield
         finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
+            if turn.value and not turn.statistics().tasks_waiting:
                 self._busy.pop(digest, None)
 
     async def adopt(self, digest: Digest, path: Path, size_bytes: int) -> None:
@@ -351,6 +361,8 @@ class ContentStore:
             return 0
         doomed = self._set_aside(path, ingest_key(digest))
         del known[digest]
+        if digest not in self._blobs and digest not in self._manifests:
+            self.labels.forget(digest)
         freed = 0
         with trio.CancelScope(shield=True):
             freed += await trio.to_thread.run_sync(remove_tree, doomed)
@@ -443,6 +455,29 @@ class ContentStore:
     def busy_directories(self) -> tuple[str, ...]:
         """The directories of the ingest area that are kept from expiring."""
         return tuple(self._busy_directories)
+
+    def ingest_statuses(self) -> Iterator[IngestStatus]:
+        """How far each of them has come."""
+        for directory in _children(self.layout.ingests):
+            record = self._ingest_record(directory)
+            try:
+                found = (directory / "data").stat()
+            except OSError:
+                continue
+            if record is not None:
+                yield IngestStatus(
+                    digest=record.digest,
+                    offset=found.st_size,
+                    total_bytes=record.size_bytes,
+                    started_at=record.created_at,
+                    updated_at=max(record.created_at, found.st_mtime_ns),  # the files have a coarser clock
+                    active=self.is_busy(record.digest),
+                )
+
+    async def abort_ingest(self, digest: Digest) -> int:
+        """Remove what has come so far of a digest; waits for who is writing. Returns the bytes that were freed."""
+        async with self._writer(digest):
+            return await trio.to_thread.run_sync(remove_tree, self.layout.ingest(ingest_key(digest)))
 
     def is_busy(self, digest: Digest) -> bool:
         """Whether somebody takes this content in, now."""

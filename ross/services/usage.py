@@ -28,6 +28,7 @@ from ross.model import (
 )
 from ross.oci.digest import chain_ids
 from ross.services.snapshotter import committed_name
+from ross.services.spool import SPOOL_PREFIX
 from ross.services.store import ingest_key
 
 if TYPE_CHECKING:
@@ -121,8 +122,13 @@ class Usage:
             before = self._books()
             sizes, directories = await trio.to_thread.run_sync(self._walk)
             after = self._books()
-        things = {path: after.get(path) or before.get(path) or _Thing("unknown", printable(path)) for path in sizes}
+        things = {path: after.get(path) or before.get(path) or self._by_path(path) for path in sizes}
         return _Found(sizes, things, directories)
+
+    def _by_path(self, path: str) -> _Thing:
+        """What no book has: archives on their way in are known by their place."""
+        spooled = path.startswith(f"{self._layout.ingests.name}/{SPOOL_PREFIX}")
+        return _Thing("ingest" if spooled else "unknown", printable(path))
 
     async def measure_container(self, container_id: str) -> int:
         """What one container occupies."""
@@ -151,6 +157,8 @@ class Usage:
             known[layout.ingest(key)] = _Thing("ingest", key)
         for path in (layout.lock, layout.reserve, layout.pending, layout.init_layer, layout.snapshots / "empty"):
             known[path] = _Thing("record", path.name)
+        for record in self._store.labels.all():
+            known[self._store.labels.path(record.digest)] = _Thing("record", f"labels of {record.digest}")
         for path in self._images.name_files():
             known[path] = _Thing("record", str(path.relative_to(layout.tags)))
         return {str(path.relative_to(layout.root)): thing for path, thing in known.items()}
@@ -172,7 +180,14 @@ class Usage:
     def _walk(self) -> tuple[dict[str, int], int]:
         """In a thread: everything in the root, down to where the books name things."""
         layout = self._layout
-        depths = {layout.blobs: 2, layout.manifests: 2, layout.snapshots: 1, layout.containers: 1, layout.ingests: 1}
+        depths = {
+            layout.blobs: 2,
+            layout.manifests: 2,
+            layout.snapshots: 1,
+            layout.containers: 1,
+            layout.ingests: 1,
+            layout.labels: 1,
+        }
         depths[layout.tags] = _NAMES_DEPTH
         meter = Meter(layout.root.stat().st_dev, checkpoint=trio.from_thread.check_cancelled)
         sizes: dict[str, int] = {}
