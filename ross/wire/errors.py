@@ -10,6 +10,7 @@ an id, and the caller is told the id.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import re
@@ -26,6 +27,7 @@ from ross.wire.loop import TooManyCallsError
 logger = logging.getLogger(__name__)
 
 MAX_TEXT: Final = 8192
+_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LINE: Final = re.compile(r"(?:^|[\s:])(?P<code>" + "|".join(code.value for code in ErrorCode) + r"): (?P<rest>[^\n]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -59,6 +61,11 @@ def _known(error: BaseException) -> RossError:
         error = error.exceptions[0]
     if isinstance(error, RossError):
         return error
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = f": {error.filename}" if error.filename else ""
+        return ResourceExhausted(
+            f"the daemon's disk is full{where}", hint="free some space: ross system prune, ross rm, ross rmi"
+        )
     if isinstance(error, TooManyCallsError):
         return ResourceExhausted(str(error), hint="wait for some of them to end")
     if isinstance(error, capnp.KjException):

@@ -1,0 +1,96 @@
+"""A disk that is full: pulls fail and say why, what takes things away works, and nothing is torn."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.ext4 import fresh_ext4
+from tests.support.images import ImageBuilder, Layer, push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+MIB = 1 << 20
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    with fresh_ext4(tmp_path / "small", size="160M") as path:
+        yield path
+
+
+def fill(path: Path) -> None:
+    """Take every block that is left."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    size = MIB
+    try:
+        while size >= 512:
+            try:
+                os.write(fd, b"\1" * size)
+                os.fsync(fd)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                size //= 2
+    finally:
+        os.close(fd)
+
+
+def image(registry: str, name: str, size: int) -> str:
+    return push(registry, name, ImageBuilder().layer(Layer().add("file", os.urandom(size)), compression="").build())
+
+
+@pytest.mark.parametrize("floor", ["", "0"], ids=["floor", "no floor"])
+def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROSS_DISK_FLOOR", floor)
+    here, wanted = image(registry, "test/full:1", 10 * MIB), image(registry, "test/full:2", 20 * MIB)
+    with running_daemon(small) as daemon:
+        assert daemon.ross("pull", "-q", here).returncode == 0
+        assert (daemon.root / "reserve").stat().st_blocks * 512 >= 8 * MIB
+        fill(small / "filler")
+
+        _refused(daemon, wanted)
+        daemon.kill()
+        daemon.start()
+        _refused(daemon, wanted)
+
+        removed = daemon.ross("rmi", here)
+        assert removed.returncode == 0, removed.stderr
+        assert daemon.ross("system", "prune", "-f").returncode == 0
+        assert not list(daemon.root.glob("blobs/*/*"))
+        (small / "filler").unlink()
+        assert daemon.ross("pull", "-q", wanted).returncode == 0
+        checked = daemon.ross("system", "check")
+        assert (checked.returncode, checked.stdout.endswith("all right\n")) == (0, True), checked.stdout
+        daemon.expect_log("disk is full|no space|No space|durable|cannot be")
+
+
+def _refused(daemon: Daemon, wanted: str) -> None:
+    refused = daemon.ross("pull", "-q", wanted)
+    assert refused.returncode == 1
+    assert "internal error" not in refused.stderr
+    assert "space" in refused.stderr
+    assert "\nhint: " in refused.stderr
+    assert not list(daemon.root.glob("snapshots/unpack-*"))
+
+
+def test_pull_stops_at_the_floor(small: Path, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROSS_DISK_FLOOR", "100m")
+    large = image(registry, "test/floor:1", 45 * MIB)
+    with running_daemon(small) as daemon:
+        refused = daemon.ross("pull", "-q", large)
+        assert refused.returncode == 1
+        assert "MiB are free" in refused.stderr
+        assert "100 MiB must stay free" in refused.stderr
+        assert "ross system prune" in refused.stderr
+        found = os.statvfs(small)
+        assert found.f_bavail * found.f_frsize > 95 * MIB
+        assert daemon.ross("system", "prune", "-f").returncode == 0
+        assert daemon.ross("system", "check").returncode == 0
