@@ -549,19 +549,20 @@ interface Snapshots {
   # Only a committed one can be a parent, and one that is a parent is not removed.
 
   stat @0 (name :Text) -> (snapshot :SnapshotInfo);
+  # What is known of one; never waits.
 
   list @1 (filter :SnapshotFilter) -> (snapshots :List(SnapshotInfo));
-  # By name.
+  # Those that the filter lets through, by name; all, if it is null. Never waits.
 
   prepare @2 (name :Text, parent :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
   # A new one to write into, on top of a committed one; on nothing if `parent` is empty. Done as a whole or not at all.
 
   view @3 (name :Text, parent :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
-  # A new one that only reads, and keeps its parent.
+  # A new one that only reads, and keeps its parent. Done as a whole or not at all.
 
   commit @4 (name :Text, target :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
   # Makes the active snapshot `name` a committed one, called `target`, with these labels instead of its own; its contents are on the disk
-  # when this returns. It must not be mounted any more. Once begun it is finished, even if the caller goes away.
+  # when this returns. It must not be mounted any more. Done as a whole or not at all: cancelled, it is active still, or committed.
 
   remove @5 (name :Text) -> (freedBytes :UInt64);
   # Once begun it is finished, even if the caller goes away.
@@ -570,14 +571,14 @@ interface Snapshots {
   # Sets labels, and takes away those named by `forget`; others stay.
 
   usage @7 (name :Text) -> (usage :SnapshotUsage);
-  # What it takes by itself, without those below.
+  # What it takes by itself, without those below. Walks it; cancelling stops the walk.
 
   mounts @8 (name :Text) -> (mount :SnapshotMount);
   # How it is to be mounted. For root only, who alone can use it.
 
   diff @9 (name :Text, base :Text, sink :ChangeSink) -> ();
   # Sends to `sink` what `name` has other than `base` (empty: than its parent), each directory before what is inside of it, and returns at
-  # the end. Reads what is there meanwhile: of a snapshot that is being written to, some of the changes.
+  # the end. Reads what is there meanwhile: of a snapshot that is being written to, some of the changes. Cancelling stops the reading.
 }
 
 interface ChangeSink {
@@ -587,6 +588,8 @@ interface ChangeSink {
 }
 
 struct SnapshotInfo {
+  # Documented field by field in ross.model.SnapshotInfo.
+
   name @0 :Text;
   kind @1 :SnapshotKind;
   parent @2 :Text;
@@ -625,12 +628,14 @@ struct SnapshotFilter {
 }
 
 struct SnapshotUsage {
+  # Allocated blocks, and inodes; what is linked several times counts once.
+
   sizeBytes @0 :UInt64;
   inodes @1 :UInt64;
 }
 
 struct SnapshotMount {
-  # The directories of an overlay.
+  # The directories of an overlay, top first; `upper` and `work` are empty for what cannot be written to.
 
   lower @0 :List(Text);
   upper @1 :Text;
@@ -639,6 +644,8 @@ struct SnapshotMount {
 }
 
 struct SnapshotChange {
+  # One path, absolute, as the kernel has it: most likely UTF-8, and not always. Of a directory that is deleted only itself is told.
+
   change @0 :ChangeKind;
   path @1 :Data;
   kind @2 :FileKind;

@@ -34,6 +34,8 @@ _RESERVED: Final = re.compile(r"(sha\d+-.*|unpack-.*|empty|[0-9a-f]{64})\Z")
 MAX_LABELS: Final = 256
 MAX_LABEL_BYTES: Final = 4096
 """Of a key and its value together."""
+MAX_LABELS_BYTES: Final = 64 << 10
+"""Of all of them."""
 _BATCH: Final = 256
 
 
@@ -179,7 +181,7 @@ class Snapshots:
             return await self._snapshotter.view(name, parent=parent or None, owner=SnapshotOwner.CLIENT, labels=labels)
 
     async def commit(self, name: str, target: str, *, labels: Mapping[str, str] | None = None) -> SnapshotInfo:
-        """Make an active one a committed one; it must not be mounted any more. Once begun it goes on to its end.
+        """Make an active one a committed one; it must not be mounted any more. Cancelled, it is active still, or committed.
 
         Raises:
             InvalidArgument: the new name or a label is not allowed.
@@ -281,11 +283,16 @@ def _check_name(name: str) -> None:
 def _check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) > MAX_LABELS:
         raise InvalidArgument(f"a snapshot has at most {MAX_LABELS} labels, not {len(labels)}")
+    total = 0
     for key, value in labels.items():
         if not key or "=" in key:
             raise InvalidArgument(f"the label {key[:80]!r} is not allowed", hint="a key is not empty and has no '='")
-        if len(key.encode()) + len(value.encode()) > MAX_LABEL_BYTES:
+        size = len(key.encode()) + len(value.encode())
+        total += size
+        if size > MAX_LABEL_BYTES:
             raise InvalidArgument(f"the label {key[:80]!r} has more than {MAX_LABEL_BYTES} bytes with its value")
+    if total > MAX_LABELS_BYTES:
+        raise InvalidArgument(f"the labels have {total} bytes in all, more than {MAX_LABELS_BYTES}")
 
 
 @contextmanager

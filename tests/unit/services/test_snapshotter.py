@@ -213,6 +213,14 @@ async def test_commit_that_a_crash_has_interrupted_is_finished(tmp_path: Path, m
         assert parts == {"metadata.json", "fs"} | ({"work"} if step < 2 else set())
 
 
+async def test_largest_labels_are_read_again(tmp_path: Path) -> None:
+    service = Snapshots(await recovered(tmp_path))
+    labels = {f"\x01{number}": "\x02" * 4000 for number in range(16)}
+    await service.prepare("key", labels=labels)
+    (info,) = (await recovered(tmp_path)).list()
+    assert info.labels == labels
+
+
 async def test_what_is_half_made_goes_at_start_up(tmp_path: Path) -> None:
     first = await recovered(tmp_path)
     await first.prepare("kept", parent=None)
