@@ -304,7 +304,10 @@ class RegistryPusher:
         upload.offset = arrived
 
     async def _find_out(self, repository: Reference, descriptor: Descriptor, upload: _Upload) -> bool:
-        """After a drop: how much has arrived, by the registry's word. False: the upload is not to be gone on with."""
+        """After a drop: how much has arrived, by the registry's word. False: the upload is not to be gone on with.
+
+        The distribution project's registry of version 2 forgets an upload if a chunk of it broke off half-way: there it begins anew.
+        """
 
         async def ask() -> bool:
             async with self._exchange(repository, "GET", upload.url) as response:

@@ -68,11 +68,7 @@ def test_names_are_given_moved_and_taken(daemon: Daemon, app: str, busybox: str)
     assert daemon.ross("images", "-q", "mine:2").stdout == daemon.ross("images", "-q", busybox).stdout
     assert daemon.ross("run", "--rm", "--pull", "never", "mine:2", "echo", "moved").stdout == "moved\n"
 
-    for target, message in (
-        (f"x@sha256:{'0' * 64}", "has a digest in it"),
-        ("UPPER", "lower case"),
-        ("x:-y", "is not allowed"),
-    ):
+    for target, message in ((f"x@sha256:{'0' * 64}", "has a digest in it"), ("x:-y", "is not allowed")):
         done = daemon.ross("tag", app, target)
         assert (done.returncode, message in done.stderr) == (1, True), done.stderr
     assert "no image 'nosuch'" in daemon.ross("tag", "nosuch", "x").stderr
@@ -89,47 +85,25 @@ def test_names_are_given_moved_and_taken(daemon: Daemon, app: str, busybox: str)
 
 
 def test_filters(daemon: Daemon, app: str, busybox: str) -> None:
+    """What each filter does is tested elsewhere; here, that each gets to the daemon."""
     for image in (app, busybox):
         daemon.ross("pull", "-q", image)
     daemon.ross("tag", app, "team/tool:1.0")
-    everything = sorted([app, busybox, "docker.io/team/tool:1.0"])
 
-    assert names(daemon) == names(daemon, "-a") == names(daemon, "--filter", "dangling=false") == everything
-    assert names(daemon, "team/tool") == names(daemon, "*/tool:1.*") == ["docker.io/team/tool:1.0"]
-    assert names(daemon, "tool") == names(daemon, "*") == []
-    found = names(daemon, "-f", "reference=team/t??l", "-f", "reference=*/test/*")
-    assert found == sorted(["docker.io/team/tool:1.0", busybox])
-    assert names(daemon, "--filter", "label=stage=test") == sorted([app, "docker.io/team/tool:1.0"])
-    assert names(daemon, "--filter", "label=stage", "-f", "label=stage=other") == []
+    assert names(daemon, "-f", "dangling=false") == sorted([app, busybox, "docker.io/team/tool:1.0"])
+    assert names(daemon, "*/tool:1.*", "-f", "reference=*/test/*") == sorted([busybox, "docker.io/team/tool:1.0"])
+    assert names(daemon, "-f", "label=stage=test", "-f", f"since={busybox}") == []
     daemon.ross("create", "--name", "user", busybox, "true")
     daemon.ross("rmi", "-f", busybox)
-    dangling = listed(daemon, "--filter", "dangling=true")
-    assert [info["names"] for info in dangling] == [[]]
-    assert "<none>" in daemon.ross("images").stdout
+    assert [info["names"] for info in listed(daemon, "--filter", "dangling=true")] == [[]]
 
-    table = daemon.ross("images", "--digests", "team/tool").stdout.splitlines()
+    table = daemon.ross("images", "--digests").stdout.splitlines()
     assert table[0].split() == ["REPOSITORY", "TAG", "DIGEST", "IMAGE", "ID", "CREATED", "SIZE"]
-    assert table[1].split()[:3] == ["team/tool", "1.0", listed(daemon, app)[0]["target"]]
-    for words in (("--filter", "nosuch=1"), ("--filter", "dangling=perhaps"), ("-f", "label"), ("-f", "since=nosuch")):
+    assert sum(line.startswith("<none>") for line in table) == 1
+    assert [line.split()[1] for line in table if line.startswith("team/tool ")] == ["1.0"]
+    for words in (("--filter", "nosuch=1"), ("-f", "since=nosuch")):
         done = daemon.ross("images", *words)
         assert (done.returncode, done.stdout, done.stderr.startswith("error: ")) == (1, "", True)
-
-
-def test_before_and_since(daemon: Daemon, registry: str) -> None:
-    made = [
-        push(
-            registry,
-            f"naming/from{year}:1",
-            ImageBuilder(overrides={"created": f"{year}-01-01T00:00:00Z"}).layer(Layer().add("x")).build(),
-        )
-        for year in (2019, 2020, 2021)
-    ]
-    for image in made:
-        daemon.ross("pull", "-q", image)
-    assert names(daemon) == made
-    assert names(daemon, "-f", f"before={made[1]}") == made[:1]
-    assert names(daemon, "-f", f"since={made[0]}") == made[1:]
-    assert names(daemon, "-f", f"since={made[0]}", "-f", f"before={made[2]}") == made[1:2]
 
 
 def test_history_and_documents(daemon: Daemon, app: str) -> None:
