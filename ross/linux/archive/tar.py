@@ -118,7 +118,9 @@ class TarReader:
             if not header or (not header[0] and header == _ZEROS):
                 self._drain()
                 raise StopIteration
-            mode, uid, gid, size, mtime, checksum = _numbers(header)
+            match = _NUMBERS.match(header, 100)
+            fields = match.groups() if match is not None else _uncommon_numbers(header)
+            size, checksum = int(fields[3], 8), int(fields[5], 8)
             # Adler-32's lower half is 1 + the sum of the bytes, modulo 65521: the header's checksum, at the speed of C.
             if adler32(header[156:], adler32(header[:148])) & 0xFFFF != (checksum - 8 * 32 + 1) % _ADLER_MODULUS:
                 raise Corrupt("the layer is not a tar archive, or is damaged: a header's checksum is wrong")
@@ -133,7 +135,8 @@ class TarReader:
             self.entries += 1
             if self.entries > self._limits.entries:
                 raise ResourceExhausted(f"the layer has more than {self._limits.entries} entries, which is refused")
-            entry = Entry(b"", _FILE, mode & 0o7777, uid, gid, mtime * 10**9, size)
+            mode, uid, gid, _size, mtime, _checksum = fields
+            entry = Entry(b"", _FILE, int(mode, 8) & 0o7777, int(uid, 8), int(gid, 8), int(mtime, 8) * 10**9, size)
             self._complete(entry, header, kind, {**self._global, **extended} if self._global else extended)
             return entry
 
@@ -202,8 +205,7 @@ class TarReader:
     def _extend(self, kind: bytes, size: int, extended: dict[bytes, bytes]) -> None:
         if size > self._limits.extended_header_bytes:
             raise ResourceExhausted(f"the layer has an extended header of {size} bytes, which is refused")
-        data = self._take(size)
-        self._take(-size % BLOCK)
+        data = self._take(size + -size % BLOCK)[:size]
         if kind == b"L":
             extended[b"path"] = data.split(b"\0", 1)[0]
         elif kind == b"K":
@@ -283,15 +285,9 @@ def _sparse(name: bytes) -> Corrupt:
     return Corrupt(f"the layer's entry {show(name)} is a sparse file, a form that layers may not use")
 
 
-def _numbers(header: bytes) -> tuple[int, int, int, int, int, int]:
-    """Mode, owner, group, size, time and checksum."""
-    match = _NUMBERS.match(header, 100)
-    if match is not None:
-        mode, uid, gid, size, mtime, checksum = match.groups()
-        return int(mode, 8), int(uid, 8), int(gid, 8), int(size, 8), int(mtime, 8), int(checksum, 8)
-    fields = (header[start:end] for start, end in _FIELDS)
-    mode_, uid_, gid_, size_, mtime_, checksum_ = map(_number, fields)
-    return mode_, uid_, gid_, size_, mtime_, checksum_
+def _uncommon_numbers(header: bytes) -> list[str]:
+    """Mode, owner, group, size, time and checksum, in octal."""
+    return [f"{_number(header[start:end]):o}" for start, end in _FIELDS]
 
 
 def _overrule(entry: Entry, pax: dict[bytes, bytes]) -> None:
