@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import ross
+from ross.errors import FailedPrecondition
+from ross.oci.digest import Digest
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
 
@@ -166,3 +169,23 @@ def test_prune_asks_on_a_terminal_and_only_there(daemon: Daemon, shared: tuple[s
         terminal.read_until(b"Total reclaimed" if not left else b"nothing was removed")
         assert terminal.wait() == (0 if not left else 1)
         assert daemon.ross("ps", "-aq", "--no-trunc").stdout.split() == left
+
+
+async def test_content_of_an_image_is_looked_at_and_not_removed(daemon: Daemon, shared: tuple[str, str]) -> None:
+    async with ross.connect(daemon.socket) as engine:
+        image = await engine.images.pull(shared[0])
+        info = await image.info()
+        assert [one.digest for one in await engine.content.list(kind="manifest")] == [info.manifest]
+        blobs = {one.digest: one.size_bytes for one in await engine.content.list(kind="blob")}
+        assert set(blobs) == {info.id, *info.layers}
+        async with engine.content.read(info.manifest) as chunks:
+            assert Digest.of(b"".join([chunk async for chunk in chunks])) == info.manifest
+        for digest in (info.manifest, info.id, *info.layers):
+            with pytest.raises(FailedPrecondition, match="in use"):
+                await engine.content.remove(digest)
+        await engine.images.remove(shared[0])
+        assert await engine.content.list() != (), "held by the reference to the image"
+        assert (await image.info()).names == ()
+    async with ross.connect(daemon.socket) as engine:
+        await engine.collect()
+        assert await engine.content.list() == ()
