@@ -15,6 +15,7 @@ from ross.linux.pidfd import ProcessIdentity
 from ross.model import ContainerSpec, Outcome
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
+from ross.services.space import NO_SPACE, DiskSpace
 
 if TYPE_CHECKING:
     from ross.layout import StateLayout
@@ -77,7 +78,13 @@ class Records:
         """
         path = self._layout.container(record.id).record
         make_directory(path.parent)
-        write_atomic(path, write_record(record), sync=durable)
+        try:
+            write_atomic(path, write_record(record), sync=durable)
+        except OSError as error:
+            if not record.removing or error.errno not in NO_SPACE:
+                raise
+            DiskSpace(self._layout).give_up_reserve()  # to be rid of it must be possible on a full disk too
+            write_atomic(path, write_record(record), sync=durable)
 
     def load(self) -> Iterator[ContainerRecord | Path]:
         """All records; for a directory without one that can be read, the directory."""

@@ -6,6 +6,7 @@ given up when the disk is full, since taking things away may need a block or two
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RESERVE_BYTES: Final = 8 << 20
+NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a full disk answers."""
 _DEFAULT_FLOOR_BYTES: Final = 256 << 20
 _MIB: Final = 1 << 20
 

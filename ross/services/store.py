@@ -7,7 +7,6 @@ download breaks off, so that the next one goes on where it stopped. One ingest a
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import logging
 import os
@@ -27,7 +26,7 @@ from ross.model import IngestStatus
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.services.labels import ContentLabels
-from ross.services.space import DiskSpace
+from ross.services.space import NO_SPACE, DiskSpace
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -38,7 +37,6 @@ logger = logging.getLogger(__name__)
 
 _THREAD_FROM_BYTES: Final = 64 << 10
 """Less than this is hashed and written inline: a thread would cost more."""
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @frozen(kw_only=True)
@@ -141,7 +139,7 @@ class Ingest:
         except OSError as error:
             os.ftruncate(self._fd, self.offset)
             os.lseek(self._fd, self.offset, os.SEEK_SET)
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise ResourceExhausted(
                     f"no space is left for {self._record.digest} in {self._directory.parent}",
                     hint="free some, for example with: ross rmi IMAGE",

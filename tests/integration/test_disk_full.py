@@ -54,6 +54,7 @@ def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.M
     with running_daemon(small) as daemon:
         assert daemon.ross("pull", "-q", here).returncode == 0
         assert (daemon.root / "reserve").stat().st_blocks * 512 >= 8 * MIB
+        assert daemon.ross("create", "--name", "box", here, "true").returncode == 0
         fill(small / "filler")
 
         _refused(daemon, wanted)
@@ -61,6 +62,8 @@ def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.M
         daemon.start()
         _refused(daemon, wanted)
 
+        gone = daemon.ross("rm", "box")
+        assert gone.returncode == 0, gone.stderr
         removed = daemon.ross("rmi", here)
         assert removed.returncode == 0, removed.stderr
         assert daemon.ross("system", "prune", "-f").returncode == 0
