@@ -109,6 +109,8 @@ def execute(words: Sequence[str]) -> int:
         command, count = find_command(app, words)
         if count < len(words) and not words[count].startswith("-") and command.default_command is None:
             return _unknown(words[: count + 1])
+        if command.default_command is None:
+            _load(command)
         result = app(normalise(app, words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         show(_usage(error), f"see: ross {' '.join(words[: _names(words)])} --help".replace("  ", " "))
@@ -126,6 +128,12 @@ def execute(words: Sequence[str]) -> int:
         unexpected(error)
         return ENGINE_FAILED if running else FAILED
     return result if isinstance(result, int) else 0
+
+
+def _load(group: App) -> None:
+    """Import what a group's help is about to describe: it takes each command's first line from its function."""
+    for name in tuple(group):
+        group[name]
 
 
 def _names(words: Sequence[str]) -> int:

@@ -34,3 +34,11 @@ from ross.cli.argv import normalise
 )
 def test_lines_are_normalised(typed: str, parsed: str) -> None:
     assert normalise(build_app(), typed.split()) == parsed.split()
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["image", "--help"], ["system"], ["container", "-h"]])
+def test_help_says_what_each_command_is_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(words) == 0
+    listed = [line.strip("│ \n") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert len(listed) > 3
+    assert not [line for line in listed if " " not in line]
