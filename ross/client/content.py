@@ -98,7 +98,7 @@ class Content:
             writer.drop()  # the connection may be about to end, and would not answer any more
             raise
         except BaseException:
-            await writer.close()
+            await writer.close()  # noqa: ASYNC120 -- who is cancelled here is told that, which is what happened last
             raise
         await writer.close()
 

@@ -208,7 +208,7 @@ class Unpacker:
             return await self._apply_arriving(layer, arrival, progress)
         except (Corrupt, Internal) as error:
             # Whether the blob is what it should be is known only at its end, and is the better thing to be told.
-            await layer.fetched.wait()
+            await layer.fetched.wait()  # noqa: ASYNC120 -- cancelled by a fetch that failed, whose error is the one to tell
             if arrival.restarts == restarts:
                 raise
             logger.info("unpacking %s again, which was fetched anew: %s", layer.source.descriptor.digest, error)

@@ -300,7 +300,7 @@ async def test_what_is_held_by_its_writer_is_not_collected(content: ContentUnder
 
 
 async def test_many_at_the_same_time(content: ContentUnderTest) -> None:
-    datas = [os.urandom(10_000 + number) for number in range(16)]
+    contents = [os.urandom(10_000 + number) for number in range(16)]
 
     async def one(data: bytes) -> None:
         digest = Digest.of(data)
@@ -311,9 +311,9 @@ async def test_many_at_the_same_time(content: ContentUnderTest) -> None:
         assert await content.read(digest) == data
 
     async with trio.open_nursery() as nursery:
-        for data in datas:
+        for data in contents:
             nursery.start_soon(one, data)
-    assert len(await content.list()) == len(datas)
+    assert len(await content.list()) == len(contents)
 
 
 async def test_writer_that_is_cancelled_leaves_an_ingest(content: ContentUnderTest) -> None:

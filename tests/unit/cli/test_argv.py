@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ross.cli.app import build_app
+from ross.cli.app import build_app, execute
 from ross.cli.argv import normalise
 
 
@@ -39,6 +39,7 @@ def test_lines_are_normalised(typed: str, parsed: str) -> None:
 @pytest.mark.parametrize("words", [[], ["--help"], ["image", "--help"], ["system"], ["container", "-h"]])
 def test_help_says_what_each_command_is_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(words) == 0
-    listed = [line.strip("│ \n") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert len(listed) > 3
-    assert not [line for line in listed if " " not in line]
+    rows = [line[2:].rstrip("│ \n") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    commands = [row for row in rows if not row.startswith(" ")]
+    assert len(commands) > 3
+    assert not [row for row in commands if len(row.split("  ", 1)) < 2]
