@@ -103,6 +103,7 @@ def chaos(session: nox.Session) -> None:
     """The daemon killed at many random moments; ``nox -s chaos -- --rounds 500 --seed 7``. As root."""
     _install(session)
     session.run("python", "-m", "tests.support.chaos", *session.posargs)
+    session.run("python", "-m", "tests.support.image_chaos", *session.posargs)
 
 
 @nox.session

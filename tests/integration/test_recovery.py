@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import chaos
+from tests.support import chaos, image_chaos
+from tests.support.faulty_registry import faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
 
@@ -128,6 +129,13 @@ def test_kills_at_random_moments(filesystem: Path, registry: str) -> None:
     directory = filesystem / "chaos"
     directory.mkdir()
     assert chaos.run(directory, registry, rounds=8, seed=20_260_124) == []
+
+
+def test_kills_at_random_moments_of_work_on_images(filesystem: Path, registry: str) -> None:
+    directory = filesystem / "image-chaos"
+    directory.mkdir()
+    with faulty_registry() as source:
+        assert image_chaos.run(directory, source, registry, rounds=6, seed=20_261_124) == []
 
 
 def test_image_survives_and_is_collected_with_its_last_user(daemon: Daemon, box: str, registry: str) -> None:
