@@ -1,0 +1,95 @@
+"""Large layers are unpacked by processes of their own, while they come in; those end with their layer, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.faulty_registry import FaultyRegistry, faulty_registry
+from tests.support.images import ImageBuilder, Layer, busybox_layer
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def source() -> Iterator[FaultyRegistry]:
+    with faulty_registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def slow(source: FaultyRegistry) -> str:
+    """The reference of an image whose layer takes a few seconds to come in."""
+    layer = Layer()
+    for number in range(40):
+        layer.add(f"file{number}", os.urandom(100_000))
+    source.bytes_per_second = 1_000_000
+    return source.serve("slow", "1", ImageBuilder().layer(busybox_layer()).layer(layer).build())
+
+
+def workers(daemon: Daemon) -> list[int]:
+    tasks = Path(f"/proc/{daemon.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def until_working(daemon: Daemon) -> int:
+    """Wait until a worker has written something, before its layer has come in whole; returns its pid."""
+    deadline = time.monotonic() + 20
+    while not (list((daemon.root / "snapshots").glob("unpack-*/fs/file*")) and workers(daemon)):
+        assert time.monotonic() < deadline, "nobody unpacks what comes in"
+        time.sleep(0.01)
+    assert list((daemon.root / "ingest").glob("sha256-*")), "the download is still under way"
+    return workers(daemon)[0]
+
+
+def until_none(daemon: Daemon) -> None:
+    deadline = time.monotonic() + 10
+    while workers(daemon) or list((daemon.root / "snapshots").glob("unpack-*")):
+        assert time.monotonic() < deadline, "a worker or its layer is left"
+        time.sleep(0.02)
+
+
+def test_worker_that_is_killed_is_told_and_the_next_pull_works(
+    daemon: Daemon, source: FaultyRegistry, slow: str
+) -> None:
+    client = daemon.popen("pull", "-q", slow)
+    os.kill(until_working(daemon), signal.SIGKILL)
+    _out, err = client.communicate(timeout=30)
+    assert (client.returncode, b"the process that unpacked the layer has ended" in err) == (1, True), err
+    until_none(daemon)
+    source.bytes_per_second = 0
+    assert daemon.ross("run", "--rm", slow, "sh", "-c", "ls / | grep -c file").stdout == "40\n"
+
+
+def test_worker_ends_with_the_pull_that_nobody_waits_for(daemon: Daemon, source: FaultyRegistry, slow: str) -> None:
+    client = daemon.popen("pull", "-q", slow)
+    until_working(daemon)
+    client.kill()
+    client.communicate()
+    until_none(daemon)
+    source.bytes_per_second = 0
+    assert daemon.ross("pull", "-q", slow).returncode == 0
+
+
+def test_worker_ends_with_its_daemon(daemon: Daemon, source: FaultyRegistry, slow: str) -> None:
+    client = daemon.popen("pull", "-q", slow)
+    pid = until_working(daemon)
+    daemon.kill()
+    client.communicate()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline, "the worker has outlived its daemon"
+        time.sleep(0.02)
+    source.bytes_per_second = 0
+    daemon.start()
+    until_none(daemon)
+    assert daemon.ross("pull", "-q", slow).returncode == 0
