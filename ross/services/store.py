@@ -495,18 +495,28 @@ class ContentStore:
             old = not data.exists() or data.stat().st_mtime <= oldest
             return remove_tree(directory) if old else 0
 
-        record = self._ingest_record(directory)
-        if record is None:
+        # By its name, not by its record: one that is just being made has none yet.
+        digest = _digest_of(directory.name)
+        if digest is None:
             return await trio.to_thread.run_sync(expire)
-        if record.digest in self._busy:
+        if digest in self._busy:
             return 0
-        async with self._writer(record.digest):  # nobody goes on with it meanwhile
+        async with self._writer(digest):  # nobody begins it, or goes on with it, meanwhile
             return await trio.to_thread.run_sync(expire)
 
 
 def ingest_key(digest: Digest) -> str:
     """The name of the directory in which content of this digest is taken in."""
     return f"{digest.algorithm}-{digest.encoded}"
+
+
+def _digest_of(key: str) -> Digest | None:
+    """The reverse of :func:`ingest_key`; None for another name."""
+    algorithm, _dash, encoded = key.partition("-")
+    try:
+        return Digest(algorithm, encoded)
+    except RossError:
+        return None
 
 
 def _children(directory: Path) -> list[Path]:

@@ -44,16 +44,16 @@ def workers(daemon: Daemon) -> list[int]:
 def until_working(daemon: Daemon) -> int:
     """Wait until a worker has written something, before its layer has come in whole; returns its pid."""
     deadline = time.monotonic() + 20
-    while not (list((daemon.root / "snapshots").glob("unpack-*/fs/file*")) and workers(daemon)):
+    while not (any((daemon.root / "snapshots").glob("unpack-*/fs/file*")) and workers(daemon)):
         assert time.monotonic() < deadline, "nobody unpacks what comes in"
         time.sleep(0.01)
-    assert list((daemon.root / "ingest").glob("sha256-*")), "the download is still under way"
+    assert any((daemon.root / "ingest").glob("sha256-*")), "the download is still under way"
     return workers(daemon)[0]
 
 
 def until_none(daemon: Daemon) -> None:
     deadline = time.monotonic() + 10
-    while workers(daemon) or list((daemon.root / "snapshots").glob("unpack-*")):
+    while workers(daemon) or any((daemon.root / "snapshots").glob("unpack-*")):
         assert time.monotonic() < deadline, "a worker or its layer is left"
         time.sleep(0.02)
 

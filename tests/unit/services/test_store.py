@@ -199,3 +199,16 @@ def test_any_way_of_cutting_it_gives_the_same_content(
         assert store.path(DIGEST).read_bytes() == DATA
 
     trio.run(body)
+
+
+async def test_ingest_that_is_just_being_made_does_not_expire(tmp_path: Path) -> None:
+    store = ContentStore(StateLayout(root=tmp_path / "root"))
+    await store.recover()
+    digest = Digest.of(b"content")
+    async with store.ingest(digest, 7) as ingest:
+        assert ingest is not None
+        (ingest.path.parent / "metadata.json").unlink()  # as it is before its record is written
+        await store.expire_ingests(older_than_seconds=0)
+        await ingest.write(b"content")
+        await ingest.commit()
+    assert store.find(digest) is not None
