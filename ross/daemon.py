@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +54,8 @@ from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from ross.nursery.tree import ServiceTree
     from ross.settings import Settings
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from attrs import Attribute, field, frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument, RossError
 from ross.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_CONFIG: Final = Path("/etc/ross/config.toml")
 DEFAULT_CERTS_DIR: Final = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ross.model import AttachOptions, ContainerFilter, LogEntry, LogOptions
+from ross.model.containers import AttachOptions, ContainerFilter
+from ross.model.logs import LogEntry, LogOptions
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.capabilities.session import Session
     from ross.services.attachment import Attachment
     from ross.services.container import Container

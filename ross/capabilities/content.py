@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ross.model import ContentFilter
+from ross.model.content import ContentFilter
 from ross.oci.digest import Digest
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire

@@ -11,7 +11,7 @@ from ross.capabilities.images import ImagesServer
 from ross.capabilities.registries import RegistriesServer
 from ross.capabilities.snapshots import SnapshotsServer
 from ross.capabilities.storage import StorageServer
-from ross.model import Role
+from ross.model.engine import Role
 from ross.services.engine import version_info
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema

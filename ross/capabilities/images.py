@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainerServer
 from ross.capabilities.loading import FeedServer, Load, LoadingServer, Report
 from ross.capabilities.progress import open_progress
-from ross.model import (
-    ContainerSpec,
-    ImageFilter,
-    ImportOptions,
-    LoadedImage,
-    LoadOptions,
-    Platform,
-    PullOptions,
-    PushOptions,
-    SaveOptions,
-)
+from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
+from ross.model.containers import ContainerSpec
+from ross.model.images import ImageFilter, Platform, PullOptions, PushOptions
 from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.capabilities.session import Session
     from ross.services.engine import Engine
     from ross.services.images import Image

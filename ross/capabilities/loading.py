@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.progress import open_progress
 from ross.errors import FailedPrecondition
-from ross.model import BlobProgress, LoadedImage
+from ross.model.archives import LoadedImage
+from ross.model.images import BlobProgress
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +11,10 @@ import trio
 from ross.wire.convert import to_wire
 
 if TYPE_CHECKING:
-    from ross.model import BlobProgress, Notice
+    from collections.abc import AsyncIterator
+
+    from ross.model.images import BlobProgress
+    from ross.model.registries import Notice
     from ross.oci.digest import Digest
 
 INTERVAL_SECONDS: Final = 0.1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,8 @@ import trio
 from ross.nursery.cleanup import bounded_cleanup
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ross.wire.credentials import Credentials
 
 logger = logging.getLogger(__name__)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ross.errors import Denied
-from ross.model import SnapshotChange, SnapshotFilter
+from ross.model.snapshots import SnapshotChange, SnapshotFilter
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.services.snapshots import Snapshots
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ross.model import PruneOptions
+from ross.model.storage import PruneOptions
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 

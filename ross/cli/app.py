@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError
 
@@ -22,6 +22,9 @@ from ross.cli.errors import (
     unexpected,
 )
 from ross.errors import RossError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def build_app() -> App:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,8 +16,10 @@ from ross.cli.session import with_engine
 from ross.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from ross.client import Engine
-    from ross.model import LoadedImage
+    from ross.model.archives import LoadedImage
 
 _READ_BYTES = 1 << 20
 

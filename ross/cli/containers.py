@@ -15,7 +15,7 @@ from ross.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from ross.client import Engine
-    from ross.model import ContainerInfo
+    from ross.model.containers import ContainerInfo
 
 _COMMAND_WIDTH = 20
 

@@ -12,7 +12,7 @@ from ross.cli.session import for_each, with_engine
 
 if TYPE_CHECKING:
     from ross.client import Engine, Image
-    from ross.model import ImageInfo
+    from ross.model.images import ImageInfo
 
 
 def pull(

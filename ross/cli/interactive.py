@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +15,10 @@ from ross.errors import RossError
 from ross.linux.terminal import is_terminal, raw_mode, window_size
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from ross.client import Container, Process
-    from ross.model import Outcome
+    from ross.model.containers import Outcome
 
 _READ_BYTES: Final = 64 << 10
 DETACH_KEYS: Final = b"\x10\x11"

@@ -13,7 +13,7 @@ from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
     from ross.client import Engine
-    from ross.model import History
+    from ross.model.images import History
 
 _COMMAND_CHARACTERS = 45
 

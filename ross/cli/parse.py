@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
-from ross.model import BindMount, ImageFilter
+from ross.model.containers import BindMount
+from ross.model.images import ImageFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 _PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ross.model import BlobProgress, Notice, NoticeKind, PullPhase
+from ross.model.images import BlobProgress, PullPhase
+from ross.model.registries import Notice, NoticeKind
 
 Report = Callable[[BlobProgress], None]
 

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from ross.cli import output
 from ross.cli.session import with_engine
 from ross.errors import InvalidArgument, NotFound
-from ross.model import ImageFilter
+from ross.model.images import ImageFilter
 
 if TYPE_CHECKING:
     from ross.client import Engine, Image
-    from ross.model import PushedImage
+    from ross.model.images import PushedImage
     from ross.oci.reference import Reference
 
 

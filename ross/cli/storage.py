@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -13,8 +12,10 @@ from ross.cli.output import Format
 from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.client import Engine
-    from ross.model import CheckReport, DiskUsage, Pruned, PruneOptions, UsageItem, UsageRow
+    from ross.model.storage import CheckReport, DiskUsage, Pruned, PruneOptions, UsageItem, UsageRow
 
 Force = Annotated[bool, Parameter(name=["--force", "-f"], negative=())]
 All = Annotated[bool, Parameter(name=["--all", "-a"], negative=())]
@@ -216,7 +217,7 @@ def parse_prune_filter(terms: Sequence[str]) -> PruneOptions:
     """
     from ross.cli.containers import parse_time
     from ross.errors import InvalidArgument
-    from ross.model import PruneOptions
+    from ross.model.storage import PruneOptions
 
     until, labels, without = 0, [], []
     for term in terms:
@@ -262,7 +263,7 @@ def check(
 
 
 def _wrong(report: CheckReport) -> int:
-    from ross.model import Severity
+    from ross.model.storage import Severity
 
     return sum(finding.severity is not Severity.NOTE and not finding.repaired for finding in report.findings)
 

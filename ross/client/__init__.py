@@ -1,15 +1,21 @@
 """The client library: ``async with ross.connect() as engine: ...``, on Trio and on asyncio.
 
 Names enter once (``engine.images.get(name)``, ``engine.containers.get(name)``); what comes back are references, whose methods take
-no id. Answers are the frozen records of ``ross.model``; failures are the exceptions of ``ross.errors``. Cancelling a call cancels it in
-the daemon.
+no id. Answers are the frozen records of ``ross.model``, a module for each kind of thing; failures are the exceptions of ``ross.errors``.
+Cancelling a call cancels it in the daemon.
 """
 
-from ross.client.connection import Pending
-from ross.client.containers import Container, Containers, Process
-from ross.client.engine import Engine, connect
-from ross.client.images import Completed, Image, Images
-from ross.client.snapshots import Snapshots
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ross.client.connection import Pending
+    from ross.client.containers import Container, Containers, Process
+    from ross.client.engine import Engine, connect
+    from ross.client.images import Completed, Image, Images
+    from ross.client.snapshots import Snapshots
 
 __all__ = [
     "Completed",
@@ -23,3 +29,23 @@ __all__ = [
     "Snapshots",
     "connect",
 ]
+
+_MODULES: Final = {
+    "Completed": "images",
+    "Container": "containers",
+    "Containers": "containers",
+    "Engine": "engine",
+    "Image": "images",
+    "Images": "images",
+    "Pending": "connection",
+    "Process": "containers",
+    "Snapshots": "snapshots",
+    "connect": "engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: a command line that only pulls loads nothing of containers.
+    if name in _MODULES:
+        return getattr(import_module(f"ross.client.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'ross.client' has no attribute {name!r}")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import anyio
 import anyio.abc
@@ -18,6 +17,9 @@ from ross.errors import Denied, Reason, RossError, Unavailable
 from ross.wire.errors import from_exception, to_exception, translated
 from ross.wire.listener import open_socket
 from ross.wire.loop import open_kj_loop
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 
 T = TypeVar("T")
 

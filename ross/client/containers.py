@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,11 +10,14 @@ import anyio
 from ross.client.connection import Pending, answer
 from ross.client.receive import LogReceiver, receiving
 from ross.errors import NotFound
-from ross.model import AttachOptions, ContainerFilter, ContainerInfo, LogEntry, LogOptions, Outcome
+from ross.model.containers import AttachOptions, ContainerFilter, ContainerInfo, Outcome
+from ross.model.logs import LogEntry, LogOptions
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from ross.client.connection import Session
 
 Write = Callable[[bytes], Awaitable[None]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ import anyio
 from ross.client.connection import answer
 from ross.client.receive import BytesReceiver, receiving
 from ross.errors import Unavailable
-from ross.model import ContentFilter, ContentInfo, IngestStatus
+from ross.model.content import ContentFilter, ContentInfo, IngestStatus
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
     from ross.oci.digest import Digest
 
 _CHUNK_BYTES = 1 << 20

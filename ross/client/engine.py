@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ross.client.connection import answer, open_session, socket_path
-from ross.client.containers import Containers
-from ross.client.content import Content
-from ross.client.images import Images
-from ross.client.receive import EventReceiver, receiving
-from ross.client.registries import Registries
-from ross.client.snapshots import Snapshots
-from ross.client.storage import Storage
 from ross.errors import Denied, FailedPrecondition
-from ross.model import EngineInfo, Event, RemovedImages, Role, TaskInfo, VersionInfo
+from ross.model.engine import EngineInfo, Event, Role, TaskInfo, VersionInfo
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator
+
     from ross.client.connection import Session
+    from ross.client.containers import Containers
+    from ross.client.content import Content
+    from ross.client.images import Images
+    from ross.client.registries import Registries
+    from ross.client.snapshots import Snapshots
+    from ross.client.storage import Storage
+    from ross.model.images import RemovedImages
 
 PROTOCOL: Final = 1
 """The least that a daemon must speak."""
@@ -36,27 +37,49 @@ class Engine:
         self._capability = session.bootstrap.cast_as(schema.Engine)
         self.version = version
         """Who answered, what it speaks, and what it lets us do."""
-        self.images = Images(session, self._capability.images().images)
-        self.containers = Containers(session, self._capability.containers().containers)
+
+    # Each is imported and fetched when it is first used: the start of a command line pays for what it needs.
+
+    @cached_property
+    def images(self) -> Images:
+        """What containers are made of."""
+        from ross.client.images import Images
+
+        return Images(self._session, self._capability.images().images)
+
+    @cached_property
+    def containers(self) -> Containers:
+        """Every container of the engine."""
+        from ross.client.containers import Containers
+
+        return Containers(self._session, self._capability.containers().containers)
 
     @cached_property
     def snapshots(self) -> Snapshots:
         """What root filesystems are made of."""
+        from ross.client.snapshots import Snapshots
+
         return Snapshots(self._capability.snapshots().snapshots)
 
     @cached_property
     def registries(self) -> Registries:
         """To whom the engine is known: logging in and out."""
+        from ross.client.registries import Registries
+
         return Registries(self._session, self._capability.registries().registries)
 
     @cached_property
     def content(self) -> Content:
         """The content store: blobs and manifests by digest."""
+        from ross.client.content import Content
+
         return Content(self._capability.content().content)
 
     @cached_property
     def storage(self) -> Storage:
         """What the engine keeps on its disk: how much, what can go, whether it is sound."""
+        from ross.client.storage import Storage
+
         return Storage(self._capability.storage().storage)
 
     async def info(self) -> EngineInfo:
@@ -70,6 +93,8 @@ class Engine:
 
     async def collect(self) -> RemovedImages:
         """Remove what nothing references."""
+        from ross.model.images import RemovedImages
+
         return from_wire(RemovedImages, (await answer(self._capability.collect())).removed)
 
     async def shutdown(self) -> None:
@@ -78,6 +103,8 @@ class Engine:
 
     def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """What happens, from now on: ``async with engine.events() as events: async for event in events: ...``"""
+        from ross.client.receive import EventReceiver, receiving
+
         return receiving(lambda sink: self._capability.events(sink=sink), EventReceiver)
 
 

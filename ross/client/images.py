@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from attrs import frozen
@@ -13,28 +11,27 @@ from ross.client.containers import Container
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
 from ross.client.sending import send_and_finish
 from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform
-from ross.model import (
+from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
+from ross.model.containers import ContainerSpec, Outcome
+from ross.model.images import (
     BlobProgress,
-    ContainerSpec,
     History,
     ImageFilter,
     ImageInfo,
-    ImportOptions,
-    LoadedImage,
-    LoadOptions,
-    Notice,
-    Outcome,
     PullOptions,
     PushedImage,
     PushOptions,
     Referrer,
     RemovedImages,
-    SaveOptions,
 )
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
     from ross.client.connection import Session
+    from ross.model.registries import Notice
 
 
 @frozen(kw_only=True)

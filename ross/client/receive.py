@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -10,12 +9,18 @@ import anyio
 
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
-from ross.model import BlobProgress, Event, LogEntry, Notice, SnapshotChange
+from ross.model.engine import Event
+from ross.model.images import BlobProgress
+from ross.model.logs import LogEntry
+from ross.model.registries import Notice
+from ross.model.snapshots import SnapshotChange
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from anyio.streams.memory import MemoryObjectReceiveStream
 
 T = TypeVar("T")

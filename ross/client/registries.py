@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 
 from ross.client.connection import answer
-from ross.model import RegistryLogin
+from ross.model.registries import RegistryLogin
 from ross.wire.convert import from_wire
 
 if TYPE_CHECKING:

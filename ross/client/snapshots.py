@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ross.client.connection import answer
 from ross.client.receive import ChangeReceiver, receiving
-from ross.model import SnapshotChange, SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotUsage
+from ross.model.snapshots import (
+    SnapshotChange,
+    SnapshotFilter,
+    SnapshotInfo,
+    SnapshotKind,
+    SnapshotMount,
+    SnapshotUsage,
+)
 from ross.wire.convert import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
 
 class Snapshots:

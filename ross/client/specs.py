@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypedDict
 
 from ross.errors import InvalidArgument
-from ross.model import ArchiveFormat, BindMount, ContainerSpec, NetworkMode, Platform
+from ross.model.archives import ArchiveFormat
+from ross.model.containers import BindMount, ContainerSpec, NetworkMode
+from ross.model.images import Platform
 
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ross.client.connection import answer
-from ross.model import CheckReport, DiskUsage, Pruned, PruneOptions
+from ross.model.storage import CheckReport, DiskUsage, Pruned, PruneOptions
 from ross.wire.convert import from_wire, to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Storage:

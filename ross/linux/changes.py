@@ -13,14 +13,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from ross.linux.archive.apply import OPAQUE_XATTR, is_whiteout
 from ross.linux.openat2 import Resolve, openat2
-from ross.model import ChangeKind, FileKind, SnapshotChange
+from ross.model.snapshots import ChangeKind, FileKind, SnapshotChange
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _BENEATH: Final = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import trio
 
 from ross.linux.syscalls import libc
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _IN_MODIFY: Final = 0x2
 _IN_CLOSE_WRITE: Final = 0x8

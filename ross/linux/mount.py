@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, MOVE_MOUNT, libc, syscall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1

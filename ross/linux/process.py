@@ -6,11 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @frozen(kw_only=True)

@@ -6,8 +6,10 @@ import ctypes
 import os
 import platform
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # unistd.h; these numbers are the same on every architecture that has the new calls (kernel 5.x, include/uapi/asm-generic).
 MOVE_MOUNT: Final = 429

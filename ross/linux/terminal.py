@@ -6,8 +6,11 @@ import fcntl
 import os
 import struct
 import termios
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def window_size(fd: int) -> tuple[int, int]:

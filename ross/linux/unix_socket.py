@@ -5,9 +5,12 @@ from __future__ import annotations
 import grp
 import os
 import socket
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 MAX_PATH_BYTES = 107
 """What fits into ``sun_path`` with its terminating zero (unix(7))."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @frozen(kw_only=True)

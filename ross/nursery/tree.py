@@ -13,14 +13,16 @@ service that fails, or returns without having been asked to, ends the body and t
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ross.nursery.cleanup import bounded_cleanup
 from ross.nursery.tasks import TaskHandle, start_task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
@@ -20,6 +19,9 @@ from ross.oci.codec import parse_json, read_documents, structure_document, write
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.oci.image import Descriptor, ImageConfig, Index, Manifest, parse_manifest
 from ross.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 LAYOUT_FILE: Final = "oci-layout"
 INDEX_FILE: Final = "index.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
@@ -12,6 +11,7 @@ from attrs import field, frozen
 from ross.errors import Corrupt, InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from hashlib import _Hash
 
 ENCODED_LENGTH: Final = {"sha256": 64, "sha512": 128}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx
@@ -12,6 +11,8 @@ from ross.errors import Corrupt
 from ross.registry.retry import Transient
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ross.registry.session import Timing
 
 CHUNK_BYTES: Final = 1 << 20

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from attrs import evolve, frozen
@@ -19,6 +18,9 @@ from attrs import evolve, frozen
 from ross.errors import FailedPrecondition
 from ross.registry.endpoint import DIRECT, EVERYTHING, Capability, Endpoint, Transport
 from ross.registry.hosts import DOCKER_HUB, Origin, credential_name, denotes, registry_origin
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
 
 _MAX_FILE_BYTES: Final = 1 << 20
 _KEYS: Final = ("capabilities", "ca", "client", "skip_verify", "override_path", "header", "dial_timeout", "proxy")

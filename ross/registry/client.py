@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +21,8 @@ from ross.registry.notices import Notices, Notify, unheard
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+
     import httpx
 
     from ross.oci.reference import Reference

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -19,6 +17,9 @@ from ross.registry.endpoint import DIRECT, Transport
 from ross.registry.http import new_client
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from ross.registry.hosts import Origin
 
 _MAX_IDLE: Final = 8

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -16,6 +15,8 @@ from ross.errors import FailedPrecondition
 from ross.linux.process import run, which
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.linux.process import Completed
 
 _SECONDS: Final = 30.0

@@ -8,13 +8,15 @@ http, nor to this machine, nor to a link-local address, where clouds keep their 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from ross.errors import Denied, InvalidArgument
 from ross.oci.reference import DEFAULT_HOST
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 DOCKER_HUB: Final = "registry-1.docker.io"
 """The host that serves what references call docker.io."""

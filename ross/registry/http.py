@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httpx
 import trio
@@ -15,6 +14,9 @@ from ross.errors import Corrupt, InvalidArgument, Unavailable
 from ross.registry.hosts import Origin
 from ross.registry.reads import read_in_large_pieces
 from ross.registry.retry import Transient, parse_retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 _CLOSE_SECONDS: Final = 5.0
 """Closing waits for nobody; TLS may take a moment to say goodbye."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ross.model import Notice, NoticeKind
+from ross.model.registries import Notice, NoticeKind
 
 if TYPE_CHECKING:
     import httpx

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 
 if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Iterable
+
     import httpx
 
 READ_BYTES: Final = 1 << 20

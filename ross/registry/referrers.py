@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import httpx
@@ -18,6 +17,8 @@ from ross.registry.http import answered_within, origin_of, read_bounded
 from ross.registry.retry import Backoff, RetryPolicy, Transient
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ross.oci.digest import Digest
     from ross.oci.reference import Reference
     from ross.registry.endpoint import Endpoint

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from time import time
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
 
 from ross.errors import Fact, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 

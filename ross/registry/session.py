@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 import httpx
@@ -26,6 +24,9 @@ from ross.registry.hosts import check_destination, registry_origin
 from ross.registry.http import answered_within, origin_of, send
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
     from ross.registry.credentials import CredentialSource
     from ross.registry.endpoint import Capability
     from ross.registry.notices import Notices

@@ -10,7 +10,7 @@ from ross.errors import FailedPrecondition, RossError
 from ross.shim.attach import AttachStream, Sink, connect, resize
 
 if TYPE_CHECKING:
-    from ross.model import AttachOptions, Outcome
+    from ross.model.containers import AttachOptions, Outcome
     from ross.services.container import Container
 
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,7 +19,8 @@ from attrs import evolve, frozen
 from ross.errors import FailedPrecondition, RossError
 from ross.linux.compare import compare_trees
 from ross.linux.files import remove_tree
-from ross.model import CheckReport, ContainerFilter, Finding, Severity
+from ross.model.containers import ContainerFilter
+from ross.model.storage import CheckReport, Finding, Severity
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, parse_config, parse_manifest
 from ross.services.failures import first_error
@@ -29,6 +29,8 @@ from ross.services.unpacker import LayerSource
 from ross.services.usage import AT_REST, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.layout import StateLayout
     from ross.oci.reference import Reference
     from ross.services.collector import Collector

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
 
 from ross.errors import RossError
-from ross.model import RemovedImages, SnapshotKind, SnapshotOwner
+from ross.model.images import RemovedImages
+from ross.model.snapshots import SnapshotKind, SnapshotOwner
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Manifest, parse_config, parse_manifest
 from ross.services.snapshotter import committed_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ross.services.pins import Pins
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore

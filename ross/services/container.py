@@ -12,7 +12,6 @@ import math
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +23,7 @@ from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.linux.cgroups import kill_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, send_signal, wait_exited
-from ross.model import AttachOptions, ContainerInfo, ContainerState, LogEntry, LogOptions, Outcome
+from ross.model.containers import AttachOptions, ContainerInfo, ContainerState, Outcome
 from ross.nursery.restart import RestartPolicy, supervise
 from ross.services.attachment import Attachment
 from ross.services.records import Run, boot_id
@@ -36,6 +35,9 @@ from ross.shim.signals import parse_signal, signal_name
 from ross.shim.state import check_transition
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from ross.model.logs import LogEntry, LogOptions
     from ross.services.containers import Parts
     from ross.services.images import Image
     from ross.services.records import ContainerRecord

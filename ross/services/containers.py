@@ -16,7 +16,8 @@ from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.pidfd import identify
-from ross.model import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState, SnapshotOwner
+from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState
+from ross.model.snapshots import SnapshotOwner
 from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.names import make_id, make_name

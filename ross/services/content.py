@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Unavailable
-from ross.model import ContentFilter, ContentInfo, IngestStatus
+from ross.model.content import ContentFilter, ContentInfo, IngestStatus
 from ross.services.filters import has_label
 from ross.services.labels import LabelRecord, check_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
     from ross.oci.digest import Digest
     from ross.services.collector import Collector
     from ross.services.pins import Pin, Pins

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import Corrupt, InvalidArgument, NotFound
@@ -12,6 +11,8 @@ from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Manifest, parse_config, parse_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ross.oci.reference import Reference
     from ross.registry.client import Remote
     from ross.services.pins import Pin

@@ -5,18 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
 from importlib.metadata import version as distribution_version
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from ross.linux.host import read_host
-from ross.model import ContainerFilter, ContainerState, EngineInfo, RemovedImages, Role, TaskInfo, VersionInfo
+from ross.model.containers import ContainerFilter, ContainerState
+from ross.model.engine import EngineInfo, Role, TaskInfo, VersionInfo
 from ross.nursery.introspect import task_tree
 from ross.services.snapshots import Snapshots
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ross.model.images import RemovedImages
     from ross.services.archives.service import Archives
     from ross.services.containers import Containers
     from ross.services.content import Content

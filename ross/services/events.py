@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ross.model import Event
+from ross.model.engine import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUFFERED: Final = 1024
 

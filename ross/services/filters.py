@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,9 @@ from attrs import evolve
 from ross.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from ross.model import ImageFilter, ImageInfo
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from ross.model.images import ImageFilter, ImageInfo
 
 
 def select_images(

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ross.model import History
+from ross.model.images import History
 from ross.oci.image import HistoryItem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.oci.digest import Digest
     from ross.oci.image import ImageConfig, Manifest
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ross.errors import Corrupt, FailedPrecondition, InvalidArgument, NotFound, RossError
-from ross.model import (
+from ross.model.images import (
     BlobProgress,
     History,
     ImageFilter,
@@ -36,6 +35,8 @@ from ross.services.tags import TagRecord, Tags, canonical, nameable
 from ross.services.turns import Turns
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.layout import StateLayout
     from ross.registry.referrers import ReferrersClient
     from ross.services.collector import Collector

@@ -20,9 +20,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -33,6 +31,9 @@ from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.oci.codec import read_record, write_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from ross.layout import StateLayout
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
@@ -14,6 +13,7 @@ from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ross.layout import StateLayout

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import secrets
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _ADJECTIVES: Final = (
     "agile amber bold brisk calm clear deft eager early fair fine firm fleet fond frank fresh gentle glad grand hardy honest keen kind "

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,6 +26,7 @@ from ross.services.tags import TagRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
     from ross.layout import StateLayout
 

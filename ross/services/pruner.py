@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ross.errors import RossError
-from ross.model import ContainerFilter, ImageInfo, Pruned, PruneOptions, RemovedImages
+from ross.model.containers import ContainerFilter
+from ross.model.images import ImageInfo, RemovedImages
+from ross.model.storage import Pruned, PruneOptions
 from ross.services.filters import has_label
 from ross.services.usage import AT_REST
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ross.services.containers import Containers
     from ross.services.images import Images
     from ross.services.usage import Usage

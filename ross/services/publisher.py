@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ross.errors import FailedPrecondition
-from ross.model import PushedImage, Referrer
+from ross.model.images import PushedImage, Referrer
 from ross.oci.reference import Reference
 from ross.registry.notices import Notify, unheard
 from ross.services.tags import nameable
 
 if TYPE_CHECKING:
-    from ross.model import BlobProgress, PushOptions
+    from collections.abc import Callable
+
+    from ross.model.images import BlobProgress, PushOptions
     from ross.oci.digest import Digest
     from ross.oci.image import Descriptor, Manifest
     from ross.registry.referrers import ReferrersClient

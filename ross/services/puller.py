@@ -14,7 +14,7 @@ import trio
 from attrs import frozen
 
 from ross.errors import Corrupt
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Manifest
 from ross.oci.reference import Reference

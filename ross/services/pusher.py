@@ -14,7 +14,7 @@ import trio
 from attrs import define, field, frozen
 
 from ross.errors import Corrupt, FailedPrecondition, NotFound
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.oci import media_types
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, Index, Manifest, parse_manifest

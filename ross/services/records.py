@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -12,12 +11,14 @@ from attrs import frozen
 from ross.errors import RossError
 from ross.linux.files import make_directory, write_atomic
 from ross.linux.pidfd import ProcessIdentity
-from ross.model import ContainerSpec, Outcome
+from ross.model.containers import ContainerSpec, Outcome
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 from ross.services.space import NO_SPACE, DiskSpace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ross.layout import StateLayout
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument, NotFound
-from ross.model import RegistryLogin
+from ross.model.registries import RegistryLogin
 from ross.oci.reference import parse_host
 from ross.registry.credentials import Credentials
 

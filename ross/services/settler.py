@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +14,8 @@ from ross.oci.reference import Reference
 from ross.services.pending import Pending, Pendings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from ross.layout import StateLayout
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -20,12 +19,13 @@ from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotF
 from ross.linux.changes import changes
 from ross.linux.files import no_space
 from ross.linux.usage import Meter
-from ross.model import SnapshotFilter, SnapshotKind, SnapshotOwner, SnapshotUsage
+from ross.model.snapshots import SnapshotFilter, SnapshotKind, SnapshotOwner, SnapshotUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from ross.model import SnapshotChange, SnapshotInfo, SnapshotMount
+    from ross.model.snapshots import SnapshotChange, SnapshotInfo, SnapshotMount
     from ross.services.snapshotter import Snapshotter
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")

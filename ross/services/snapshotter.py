@@ -17,9 +17,7 @@ import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,11 +27,14 @@ from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
 from ross.linux.mount import MAX_LAYERS, OVERLAY_OPTIONS, mount_overlay, mounts_below, unmount
 from ross.linux.syscalls import exchange, syncfs
-from ross.model import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
+from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
 from ross.oci.codec import read_record, write_record
 from ross.services.init_layer import make_etc, see_init_layer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
     from ross.layout import StateLayout
     from ross.oci.digest import Digest
 

@@ -11,7 +11,6 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +25,8 @@ from ross.oci.codec import MAX_DOCUMENT_BYTES, write_record
 from ross.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
     from ross.services.store import ContentStore
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})

@@ -12,9 +12,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -22,14 +20,16 @@ from attrs import frozen
 
 from ross.errors import Corrupt, NotFound, ResourceExhausted, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_all, write_atomic
-from ross.model import IngestStatus
+from ross.model.content import IngestStatus
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.services.labels import ContentLabels
 from ross.services.space import NO_SPACE, DiskSpace
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
     from hashlib import _Hash
+    from pathlib import Path
 
     from ross.layout import StateLayout
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attrs import frozen
@@ -16,6 +14,9 @@ from ross.oci.digest import Digest
 from ross.oci.reference import Reference
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
     from ross.layout import StateLayout
     from ross.services.pending import Pending
 

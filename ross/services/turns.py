@@ -10,7 +10,7 @@ import trio
 from attrs import define, field
 
 if TYPE_CHECKING:
-    from ross.model import BlobProgress
+    from ross.model.images import BlobProgress
 
 Report = Callable[["BlobProgress"], None]
 

@@ -26,7 +26,7 @@ from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
 from ross.linux.archive.workers import Workers
 from ross.linux.mount import mount_overlay, unmount
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.nursery.cleanup import bounded_cleanup
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor

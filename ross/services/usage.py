@@ -9,31 +9,25 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import frozen
 
 from ross.linux.usage import Meter
-from ross.model import (
-    ContainerFilter,
-    ContainerInfo,
-    ContainerState,
-    DiskUsage,
-    SnapshotKind,
-    SnapshotOwner,
-    UsageItem,
-    UsageRow,
-)
+from ross.model.containers import ContainerFilter, ContainerInfo, ContainerState
+from ross.model.snapshots import SnapshotKind, SnapshotOwner
+from ross.model.storage import DiskUsage, UsageItem, UsageRow
 from ross.oci.digest import chain_ids
 from ross.services.snapshotter import committed_name
 from ross.services.spool import SPOOL_PREFIX
 from ross.services.store import ingest_key
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.layout import StateLayout
-    from ross.model import SnapshotInfo
+    from ross.model.snapshots import SnapshotInfo
     from ross.services.containers import Containers
     from ross.services.images import Image, Images
     from ross.services.snapshotter import Snapshotter

@@ -9,12 +9,14 @@ import errno
 import os
 import socket
 from contextlib import suppress
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from ross.errors import FailedPrecondition, RossError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PACKET_BYTES: Final = 64 << 10
 _STDIN_BYTES: Final = 8 << 10

@@ -6,7 +6,6 @@ import json
 import os
 import posixpath
 import stat
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,7 +13,7 @@ from attrs import frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.files import write_atomic
-from ross.model import NetworkMode
+from ross.model.containers import NetworkMode
 from ross.shim.command import effective_command
 from ross.shim.hostfiles import write_host_files
 from ross.shim.programs import check_program
@@ -23,8 +22,10 @@ from ross.shim.spec import HostFacts, Resolved, environment, runtime_config
 from ross.shim.users import resolve_user
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from ross.layout import ContainerLayout
-    from ross.model import ContainerSpec
+    from ross.model.containers import ContainerSpec
     from ross.oci.image import Execution
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ross.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from ross.model import ContainerSpec
+    from ross.model.containers import ContainerSpec
     from ross.oci.image import Execution
 
 

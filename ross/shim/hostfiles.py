@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ross.linux.files import make_directory
-from ross.model import NetworkMode
+from ross.model.containers import NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ross.linux.inotify import FileWatch
-from ross.model import LogEntry, LogOptions, Stream
+from ross.model.logs import LogEntry, LogOptions, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
 
 _BLOCK_BYTES: Final = 256 << 10
 _MAX_RECORD_BYTES: Final = 1 << 20

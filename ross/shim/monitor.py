@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,8 +23,10 @@ from ross.linux.process import spawn_and_forget
 from ross.shim.runtime import runtime_error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ross.layout import ContainerLayout, RuntimeLayout
-    from ross.model import ContainerSpec
+    from ross.model.containers import ContainerSpec
     from ross.shim.runtime import Runtime
 
 _SYNC_BYTES: Final = 64 << 10

@@ -8,13 +8,14 @@ from __future__ import annotations
 import platform
 import stat
 import struct
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import FailedPrecondition, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.shim.rootfs import Rootfs
 
 _HEAD_BYTES: Final = 4096

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ross.linux.openat2 import Resolve, openat2
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
 _MAX_LINKS: Final = 40

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
 from ross.errors import FailedPrecondition, Internal, Reason, RossError
 from ross.linux.process import Completed, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MESSAGE: Final = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $PATH")

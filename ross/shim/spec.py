@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import frozen
 
 from ross.linux.host import cgroup_version
-from ross.model import NetworkMode
+from ross.model.containers import NetworkMode
 from ross.shim.seccomp import default_profile
 from ross.shim.users import User
 
 if TYPE_CHECKING:
-    from ross.model import BindMount, ContainerSpec
+    from ross.model.containers import BindMount, ContainerSpec
     from ross.oci.image import Execution
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ross.errors import FailedPrecondition, NotFound
-from ross.model import ContainerState
+from ross.model.containers import ContainerState
 
 _S = ContainerState
 

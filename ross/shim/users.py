@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -11,6 +10,8 @@ from attrs import frozen
 from ross.errors import FailedPrecondition
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ross.shim.rootfs import Rootfs
 
 _FILES: Final = ("/etc/passwd", "/etc/group")

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from ross.errors import InvalidArgument
-from ross.model import NetworkMode
+from ross.model.containers import NetworkMode
 from ross.shim.signals import parse_signal
 
 if TYPE_CHECKING:
-    from ross.model import BindMount, ContainerSpec
+    from ross.model.containers import BindMount, ContainerSpec
 
 NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}|[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?\Z")

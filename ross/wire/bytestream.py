@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ross.wire.errors import translated
 from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 CHUNK_BYTES: Final = 256 << 10
 """A message's worth. An archive in pieces of 64 KiB costs both sides twice as much."""

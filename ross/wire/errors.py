@@ -15,14 +15,16 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import capnp
 
 from ross.errors import BY_CODE, ErrorCode, Fact, Internal, ResourceExhausted, RossError, Unavailable
 from ross.wire.loop import TooManyCallsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 logger = logging.getLogger(__name__)
 

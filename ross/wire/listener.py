@@ -6,7 +6,6 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,8 @@ from ross.wire.loop import Owner, open_background
 from ross.wire.transport import Transport
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+
     from ross.wire.loop import KjLoop
 
 logger = logging.getLogger(__name__)

@@ -23,11 +23,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import capnp
@@ -37,6 +35,9 @@ import trio
 from ross.wire.limits import Limits
 
 if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
     from ross.wire.listener import Connection
 
 logger = logging.getLogger(__name__)

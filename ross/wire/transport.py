@@ -12,13 +12,14 @@ import array
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from ross.wire.limits import Limits
 
 _FD_SIZE: Final = array.array("i").itemsize

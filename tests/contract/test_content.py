@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +15,9 @@ from ross.oci.digest import Digest
 from tests.support.content import ContentUnderTest, open_client, open_service
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from tests.support.daemon import Daemon
 
 KEEP = "ross.gc.root"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
-from ross.model import SnapshotInfo, SnapshotKind, SnapshotOwner
+from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotOwner
 from tests.support.snapshots import SnapshotsUnderTest, mounted
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ross.errors import NotFound
-from ross.model import ChangeKind
+from ross.model.snapshots import ChangeKind
 from tests.support.snapshots import SnapshotsUnderTest, mounted
 
 pytestmark = pytest.mark.integration

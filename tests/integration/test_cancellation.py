@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -17,20 +15,11 @@ from ross.errors import RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
-from ross.model import (
-    ArchiveFormat,
-    AttachOptions,
-    ContainerFilter,
-    ContainerSpec,
-    ContainerState,
-    ImportOptions,
-    LoadOptions,
-    LogOptions,
-    PullOptions,
-    PushOptions,
-    SaveOptions,
-    SnapshotKind,
-)
+from ross.model.archives import ArchiveFormat, ImportOptions, LoadOptions, SaveOptions
+from ross.model.containers import AttachOptions, ContainerFilter, ContainerSpec, ContainerState
+from ross.model.images import PullOptions, PushOptions
+from ross.model.logs import LogOptions
+from ross.model.snapshots import SnapshotKind
 from ross.oci.digest import Digest
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
@@ -55,6 +44,9 @@ from tests.support.images import MANIFEST, ImageBuilder, Layer, busybox_layer, p
 from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
     from ross.services.container import Container
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.errors import RossError
-from ross.model import ContainerSpec, PruneOptions, PullOptions
+from ross.model.containers import ContainerSpec
+from ross.model.images import PullOptions
+from ross.model.storage import PruneOptions
 from ross.services.checker import Checker
 from ross.services.pruner import Pruner
 from ross.services.usage import Usage

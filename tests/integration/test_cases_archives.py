@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,8 @@ from tests.support.images import Layer
 from tests.support.tar_writer import record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

@@ -10,7 +10,7 @@ import pytest
 
 import ross
 from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
-from ross.model import ContainerState
+from ross.model.containers import ContainerState
 
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon

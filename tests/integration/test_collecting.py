@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from ross.errors import RossError
-from ross.model import PullOptions
+from ross.model.images import PullOptions
 from ross.oci.digest import chain_ids
 from ross.services.snapshotter import committed_name
 from tests.integration.test_cancellation import Services, open_services

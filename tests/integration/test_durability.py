@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,8 @@ from ross.services.records import boot_id
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

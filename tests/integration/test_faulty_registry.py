@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,6 +14,8 @@ from tests.support.faulty_registry import Auth, FaultyRegistry, faulty_registry
 from tests.support.images import ImageBuilder, Layer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -17,6 +16,8 @@ from ross.errors import Internal, RossError
 from tests.support.images import ARCHITECTURE, CONFIG, MANIFEST, ImageBuilder, Layer, digest_of, push
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

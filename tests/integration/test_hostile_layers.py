@@ -7,9 +7,8 @@ import os
 import stat
 import struct
 import tarfile
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,6 +19,10 @@ from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from ross.errors import RossError
 from ross.layout import StateLayout
 from ross.linux.mount import mount_overlay, unmount
-from ross.model import SnapshotKind
+from ross.model.snapshots import SnapshotKind
 from ross.services.init_layer import see_init_layer
 from ross.services.snapshotter import Snapshotter
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+
+if TYPE_CHECKING:
+    import subprocess
 
 pytestmark = pytest.mark.integration
 

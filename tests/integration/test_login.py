@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import ssl
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,6 +22,8 @@ from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -10,6 +10,9 @@ import trio
 from tests.support.daemon import running_daemon
 from tests.support.images import ARCHITECTURE, Layer, busybox_layer
 from tests.support.scripted_registry import Request, begin, make_image, reply, scripted_registry, serve_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 

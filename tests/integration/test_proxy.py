@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -13,6 +13,9 @@ from tests.support.daemon import running_daemon
 from tests.support.images import ARCHITECTURE, busybox_layer
 from tests.support.proxy import running_proxy
 from tests.support.scripted_registry import Request, make_image, reply, scripted_registry, serve_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 

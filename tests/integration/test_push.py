@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -15,12 +13,15 @@ import pytest
 
 import ross
 from ross.errors import NotFound
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from tests.integration.test_registry import HTPASSWD, entry
 from tests.support.images import ARCHITECTURE, BuiltImage, ImageBuilder, Layer, busybox_layer, push, push_index
 from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

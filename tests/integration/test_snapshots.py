@@ -11,7 +11,7 @@ import ross
 from ross.capabilities.snapshots import SnapshotsServer
 from ross.errors import Denied, FailedPrecondition
 from ross.layout import StateLayout
-from ross.model import SnapshotKind, SnapshotOwner
+from ross.model.snapshots import SnapshotKind, SnapshotOwner
 from ross.services.snapshots import Snapshots
 from ross.services.snapshotter import Snapshotter
 from ross.wire.loop import open_kj_loop

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ from tests.support.faulty_registry import FaultyRegistry, faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration

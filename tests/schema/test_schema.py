@@ -12,29 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ross import model
+from ross.model import archives, containers, content, engine, images, logs, registries, snapshots, storage
 from ross.oci.digest import Digest
 from ross.wire.convert import _decoders, camel_case, from_wire, to_wire
 from ross.wire.loop import open_kj_loop
 from ross.wire.schema import schema
 
+MODULES = (archives, containers, content, engine, images, logs, registries, snapshots, storage)
 RECORDS = [
     value
-    for value in vars(model).values()
-    if isinstance(value, type) and attrs.has(value) and value.__module__ == model.__name__
+    for module in MODULES
+    for value in vars(module).values()
+    if isinstance(value, type) and attrs.has(value) and value.__module__ == module.__name__
 ]
 ENUMS = {
-    model.ContainerState: schema.ContainerState,
-    model.PullPhase: schema.PullPhase,
-    model.NetworkMode: schema.NetworkMode,
-    model.ArchiveFormat: schema.ArchiveFormat,
-    model.Role: schema.VersionInfo.Role,
-    model.Severity: schema.Finding.Severity,
-    model.Stream: schema.LogEntry.Stream,
-    model.SnapshotKind: schema.SnapshotKind,
-    model.SnapshotOwner: schema.SnapshotOwner,
-    model.ChangeKind: schema.ChangeKind,
-    model.FileKind: schema.FileKind,
+    containers.ContainerState: schema.ContainerState,
+    images.PullPhase: schema.PullPhase,
+    containers.NetworkMode: schema.NetworkMode,
+    archives.ArchiveFormat: schema.ArchiveFormat,
+    engine.Role: schema.VersionInfo.Role,
+    storage.Severity: schema.Finding.Severity,
+    logs.Stream: schema.LogEntry.Stream,
+    snapshots.SnapshotKind: schema.SnapshotKind,
+    snapshots.SnapshotOwner: schema.SnapshotOwner,
+    snapshots.ChangeKind: schema.ChangeKind,
+    snapshots.FileKind: schema.FileKind,
 }
 SIGNED_64 = st.integers(0, (1 << 63) - 1)
 
@@ -97,8 +99,8 @@ def test_enumerant_of_a_later_version_becomes_unknown() -> None:
 
         state = "hibernating"
 
-    decode = dict(_decoders(model.ContainerInfo))["state"]
-    assert decode(Later()) is model.ContainerState.UNKNOWN
+    decode = dict(_decoders(containers.ContainerInfo))["state"]
+    assert decode(Later()) is containers.ContainerState.UNKNOWN
 
 
 async def test_schema_loads_inside_a_loop_and_its_interfaces_are_there() -> None:

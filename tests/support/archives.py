@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.support.images import INDEX, MANIFEST, BuiltImage, ImageBuilder, Layer, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LAYOUT: Final = b'{"imageLayoutVersion": "1.0.0"}'
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import ross
 from ross.layout import StateLayout
-from ross.model import ContentFilter, ContentInfo, IngestStatus
+from ross.model.content import ContentFilter, ContentInfo, IngestStatus
 from ross.services.collector import Collector
 from ross.services.content import Content, ContentWriter
 from ross.services.pins import Pins
@@ -17,6 +16,8 @@ from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.oci.digest import Digest
 
 Labels = Mapping[str, str]

@@ -7,9 +7,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _START_SECONDS = 20
 _STOP_SECONDS = 20

@@ -11,9 +11,8 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
@@ -25,6 +24,9 @@ from tests.support.images import BuiltImage, ImageBuilder
 from tests.support.pulling import EngineThread, engine_thread
 from tests.support.random_images import Dialect, RandomImage, images
 from tests.support.tree import differences, read_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 UMOCI = Dialect(
     forged=False,  # umoci applies every attribute, those of the overlay too

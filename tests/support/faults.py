@@ -14,10 +14,8 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import define, field, frozen
@@ -31,6 +29,10 @@ from tests.support.ext4 import ext4_in_memory
 from tests.support.faulty_registry import USER, Auth, Exchange, Fault, FaultyRegistry, Request, faulty_registry
 from tests.support.images import BuiltImage, ImageBuilder, Layer
 from tests.support.pulling import PullingEngine, pulling_engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 PATIENCE: Final = RetryPolicy(attempts=5, initial_seconds=0.001, maximum_seconds=0.01, patience_seconds=1.5)
 TIMING: Final = Timing(

@@ -13,12 +13,14 @@ import socket
 import struct
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tests.support.daemon import Daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Discriminants of rpc.capnp's Message.
 (

@@ -8,16 +8,18 @@ import io
 import json
 import platform
 import shutil
-import ssl
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import zstandard
 from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"

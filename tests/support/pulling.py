@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 from attrs import define, field
 
 from ross.layout import StateLayout
-from ross.model import BlobProgress
+from ross.model.images import BlobProgress
 from ross.oci.digest import chain_ids
 from ross.oci.image import host_platform
 from ross.oci.reference import Reference
@@ -26,6 +24,9 @@ from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
     from ross.linux.archive.limits import ArchiveLimits
     from ross.registry.retry import RetryPolicy
 

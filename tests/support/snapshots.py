@@ -11,7 +11,14 @@ from typing import Protocol
 import ross
 from ross.layout import StateLayout
 from ross.linux.mount import mount_overlay, unmount
-from ross.model import SnapshotChange, SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotUsage
+from ross.model.snapshots import (
+    SnapshotChange,
+    SnapshotFilter,
+    SnapshotInfo,
+    SnapshotKind,
+    SnapshotMount,
+    SnapshotUsage,
+)
 from ross.services.snapshots import Snapshots
 from ross.services.snapshotter import Snapshotter
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from tests.support.layer_model import Kind, TarEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BLOCK: Final = 512
 END: Final = bytes(2 * BLOCK)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
 from pathlib import Path as FilePath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
 from tests.support.layer_model import Kind, Node, Path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _KINDS: Final = {
     stat.S_IFREG: Kind.FILE,

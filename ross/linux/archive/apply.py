@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,6 +24,8 @@ from ross.linux.files import remove_entry, write_all
 from ross.linux.openat2 import Resolve, openat2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ross.linux.archive.inflate import LayerBytes
     from ross.linux.archive.limits import ArchiveLimits
 

@@ -12,9 +12,7 @@ import os
 import queue
 import threading
 import zlib
-from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import zstandard
@@ -23,6 +21,9 @@ from isal import igzip, isal_zlib
 from ross.errors import Corrupt, ResourceExhausted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from ross.linux.archive.limits import ArchiveLimits
 
 CHUNK_BYTES: Final = 1 << 20

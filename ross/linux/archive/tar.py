@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 from zlib import adler32
 
@@ -16,6 +15,8 @@ from attrs import define
 from ross.errors import Corrupt, ResourceExhausted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ross.linux.archive.limits import ArchiveLimits
 
 BLOCK: Final = 512

@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -20,6 +19,8 @@ from ross.linux.archive.worker import unpack_applied
 from ross.linux.process import start
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ross.linux.archive.apply import Applied
     from ross.linux.archive.limits import ArchiveLimits
 

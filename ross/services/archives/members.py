@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +15,8 @@ from ross.oci.archive import algorithm_of, blob_name, link_target, member_name
 from ross.services.spool import Spooled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ross.oci.digest import Digest
     from ross.services.spool import Spool
 

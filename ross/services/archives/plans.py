@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, evolve, field, frozen
@@ -39,6 +38,8 @@ from ross.services.documents import MAX_INDEX_DEPTH, choose_platform, platform_t
 from ross.services.spool import Spooled, read_small
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ross.services.archives.members import Members
 
 MAX_IMAGES: Final = 4096

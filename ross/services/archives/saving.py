@@ -15,7 +15,7 @@ from ross.errors import Corrupt
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.pack import END, directory_header, file_header, padding
-from ross.model import ArchiveFormat
+from ross.model.archives import ArchiveFormat
 from ross.oci.archive import (
     DOCKER_FILE,
     INDEX_FILE,

@@ -12,15 +12,8 @@ from ross.errors import InvalidArgument, NotFound
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.stream import NextChunk, refuse_foreign
-from ross.model import (
-    BlobProgress,
-    ImportOptions,
-    LoadedImage,
-    LoadOptions,
-    Platform,
-    PullPhase,
-    SaveOptions,
-)
+from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
+from ross.model.images import BlobProgress, Platform, PullPhase
 from ross.oci import media_types
 from ross.oci.archive import layer_type, make_imported_config
 from ross.oci.changes import apply_changes
@@ -37,7 +30,7 @@ from ross.services.spool import Spooled, open_spool
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
-    from ross.model import ImageInfo
+    from ross.model.images import ImageInfo
     from ross.services.feed import Feed
     from ross.services.images import Images
     from ross.services.pins import Pin, Pins

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ross.cli.app import execute
 from ross.cli.archives import _open_input, _open_output
 from ross.errors import FailedPrecondition, InvalidArgument
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ross.cli.containers import parse_time
 from ross.cli.interactive import DetachKeys
 from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
-from ross.model import BindMount, Outcome
+from ross.model.containers import BindMount, Outcome
 from ross.sizes import parse_size
 
 SECOND = 10**9

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ross.linux.compare import compare_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIME = (1_700_000_000_123_456_789, 1_700_000_000_123_456_789)
 

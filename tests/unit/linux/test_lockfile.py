@@ -6,11 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ross.linux.lockfile import LockHeldError, hold_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOLDER = """
 import sys, pathlib

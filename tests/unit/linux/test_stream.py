@@ -5,7 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import zstandard
@@ -17,6 +17,9 @@ from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.pack import END, file_header, padding
 from ross.linux.archive.stream import NextChunk, uncompressed
 from ross.linux.archive.tar import TarReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DATA = bytes(range(256)) * 80 + bytes(30_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ross.linux.notify import notify
 from ross.linux.unix_socket import listening_socket
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_socket_has_its_mode_and_replaces_a_stale_one(tmp_path: Path) -> None:

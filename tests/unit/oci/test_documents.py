@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 from hypothesis import example, given, settings
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 from ross.errors import Corrupt, InvalidArgument
 from ross.layout import StateLayout
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.oci import media_types
 from ross.oci.codec import read_record
 from ross.oci.digest import Digest
@@ -23,6 +22,9 @@ from ross.services.history import history_of, nanoseconds
 from ross.services.tags import TagRecord, Tags
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 T = TypeVar("T")
 SOME = f"sha256:{'a' * 64}"

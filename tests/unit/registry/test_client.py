@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -31,6 +30,10 @@ from tests.support.scripted_registry import (
     scripted_registry,
     serve_image,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 SECRET = "correct-horse-battery"
 IMAGE = make_image(b"a layer" * 1000, architecture="amd64")

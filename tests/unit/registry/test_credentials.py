@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -14,6 +13,9 @@ import trio
 from ross.errors import FailedPrecondition
 from ross.registry.credentials import Credentials, CredentialStore, Saved
 from tests.support.credential_helper import CredentialHelper
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ME = Credentials(username="me", password="pass:word")
 TOKEN = Credentials(username="me", identity_token="refresh")

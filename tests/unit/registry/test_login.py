@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -31,6 +30,10 @@ from tests.support.scripted_registry import (
     scripted_registry,
     serve_image,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 IMAGE = make_image(b"a layer", architecture="amd64")
 SECRET = "correct-horse-battery"

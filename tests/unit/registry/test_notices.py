@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 import trio
 
 from ross.errors import Unavailable
-from ross.model import Notice, NoticeKind
+from ross.model.registries import Notice, NoticeKind
 from ross.oci.reference import Reference
 from ross.registry.client import RegistryClient
 from ross.registry.credentials import CredentialStore
@@ -17,6 +17,9 @@ from ross.registry.notices import Notices
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
 from tests.support.scripted_registry import Handler, Request, make_image, reply, scripted_registry, serve_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 IMAGE = make_image(b"a layer", architecture="amd64")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +19,9 @@ from tests.support.proxy import running_proxy
 from tests.support.scripted_registry import Request, make_image, reply, scripted_registry, serve_image
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     import trio
 
     from tests.support.certificates import Authority

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import random
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -31,6 +30,10 @@ from tests.support.scripted_registry import (
     scripted_registry,
 )
 from tests.support.upload_registry import Upload, UploadRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 SECRET = "correct-horse-battery"
 BLOB = random.Random(1).randbytes(10_500)

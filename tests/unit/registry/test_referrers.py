@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +18,9 @@ from ross.registry.session import RegistrySession
 from tests.support.scripted_registry import OCI, Handler, Request, ScriptedRegistry, Stream, reply, scripted_registry
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from ross.oci.image import Descriptor
 
 SUBJECT = Digest.of(b"subject")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,6 +17,9 @@ from ross.registry.session import RegistrySession, location
 from tests.support.scripted_registry import Handler, Request, ScriptedRegistry, reply, scripted_registry
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     import trio
 
 BODY = b"a layer" * 1000

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,7 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from ross.errors import Cancelled, Corrupt, InvalidArgument, NotFound, ResourceExhausted, RossError
 from ross.layout import StateLayout
-from ross.model import ArchiveFormat, BlobProgress, ImportOptions, LoadedImage, LoadOptions, Platform, SaveOptions
+from ross.model.archives import ArchiveFormat, ImportOptions, LoadedImage, LoadOptions, SaveOptions
+from ross.model.images import BlobProgress, Platform
 from ross.oci.digest import Digest, chain_ids
 from ross.services.archives import members as members_module
 from ross.services.archives.service import Archives
@@ -34,6 +34,8 @@ from tests.support.archives import blob_name, config_of, docker_archive, entry_o
 from tests.support.images import ARCHITECTURE, INDEX, BuiltImage, ImageBuilder, Layer, digest_of
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
     from ross.registry.referrers import ReferrersClient
     from ross.services.puller import Puller
     from ross.services.pusher import Pusher

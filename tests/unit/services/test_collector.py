@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,6 +20,8 @@ from ross.services.store import ContentStore
 from ross.services.tags import TagRecord, Tags
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from ross.cli.parse import parse_image_filter
 from ross.errors import InvalidArgument, NotFound
 from ross.layout import StateLayout
-from ross.model import ImageFilter, ImageInfo, Platform
+from ross.model.images import ImageFilter, ImageInfo, Platform
 from ross.oci import media_types
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, HistoryItem, ImageConfig, Manifest, RootFS
@@ -17,6 +17,9 @@ from ross.oci.reference import Reference
 from ross.services.filters import select_images
 from ross.services.history import history_of
 from ross.services.tags import TagRecord, Tags
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INDEX, ONE, TWO, THREE = (Digest.of(text) for text in (b"index", b"one", b"two", b"three"))
 A, B = Reference.parse("a:1").with_default_tag(), Reference.parse("b:1")

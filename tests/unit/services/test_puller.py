@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -14,7 +12,7 @@ from attrs import define, field
 
 from ross.errors import Corrupt, InvalidArgument, NotFound, Unavailable
 from ross.layout import StateLayout
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, DocumentPlatform, Index
 from ross.oci.reference import Reference
@@ -42,6 +40,9 @@ from tests.support.scripted_registry import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
     from ross.services.unpacker import LayerSource, Unpacker
 
 HERE = DocumentPlatform(os="linux", architecture="amd64")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -25,6 +24,9 @@ from tests.support.scripted_registry import (
     serve_image,
 )
 from tests.unit.services.test_puller import Setting, pulling_from, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MANIFEST, INDEX = f"{OCI}.manifest.v1+json", f"{OCI}.index.v1+json"
 IMAGE = make_image(b"layer" * 100, architecture="amd64")

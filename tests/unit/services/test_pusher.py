@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -14,7 +13,8 @@ from attrs import define, field
 
 from ross.errors import Corrupt, FailedPrecondition, NotFound
 from ross.layout import StateLayout
-from ross.model import BlobProgress, Notice, PullPhase
+from ross.model.images import BlobProgress, PullPhase
+from ross.model.registries import Notice
 from ross.oci.digest import Digest
 from ross.oci.reference import Reference
 from ross.registry.credentials import CredentialStore
@@ -38,6 +38,10 @@ from tests.support.scripted_registry import (
     scripted_registry,
 )
 from tests.support.upload_registry import UploadRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
 
 MANIFEST, INDEX = f"{OCI}.manifest.v1+json", f"{OCI}.index.v1+json"
 IMAGE = make_image(b"one" * 100, b"two" * 100, architecture="amd64")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
@@ -18,13 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.layout import StateLayout
-from ross.model import SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotOwner
+from ross.model.snapshots import SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotOwner
 from ross.services import snapshotter as module
 from ross.services.collector import Collector
 from ross.services.pins import Pins
 from ross.services.snapshots import Snapshots
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 NAMES = st.sampled_from([f"n{number}" for number in range(6)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +11,9 @@ from ross.layout import StateLayout
 from ross.oci.digest import Digest
 from ross.services.space import RESERVE_BYTES, DiskSpace
 from ross.services.store import ContentStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HUGE = 1 << 60
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -15,6 +15,9 @@ from ross.errors import Corrupt, NotFound
 from ross.layout import StateLayout
 from ross.oci.digest import Digest
 from ross.services.store import ContentStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DATA = b"some content " * 20_000
 DIGEST = Digest.of(DATA)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from ross.model import BlobProgress, PullPhase
+from ross.model.images import BlobProgress, PullPhase
 from ross.oci.digest import Digest
 from ross.services.turns import Report, Turns
 

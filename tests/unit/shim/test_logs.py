@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from ross.model import LogOptions, Stream
+from ross.model.logs import LogOptions, Stream
 from ross.shim.logs import parse_record, read_log
 
 TIME = "2026-11-24T08:06:54.050269449+00:00"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from attrs import evolve
@@ -15,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ross.errors import FailedPrecondition, InvalidArgument, Reason
-from ross.model import BindMount, ContainerSpec, NetworkMode
+from ross.model.containers import BindMount, ContainerSpec, NetworkMode
 from ross.oci.image import Execution
 from ross.shim.command import effective_command
 from ross.shim.programs import check_program
@@ -25,6 +23,10 @@ from ross.shim.seccomp import default_profile
 from ross.shim.signals import parse_signal, signal_name
 from ross.shim.users import User, resolve_user
 from ross.shim.validate import normalise_spec, validate_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 PASSWD = """\
 # comment

@@ -1,0 +1,132 @@
+"""Containers: what is asked for, what there is, how it ended."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import field, frozen
+
+from ross.oci.digest import Digest
+
+
+class ContainerState(Enum):
+    """Where a container is in its life. Drawn in ``schema/ross.capnp``."""
+
+    UNKNOWN = "unknown"
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class NetworkMode(Enum):
+    """The networks a container can have today."""
+
+    UNKNOWN = "unknown"
+    NONE = "none"
+    HOST = "host"
+
+
+@frozen(kw_only=True)
+class BindMount:
+    """A directory or file of the host, seen inside the container."""
+
+    source: str
+    target: str
+    read_only: bool = False
+    propagation: str = "rprivate"
+
+
+@frozen(kw_only=True)
+class ContainerSpec:
+    """What ``create`` may ask for. What is left at its default comes from the image, then from Ross."""
+
+    name: str = ""
+    """Empty: the engine makes one up."""
+    args: tuple[str, ...] = ()
+    """Replaces the image's command; follows the entrypoint."""
+    entrypoint: tuple[str, ...] | None = None
+    """Absent: the image's. Empty: none, and the image's command is dropped too (as Docker does)."""
+    env: tuple[str, ...] = ()
+    """``NAME=value``; later ones win, and all win over the image's."""
+    working_dir: str = ""
+    user: str = ""
+    hostname: str = ""
+    terminal: bool = False
+    stdin_open: bool = False
+    mounts: tuple[BindMount, ...] = ()
+    network: NetworkMode = NetworkMode.NONE
+    read_only: bool = False
+    privileged: bool = False
+    no_new_privileges: bool = False
+    memory_bytes: int = 0
+    nano_cpus: int = 0
+    """Billionths of a processor: ``--cpus 1.5`` is 1_500_000_000."""
+    pids_limit: int = 0
+    """0: the engine's default. -1: unlimited."""
+    labels: dict[str, str] = field(factory=dict)
+    auto_remove: bool = False
+    stop_signal: str = ""
+    stop_grace_seconds: int = 10
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """How a process ended. The shell's number is derived, never stored apart."""
+
+    exit_code: int
+    """0 to 255; for one that a signal ended, 128 + signal."""
+    signal: int = 0
+    """The signal that ended it, or 0."""
+    oom: bool = False
+    """The kernel killed a process of the container for want of memory."""
+    error: str = ""
+    """Why the engine could not run it or lost sight of it; empty for a process that ran and ended."""
+    finished_at: int = 0
+
+
+@frozen(kw_only=True)
+class ContainerInfo:
+    """A container: the stored facts and the state last observed."""
+
+    id: str
+    name: str
+    image: str
+    """The reference or digest it was created from, as the user would type it."""
+    image_id: Digest
+    manifest: Digest
+    spec: ContainerSpec
+    command: tuple[str, ...]
+    """What runs: entrypoint and arguments, merged."""
+    state: ContainerState
+    pid: int
+    created_at: int
+    started_at: int
+    outcome: Outcome | None
+    error: str
+    """Why the last start failed, or why the container cannot be observed; empty otherwise."""
+    log_path: str
+    rootfs_path: str
+
+
+@frozen(kw_only=True)
+class ContainerFilter:
+    """Which containers a list holds."""
+
+    all: bool = False
+    """False: only those that are starting, running or stopping."""
+
+
+@frozen(kw_only=True)
+class AttachOptions:
+    """Which streams of the init process to connect."""
+
+    stdin: bool = False
+    stdout: bool = True
+    stderr: bool = True
+    rows: int = 0
+    columns: int = 0
+    """The terminal's size to begin with; 0 leaves it as it is."""

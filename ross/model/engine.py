@@ -1,0 +1,79 @@
+"""The engine itself: what answers, what happens in it."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+
+class Role(Enum):
+    """What the daemon lets a peer do, decided once from the credentials of its socket."""
+
+    UNKNOWN = "unknown"
+    GATE = "gate"
+    ENGINE = "engine"
+
+
+@frozen(kw_only=True)
+class VersionInfo:
+    """What answered, and what it speaks."""
+
+    version: str
+    protocol: int
+    """Rises when the schema gains a method or a field; a client may require a minimum."""
+    features: tuple[str, ...]
+    role: Role
+
+
+@frozen(kw_only=True)
+class EngineInfo:
+    """The engine and its host, at one moment."""
+
+    version: str
+    root: str
+    run: str
+    pid: int
+    started_at: int
+    runtime: str
+    runtime_version: str
+    monitor: str
+    monitor_version: str
+    kernel: str
+    architecture: str
+    operating_system: str
+    hostname: str
+    cpus: int
+    memory_bytes: int
+    cgroup_version: int
+    images: int
+    containers: int
+    containers_running: int
+    snapshots: int
+
+
+@frozen(kw_only=True)
+class Event:
+    """Something that happened. Sequence numbers rise by one; a missing number is a gap."""
+
+    sequence: int
+    time: int
+    kind: str
+    """``image``, ``container`` or ``registry``."""
+    action: str
+    """``pull``, ``remove``, ``create``, ``start``, ``exit``, ..."""
+    subject: str
+    """The container's id, the image's digest or the registry's host."""
+    name: str
+    attributes: dict[str, str]
+
+
+@frozen(kw_only=True)
+class TaskInfo:
+    """One task of the daemon's live task tree."""
+
+    name: str
+    depth: int
+    """0 for the main task; a child stands behind its parent, one deeper."""
+    waiting_at: str
+    """``file:line function`` of the innermost frame of Ross."""
