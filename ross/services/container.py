@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import signal
 import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
@@ -20,16 +19,14 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, NotFound, RossError
-from ross.linux.cgroups import kill_cgroup
 from ross.linux.files import remove_tree
-from ross.linux.pidfd import ProcessIdentity, open_pidfd, send_signal, wait_exited
+from ross.linux.pidfd import open_pidfd, send_signal
 from ross.model.containers import AttachOptions, ContainerInfo, ContainerState, Outcome
 from ross.nursery.restart import RestartPolicy, supervise
 from ross.services.attachment import Attachment
+from ross.services.launcher import Launcher, gone
 from ross.services.records import Run, boot_id
-from ross.services.snapshotter import committed_name
 from ross.shim.attach import Sink, resize
-from ross.shim.bundle import write_bundle
 from ross.shim.logs import read_log
 from ross.shim.signals import parse_signal, signal_name
 from ross.shim.state import check_transition
@@ -46,9 +43,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _S = ContainerState
-_LOST_EXIT_CODE: Final = 255
-_LAUNCH_SECONDS: Final = 60.0
-"""A runtime needs a tenth of a second; one that hangs, on whatever an image holds, must not hold the container for ever."""
 _ATTACHED_SECONDS: Final = 5.0
 """How long a container that has ended waits for its attachments to have read everything, before it is taken apart."""
 
@@ -61,6 +55,7 @@ class Container:
         self.layout = parts.state.container(record.id)
         self.pending: set[Attachment] = set()
         self.attachments: set[Attachment] = set()
+        self.launcher = Launcher(parts, record.id)
         self._parts = parts
         self._image = image
         self._state = _S.STOPPED if record.outcome is not None else _S.CREATED
@@ -153,7 +148,7 @@ class Container:
             try:
                 launched, started_at = await self._launch()
             except Exception as error:
-                await self._take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
+                await self.launcher.take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
                 failure = (
                     error
                     if isinstance(error, RossError)
@@ -174,53 +169,23 @@ class Container:
 
     async def _launch(self) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""
-        parts = self._parts
         if self._image is None:
             raise FailedPrecondition(
                 f"the image of the container {self.record.name} is damaged or gone",
                 hint="pull it, and create the container again",
             )
-        await self._see_snapshot()
-        await parts.snapshotter.mount(self.id, self.layout.rootfs)
         sizes = [
             (one.options.rows, one.options.columns) for one in self.pending if one.options.rows and one.options.columns
         ]
-        image, spec = self._image, self.record.spec
-        await trio.to_thread.run_sync(
-            lambda: write_bundle(
-                self.layout,
-                container_id=self.id,
-                spec=spec,
-                execution=image.config.execution,
-                host=parts.host,
-                cgroups_path=parts.cgroups_path(self.id),
-                console_size=sizes[-1] if sizes else None,
-            )
-        )
-        launched = await self._launch_monitor()
+        execution = self._image.config.execution
+        launched = await self.launcher.create(self.record, execution, console_size=sizes[-1] if sizes else None)
         for attachment in tuple(self.pending):
             self.pending.discard(attachment)
             self.attachments.add(attachment)
             await attachment.connect()
         started_at = time.time_ns()
-        await parts.runtime.start(self.id)
+        await self._parts.runtime.start(self.id)
         return launched, started_at
-
-    async def _launch_monitor(self) -> Launched:
-        parts = self._parts
-        with trio.move_on_after(_LAUNCH_SECONDS):
-            return await parts.monitor.launch(self.id, self.layout, self.record.spec)
-        parts.monitor.abandon(self.id)
-        kill_cgroup(parts.cgroups_path(self.id))
-        raise FailedPrecondition(
-            f"the runtime did not create the container {self.record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
-        )
-
-    async def _see_snapshot(self) -> None:
-        """Its snapshot is made when it is created; a power failure may have taken it away again."""
-        if self._parts.snapshotter.find(self.id) is None:
-            chain = self.record.chain_id
-            await self._parts.snapshotter.prepare(self.id, parent=committed_name(chain) if chain is not None else None)
 
     def _begin_run(self, run: Run, *, started_at: int) -> None:
         """From here on it runs, and a task watches it."""
@@ -244,54 +209,24 @@ class Container:
 
     async def _watch(self, run: Run) -> None:
         """Wait for the end of a run, record it, and take down what is left of it."""
-        await _gone(run.monitor)
+        await gone(run.monitor)
         if self._state in {_S.RUNNING, _S.STOPPING}:
-            self._end_run(await self._outcome(run))
+            self._end_run(await self.launcher.outcome(run))
         async with self._turn:
             if not self._settled.is_set():
                 with trio.move_on_after(_ATTACHED_SECONDS):
                     for attachment in tuple(self.attachments):
                         await attachment.finished()
-                await self._take_down()
+                await self.launcher.take_down()
                 self._settled.set()
         if self.record.spec.auto_remove and self._state is _S.STOPPED:
             await self._remove(force=True)
-
-    async def _outcome(self, run: Run) -> Outcome:
-        ended = self._parts.monitor.exit_of(self.id, self.layout)
-        if ended is not None:
-            signal_number = (
-                ended.status - 128 if ended.status > 128 and ended.status - 128 in signal.valid_signals() else 0
-            )
-            return Outcome(exit_code=ended.status, signal=signal_number, oom=ended.oom, finished_at=ended.finished_at)
-        # The monitor was killed. The process may go on, without anybody to write its log or keep its exit code.
-        error = "its monitor was killed, so its exit code is not known"
-        if run.boot != boot_id():
-            error = "the host was restarted while it ran"
-        else:
-            await _gone(run.process)
-        return Outcome(exit_code=_LOST_EXIT_CODE, error=error, finished_at=time.time_ns())
 
     def _end_run(self, result: Outcome) -> None:
         self._state = _S.STOPPED
         self._save(evolve(self.record, run=None, outcome=result), durable=False)
         self._stopped.set()
         self._publish("exit", exitCode=str(result.exit_code), oom=str(result.oom).lower())
-
-    async def _take_down(self) -> None:
-        """Undo what a start has made: the runtime's state, the mount, what the monitor left. Safe to repeat."""
-        parts = self._parts
-        monitor = parts.monitor.pid_of_monitor(self.id)
-        if (parts.runtime.root / self.id).exists() or monitor is not None:
-            await parts.runtime.delete(self.id)
-        if monitor is not None:
-            fd = open_pidfd(monitor)
-            if fd is not None:
-                with trio.move_on_after(_ATTACHED_SECONDS):
-                    await wait_exited(fd)
-                os.close(fd)
-        await parts.snapshotter.unmount(self.layout.rootfs)
-        parts.monitor.forget(self.id)
 
     # -- ending -------------------------------------------------------------------------------------------------------
 
@@ -405,7 +340,7 @@ class Container:
     async def _remove_now(self) -> None:
         self._state = _S.REMOVING
         self._save(evolve(self.record, removing=True), durable=False)
-        await self._take_down()
+        await self.launcher.take_down()
         await self._parts.snapshotter.remove(self.id)
         await trio.to_thread.run_sync(remove_tree, self.layout.directory)
         self._state = _S.REMOVED
@@ -478,15 +413,3 @@ class Container:
         self._parts.events.publish(
             "container", action, subject=self.id, name=self.record.name, image=self.record.image, **attributes
         )
-
-
-async def _gone(identity: ProcessIdentity) -> None:
-    """Wait until a process has ended, if there is one."""
-    fd = open_pidfd(identity)
-    if fd is None:
-        await trio.lowlevel.checkpoint()
-        return
-    try:
-        await wait_exited(fd)
-    finally:
-        os.close(fd)

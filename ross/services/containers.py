@@ -223,7 +223,7 @@ class Containers:
         if run is not None:
             container.adopt(run, started_at=started_at)
         else:
-            await container._take_down()  # noqa: SLF001 -- the other half of this service
+            await container.launcher.take_down()
             if record.spec.auto_remove and record.outcome is not None:
                 await container.remove(force=True)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,13 +19,12 @@ from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
-COUNT = "i=0; while [ $i -lt {} ]; do echo $i; i=$((i+1)); sleep 0.01; done; exit 42"
+COUNT_UNTIL = "i=0; until [ -e /told/{} ]; do echo $i; i=$((i+1)); sleep 0.01; done; echo $i; exit 42"
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
@@ -34,18 +34,25 @@ def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
         time.sleep(0.02)
 
 
-def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str) -> None:
+def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    """They count until they are told to end, so that a slow machine cannot end them too early."""
+    flags = ["-v", f"{tmp_path}:/told:ro"]
     for name in ("one", "two"):
-        daemon.ross("run", "-d", "--name", name, box, "sh", "-c", COUNT.format(600))
-    daemon.ross("run", "-d", "--name", "ended", box, "sh", "-c", "sleep 0.3; exit 9")
+        daemon.ross("run", "-d", "--name", name, *flags, box, "sh", "-c", COUNT_UNTIL.format("all"))
+    daemon.ross("run", "-d", "--name", "ended", *flags, box, "sh", "-c", COUNT_UNTIL.format("first"))
+    ended = json.loads(daemon.ross("inspect", "ended").stdout)[0]["pid"]
     daemon.kill()
-    time.sleep(0.8)
+    (tmp_path / "first").touch()
+    until(lambda: not Path(f"/proc/{ended}").exists())
     daemon.start()
     running = {info["name"] for info in json.loads(daemon.ross("ps", "--format", "json").stdout)}
     assert running == {"one", "two"}
-    assert daemon.ross("wait", "one", "two", "ended").stdout == "42\n42\n9\n"
-    for name in ("one", "two"):
-        assert daemon.ross("logs", name).stdout.split() == [str(number) for number in range(600)]
+    (tmp_path / "all").touch()
+    assert daemon.ross("wait", "one", "two", "ended").stdout == "42\n42\n42\n"
+    for name in ("one", "two", "ended"):
+        numbers = [int(line) for line in daemon.ross("logs", name).stdout.split()]
+        assert numbers == list(range(len(numbers)))
+        assert len(numbers) > 1
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
@@ -65,7 +72,7 @@ def test_second_daemon_on_a_root_is_told_who_holds_it(daemon: Daemon) -> None:
 
 
 def test_killed_monitor_is_told(daemon: Daemon, box: str) -> None:
-    daemon.ross("run", "-d", "--name", "orphan", box, "sleep", "1")
+    daemon.ross("run", "-d", "--name", "orphan", box, "sleep", "5")
     identity = json.loads(daemon.ross("inspect", "orphan").stdout)[0]["id"]
     pid = int((daemon.run / "monitors" / identity / "monitor.pid").read_text())
     os.kill(pid, signal.SIGKILL)

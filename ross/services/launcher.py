@@ -1,0 +1,117 @@
+"""What a run of a container is made of, and what is left to take down behind it: mount, bundle, monitor, the runtime's state.
+
+Knows nothing of states; :class:`~ross.services.container.Container` calls it in its turn.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ross.errors import FailedPrecondition
+from ross.linux.cgroups import kill_cgroup
+from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
+from ross.model.containers import Outcome
+from ross.services.records import Run, boot_id
+from ross.services.snapshotter import committed_name
+from ross.shim.bundle import write_bundle
+
+if TYPE_CHECKING:
+    from ross.oci.image import Execution
+    from ross.services.containers import Parts
+    from ross.services.records import ContainerRecord
+    from ross.shim.monitor import Launched
+
+_LOST_EXIT_CODE: Final = 255
+_LAUNCH_SECONDS: Final = 60.0
+"""A runtime needs a tenth of a second; one that hangs, on whatever an image holds, must not hold the container for ever."""
+_MONITOR_END_SECONDS: Final = 5.0
+
+
+class Launcher:
+    """Sets a container up to run, and takes it down again."""
+
+    def __init__(self, parts: Parts, container_id: str) -> None:
+        self._parts = parts
+        self._id = container_id
+        self._layout = parts.state.container(container_id)
+
+    async def create(
+        self, record: ContainerRecord, execution: Execution, *, console_size: tuple[int, int] | None
+    ) -> Launched:
+        """Mount its root, write its bundle, and have a monitor create it: everything but the start.
+
+        Raises:
+            FailedPrecondition: the runtime cannot create it, or hangs.
+        """
+        parts = self._parts
+        await self._see_snapshot(record)
+        await parts.snapshotter.mount(self._id, self._layout.rootfs)
+        await trio.to_thread.run_sync(
+            lambda: write_bundle(
+                self._layout,
+                container_id=self._id,
+                spec=record.spec,
+                execution=execution,
+                host=parts.host,
+                cgroups_path=parts.cgroups_path(self._id),
+                console_size=console_size,
+            )
+        )
+        with trio.move_on_after(_LAUNCH_SECONDS):
+            return await parts.monitor.launch(self._id, self._layout, record.spec)
+        parts.monitor.abandon(self._id)
+        kill_cgroup(parts.cgroups_path(self._id))
+        raise FailedPrecondition(
+            f"the runtime did not create the container {record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
+        )
+
+    async def _see_snapshot(self, record: ContainerRecord) -> None:
+        """Its snapshot is made when it is created; a power failure may have taken it away again."""
+        if self._parts.snapshotter.find(self._id) is None:
+            chain = record.chain_id
+            await self._parts.snapshotter.prepare(self._id, parent=committed_name(chain) if chain is not None else None)
+
+    async def outcome(self, run: Run) -> Outcome:
+        """How a run ended whose monitor is gone."""
+        ended = self._parts.monitor.exit_of(self._id, self._layout)
+        if ended is not None:
+            signal_number = (
+                ended.status - 128 if ended.status > 128 and ended.status - 128 in signal.valid_signals() else 0
+            )
+            return Outcome(exit_code=ended.status, signal=signal_number, oom=ended.oom, finished_at=ended.finished_at)
+        # The monitor was killed. The process may go on, without anybody to write its log or keep its exit code.
+        error = "its monitor was killed, so its exit code is not known"
+        if run.boot != boot_id():
+            error = "the host was restarted while it ran"
+        else:
+            await gone(run.process)
+        return Outcome(exit_code=_LOST_EXIT_CODE, error=error, finished_at=time.time_ns())
+
+    async def take_down(self) -> None:
+        """Undo what a start has made: the runtime's state, the mount, what the monitor left. Safe to repeat."""
+        parts = self._parts
+        monitor = parts.monitor.pid_of_monitor(self._id)
+        if (parts.runtime.root / self._id).exists() or monitor is not None:
+            await parts.runtime.delete(self._id)
+        if monitor is not None:
+            with trio.move_on_after(_MONITOR_END_SECONDS):
+                await gone(monitor)
+        await parts.snapshotter.unmount(self._layout.rootfs)
+        parts.monitor.forget(self._id)
+
+
+async def gone(identity: ProcessIdentity) -> None:
+    """Wait until a process has ended, if there is one."""
+    fd = open_pidfd(identity)
+    if fd is None:
+        await trio.lowlevel.checkpoint()
+        return
+    try:
+        await wait_exited(fd)
+    finally:
+        os.close(fd)
