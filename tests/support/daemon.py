@@ -142,6 +142,7 @@ class Daemon:
             if line.split()[4].startswith(f"{top}/")
         ]
         found += [f"process {pid}: {argv[:200]}" for pid, argv in _processes() if top in argv and pid != self.pid]
+        found += [f"process {pid} of an earlier daemon" for pid in _writers_below(top) if pid != self.pid]
         found += [f"cgroup {path}" for path in _forsaken(set(_cgroups()) - self._cgroups_before)]
         for directory in (self.root / "ingest", self.root / "containers", self.root / "trash", *self.run.iterdir()):
             if directory.is_dir():
@@ -151,6 +152,17 @@ class Daemon:
             str(path) for path in snapshots.iterdir() if not path.name.startswith("sha256-") and path.name != "empty"
         ]
         return found
+
+
+def _writers_below(directory: str) -> Iterator[int]:
+    """Orphans that have a log in this directory as their standard error: nobody but a daemon's own processes has."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if (process / "fd/2").readlink().is_relative_to(directory) and parent == 1:
+                yield int(process.name)
+        except OSError:  # it has ended
+            continue
 
 
 def command(*words: str) -> list[str]:

@@ -50,11 +50,18 @@ class _Worker:
 
     def _receive(self) -> None:
         """Requests and arrivals, in the order in which they come; the end of the socket is the end of all."""
+        try:
+            self._take_messages()
+        finally:
+            # Also if it was reset, which is how a socket ends whose other side died without having read our reports.
+            os._exit(0)
+
+    def _take_messages(self) -> None:
         pending, fds = b"", []
         while True:
             data, received, _flags, _address = socket.recv_fds(self._link, _LINE_BYTES, 8)
             if not data:
-                os._exit(0)
+                return
             fds += received
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
