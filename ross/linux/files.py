@@ -76,6 +76,7 @@ def make_directory(path: Path, *, mode: int = 0o700) -> None:
             raise
 
 
+_DIRECTORIES_AT_A_TIME = 1000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -117,32 +118,40 @@ def remove_entry(parent: int, name: str) -> int:
 def _empty(parent: int, name: str, device: int) -> int:
     """Remove what is in a directory, depth first, with one descriptor for each level that is being emptied."""
     freed = 0
-    levels = [(os.open(name, _DIRECTORY, dir_fd=parent), name)]
+    levels = [(os.open(name, _DIRECTORY, dir_fd=parent), name, list[str]())]
     try:
         while levels:
-            fd, _here = levels[-1]
-            descended = False
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
-                        found = entry.stat(follow_symlinks=False)
-                        os.unlink(entry.name, dir_fd=fd)
-                        freed += found.st_blocks * 512 if found.st_nlink == 1 else 0
-                        continue
-                    child = os.open(entry.name, _DIRECTORY, dir_fd=fd)
-                    if os.fstat(child).st_dev != device:
-                        os.close(child)
-                        raise OSError(16, "another filesystem is mounted here", entry.name)
-                    levels.append((child, entry.name))
-                    descended = True
-                    break
-            if descended:
+            fd, here, inside = levels[-1]
+            if not inside:
+                freed += _remove_files(fd, inside)
+            if inside:
+                name = inside.pop()
+                child = os.open(name, _DIRECTORY, dir_fd=fd)
+                levels.append((child, name, []))
+                if os.fstat(child).st_dev != device:
+                    raise OSError(errno.EBUSY, "another filesystem is mounted here", name)
                 continue
             os.close(fd)
             levels.pop()
             if levels:
-                os.rmdir(_here, dir_fd=levels[-1][0])
+                os.rmdir(here, dir_fd=levels[-1][0])
     finally:
-        for fd, _name in levels:
+        for fd, _name, _inside in levels:
             os.close(fd)
+    return freed
+
+
+def _remove_files(fd: int, directories: list[str]) -> int:
+    """Remove what is no directory, and note some of what is: not each on its own, since a directory is read from its beginning."""
+    freed = 0
+    with os.scandir(fd) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+                if len(directories) == _DIRECTORIES_AT_A_TIME:
+                    break
+                continue
+            found = entry.stat(follow_symlinks=False)
+            os.unlink(entry.name, dir_fd=fd)
+            freed += found.st_blocks * 512 if found.st_nlink == 1 else 0
     return freed
