@@ -121,6 +121,13 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session
+def bombs(session: nox.Session) -> None:
+    """What is little and wants much, in full size: ``nox -s bombs -- --gib 10 --entries 10000000``. As root."""
+    _install(session)
+    session.run("python", "-m", "tests.support.bombs", *session.posargs)
+
+
+@nox.session
 def exact(session: nox.Session) -> None:
     """Random images against the reference model of layers; ``nox -s exact -- --examples 10000 --seed 7``. As root."""
     _install(session)

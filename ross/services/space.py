@@ -25,6 +25,8 @@ RESERVE_BYTES: Final = 8 << 20
 NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What a full disk answers."""
 _DEFAULT_FLOOR_BYTES: Final = 256 << 20
+_FLOOR_INODES: Final = 20_000
+"""Kept free, or a twentieth of what the filesystem has where that is less."""
 _MIB: Final = 1 << 20
 
 
@@ -51,7 +53,7 @@ class DiskSpace:
         return found.f_bavail * found.f_frsize
 
     def require(self, needed_bytes: int, *, what: str) -> None:
-        """See that so much can be written without going below the floor.
+        """See that so much can be written without going below the floor. That holds of inodes too.
 
         Raises:
             ResourceExhausted: it cannot.
@@ -66,6 +68,13 @@ class DiskSpace:
                 free_bytes=free,
                 needed_bytes=needed_bytes,
                 floor_bytes=floor,
+            )
+        found = os.statvfs(self._root)
+        least = min(found.f_files // 20, _FLOOR_INODES)  # 0 where a filesystem does not count them
+        if floor and found.f_favail < least:
+            raise ResourceExhausted(
+                f"too few files can be made in {self._root} for {what}: {found.f_favail} inodes are free, and {least} must stay free",
+                hint="free some with ross system prune or ross rmi IMAGE",
             )
 
     def make_reserve(self) -> None:

@@ -27,6 +27,7 @@ from ross.oci.digest import Digest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from ross.services.space import DiskSpace
     from ross.services.store import ContentStore
 
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -58,15 +59,16 @@ class Spooled:
 class Spool:
     """A directory of such files. Made by :func:`open_spool`; what is in it goes with it, unless the store has taken it in."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, space: DiskSpace) -> None:
         self._directory = directory
+        self._space = space
         self._count = 0
 
     def add(self, pieces: Iterable[bytes | memoryview], *, algorithm: str = "sha256") -> Spooled:
         """Write a file, and hash it meanwhile. Blocking.
 
         Raises:
-            ResourceExhausted: the disk is full.
+            ResourceExhausted: the disk is as full as it may get.
         """
         self._count += 1
         path = self._directory / str(self._count)
@@ -76,6 +78,7 @@ class Spool:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             for piece in pieces:
+                self._space.require(len(piece), what="the archive")
                 write_all(fd, piece)
                 found.update(piece)
                 size += len(piece)
@@ -115,7 +118,7 @@ async def open_spool(store: ContentStore, *, purpose: str) -> AsyncIterator[Spoo
             write_atomic(
                 directory / "metadata.json", write_record(SpoolRecord(purpose=purpose, created_at=time.time_ns()))
             )
-            yield Spool(directory)
+            yield Spool(directory, store.space)
         finally:
             with bounded_cleanup(60, what="removing a spool"):
                 await trio.to_thread.run_sync(remove_tree, directory)

@@ -212,7 +212,9 @@ class ContentStore:
             self._recover_content()
 
     def _recover_content(self) -> None:
-        remove_tree(self.layout.trash)
+        make_directory(self.layout.trash)  # once for all: where no inode is left, none could be made to remove things
+        for path in self.layout.trash.iterdir():
+            remove_tree(path)
         for directory, known in ((self.layout.blobs, self._blobs), (self.layout.manifests, self._manifests)):
             for path, digest in _contents(directory):
                 if digest is None:

@@ -215,8 +215,12 @@ class Unpacker:
         await self._snapshotter.remove(layer.staged or "")
         return await self._apply_arriving(layer, arrival, progress)
 
-    async def _stage(self, layer: _Work) -> Path:
+    def _require_space(self, layer: _Work) -> None:
+        """See that the floor is not reached: asked while a layer is written, since nobody knows how much it unpacks to."""
         self._store.space.require(0, what=f"the layer {layer.source.descriptor.digest.short}")
+
+    async def _stage(self, layer: _Work) -> Path:
+        self._require_space(layer)
         staged = await self._snapshotter.stage()
         layer.staged = staged.name
         return self._snapshotter.files(staged.name)
@@ -227,11 +231,12 @@ class Unpacker:
         size = layer.source.descriptor.size
 
         def report(packed: int) -> None:
+            self._require_space(layer)
             if arrival.complete:  # until then the download is what is told of
                 _report(progress, layer, PullPhase.UNPACKING, packed)
 
         async def arrivals(seen: int) -> int:
-            self._store.space.require(0, what=f"the layer {layer.source.descriptor.digest.short}")
+            self._require_space(layer)
             return await arrival.more_than(seen, size_bytes=size)
 
         target = await self._stage(layer)
@@ -270,6 +275,7 @@ class Unpacker:
             return applied
 
         def report(packed: int) -> None:
+            self._require_space(layer)
             _report(progress, layer, PullPhase.UNPACKING, packed)
 
         return await trio.to_thread.run_sync(apply, limiter=self._threads)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 _START_SECONDS = 20
 _STOP_SECONDS = 20
@@ -53,13 +53,19 @@ class Daemon:
             line for line in _COMPLAINT.findall(self.log) if not any(re.search(one, line) for one in self._expected)
         ]
 
-    def start(self) -> None:
-        """Start, and wait until it answers."""
+    def start(self, *, under: Sequence[str] = (), settings: Mapping[str, str] | None = None) -> None:
+        """Start, and wait until it answers.
+
+        Args:
+            under: A program, with its arguments, that runs it: one that executes it in its own place.
+            settings: Variables of its environment.
+        """
         # Isolated, as a unit would start it, and yet the very checkout that these tests belong to.
         program = f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r}); import ross.__main__"
         argv = [sys.executable, "-I", "-B", "-c", program, "daemon", "--root", str(self.root), "--run", str(self.run)]
+        env = {**os.environ, **(settings or {})}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen([*under, *argv], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + _START_SECONDS
         while self.ross("health").returncode != 0:
             if self._process.poll() is not None or time.monotonic() > deadline:

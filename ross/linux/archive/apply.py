@@ -45,6 +45,10 @@ _MAX_LINKS: Final = 40
 _KEPT_XATTRS: Final = (b"user.", b"security.capability", b"system.posix_acl_")
 """Attributes that an image may set. Those of the overlay itself (trusted.overlay, user.overlay) would forge its metadata."""
 _NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOTE_BYTES: Final = 500
+"""What a directory's entry takes beside its names and attributes, about."""
+_NAME_BYTES: Final = 64
+"""The same for a name that is left to settle."""
 
 
 @define
@@ -86,11 +90,14 @@ class LayerWriter:
     with as few system calls as give it all its attributes.
     """
 
-    def __init__(self, root: Path | int) -> None:
+    def __init__(self, root: Path | int, *, limits: ArchiveLimits) -> None:
         """Apply to ``root``, which exists and is empty: a path, or a descriptor that stays the caller's."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
         self.root_fd = os.open(".", flags, dir_fd=root) if isinstance(root, int) else os.open(root, flags)
         self.applied = Applied()
+        self._limits = limits
+        self._noted_bytes = 0
+        self._unsettled_bytes = 0
         self._known: dict[bytes, int] = {}
         """Directories by their names as entries have them, each checked and opened once."""
         self._retired: list[int] = []
@@ -203,6 +210,7 @@ class LayerWriter:
                 _make_opaque(parent, base)  # what it replaces took away first what is below
         inode = os.stat(base, dir_fd=parent, follow_symlinks=False).st_ino
         self.applied.implied.discard(path)
+        self._note(path, entry)
         self._directories[path] = _Directory(entry, inode)
 
     def _hard_link(self, parent: int, base: bytes, entry: Entry) -> None:
@@ -220,7 +228,9 @@ class LayerWriter:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR}:
                 raise
-            self.applied.pending_links[self._path(parent, base)] = target
+            link = self._path(parent, base)
+            self._leave_to_settle(link, target)
+            self.applied.pending_links[link] = target
             return
         if stat.S_ISDIR(found.st_mode) or is_whiteout(found):
             raise Corrupt(
@@ -246,6 +256,7 @@ class LayerWriter:
         hidden = base[len(WHITEOUT_PREFIX) :]
         if hidden in {b"", b".", b".."}:
             raise Corrupt(f"the layer's whiteout {show(entry.name)} names {hidden.decode()!r}, which is refused")
+        self._leave_to_settle(path)
         self.applied.whiteouts.add(path[: -len(base)] + hidden)
         try:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
@@ -297,6 +308,23 @@ class LayerWriter:
                 raise _explained(entry, error) from error
             finally:
                 os.close(fd)
+
+    # -- what is kept in memory ---------------------------------------------------------------------------------------
+
+    def _note(self, path: bytes, entry: Entry) -> None:
+        """Keep an entry until the end, if there is room."""
+        xattrs = sum(len(name) + len(value) for name, value in (entry.xattrs or {}).items())
+        self._noted_bytes += len(path) + len(entry.name) + xattrs + _NOTE_BYTES
+        if self._noted_bytes > self._limits.noted_bytes:
+            raise ResourceExhausted("the layer has more directories than Ross keeps in memory, which is refused")
+
+    def _leave_to_settle(self, *names: bytes) -> None:
+        self._unsettled_bytes += sum(map(len, names)) + _NAME_BYTES
+        if self._unsettled_bytes > self._limits.unsettled_bytes:
+            raise ResourceExhausted(
+                "the layer has more whiteouts, links to other layers and directories without an entry than Ross keeps in memory, "
+                "which is refused"
+            )
 
     # -- names --------------------------------------------------------------------------------------------------------
 
@@ -370,7 +398,9 @@ class LayerWriter:
                 if found is None or is_whiteout(found):
                     self._make_implied(parent, name, whiteout=found is not None)
                     if found is None:  # else what is below, and its attributes, are gone
-                        self.applied.implied.add(b"/".join([*resolved, name]))
+                        implied = b"/".join([*resolved, name])
+                        self._leave_to_settle(implied)
+                        self.applied.implied.add(implied)
                 elif stat.S_ISLNK(found.st_mode):
                     links += 1
                     if links > _MAX_LINKS:
@@ -431,7 +461,7 @@ def apply_layer(
         checkpoint()
         return source.next_chunk()
 
-    with LayerWriter(root) as writer:
+    with LayerWriter(root, limits=limits) as writer:
         return writer.apply(TarReader(next_chunk, limits=limits))
 
 

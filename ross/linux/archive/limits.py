@@ -17,5 +17,12 @@ class ArchiveLimits:
     path_bytes: int = 4095
     """PATH_MAX without its terminating zero."""
     extended_header_bytes: int = 1 << 20
+    """Of one entry, or of all global ones."""
+    global_records: int = 1000
+    """Records of global headers: each costs something at every entry."""
     xattr_bytes: int = 64 << 10
     """One attribute's value; the kernel's own limit (XATTR_SIZE_MAX)."""
+    noted_bytes: int = 256 << 20
+    """What is kept in memory of directories until the end: several hundred thousand of them."""
+    unsettled_bytes: int = 32 << 20
+    """What is left to settle: names of implied directories, of whiteouts, and of links to what is below."""

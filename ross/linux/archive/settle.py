@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV
 _OWN: Final = _INSIDE | Resolve.NO_SYMLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
+_MAX_STEPS: Final = 50_000_000
+"""How often one may look at a name. Each link of a lower layer that entries go through takes a look at all of them."""
 
 
 def settle_alone(root: Path, applied: Applied) -> None:
@@ -49,24 +51,25 @@ def settle_alone(root: Path, applied: Applied) -> None:
         os.close(own)
 
 
-def settle(root: Path, below: Path, applied: Applied) -> None:
+def settle(root: Path, below: Path, applied: Applied, *, max_steps: int = _MAX_STEPS) -> None:
     """Settle a layer.
 
     Args:
         root: The layer's own directory.
         below: Where the merged lower layers are seen.
         applied: What is left to settle.
+        max_steps: How much work that may be.
 
     Raises:
         Corrupt: a hard link's target does not exist below either, or a part of a path is no directory there.
-        ResourceExhausted: the disk is full.
+        ResourceExhausted: the disk is full, or the layer goes through too many links of the layers below.
     """
     own = os.open(root, _DIRECTORY | os.O_CLOEXEC)
     lower = os.open(below, _DIRECTORY | os.O_CLOEXEC)
     try:
         if not applied.root_carried:
             _copy_attributes(lower, own)
-        _Settler(own, lower, root_opaque=applied.root_opaque).run(applied)
+        _Settler(own, lower, root_opaque=applied.root_opaque).run(applied, max_steps=max_steps)
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise ResourceExhausted(
@@ -85,7 +88,7 @@ class _Settler:
         self._opaque: dict[bytes, bool] = {b"": root_opaque}
         """Whether a directory is opaque, or below one that is."""
 
-    def run(self, applied: Applied) -> None:
+    def run(self, applied: Applied, *, max_steps: int) -> None:
         # Sorted so that the last one is a parent of those before it, never a child.
         waiting = sorted(applied.implied, reverse=True)
         links, whiteouts = list(applied.pending_links.items()), list(applied.whiteouts)
@@ -93,6 +96,11 @@ class _Settler:
             path = waiting.pop()
             moved = self._settle_directory(path)
             if moved is not None:
+                max_steps -= len(waiting) + len(links) + len(whiteouts)
+                if max_steps < 0:
+                    raise ResourceExhausted(
+                        "the layer goes through too many links of the layers under it, which is refused"
+                    )
                 # What is there already under the new name has an entry, or waits under it.
                 waiting = [
                     new
@@ -138,9 +146,12 @@ class _Settler:
     def _cut_off(self, path: bytes) -> bool:
         """Whether a directory above is opaque: then nothing of the lower layers is seen under this name."""
         parent = path.rpartition(b"/")[0]
-        found = self._opaque.get(parent)
-        if found is None:
-            found = self._opaque[parent] = self._cut_off(parent) or self._is_opaque(parent)
+        unknown = []
+        while (found := self._opaque.get(parent)) is None:
+            unknown.append(parent)
+            parent = parent.rpartition(b"/")[0]
+        for directory in reversed(unknown):
+            found = self._opaque[directory] = found or self._is_opaque(directory)
         return found
 
     def _hide_all(self) -> None:

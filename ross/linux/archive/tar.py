@@ -215,8 +215,10 @@ class TarReader:
             target = self._global if kind == b"g" else extended
             first = not target
             _read_records(data, target)
-            if not first and sum(map(len, target.values())) > self._limits.extended_header_bytes:
+            if not first and sum(map(len, (*target, *target.values()))) > self._limits.extended_header_bytes:
                 raise ResourceExhausted("the layer's extended headers are larger than they may be")
+            if len(self._global) > self._limits.global_records:
+                raise ResourceExhausted(f"the layer has more than {self._limits.global_records} global header records")
 
     def _skip_content(self) -> None:
         while self.piece():

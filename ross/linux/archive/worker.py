@@ -101,7 +101,7 @@ class _Worker:
         self._send({"packed": packed})
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._link.sendall(json.dumps(message).encode() + b"\n")
+        self._link.sendall(json.dumps(message, ensure_ascii=False).encode() + b"\n")
 
 
 def pack_applied(applied: Applied) -> dict[str, Any]:

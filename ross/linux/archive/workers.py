@@ -44,7 +44,7 @@ class _Process:
         self._process = process
         self._link = link
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(link))
-        self._pending = b""
+        self._pending = bytearray()
         self.broken = False
 
     async def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
@@ -55,12 +55,15 @@ class _Process:
         await self._stream.send_all(data)
 
     async def receive(self) -> dict[str, Any]:
-        while b"\n" not in self._pending:
+        searched = 0
+        while (end := self._pending.find(b"\n", searched)) < 0:
+            searched = len(self._pending)
             data = await self._stream.receive_some(_LINE_BYTES)
             if not data:
                 raise trio.BrokenResourceError("the worker has ended")
             self._pending += data
-        line, _newline, self._pending = self._pending.partition(b"\n")
+        line = bytes(self._pending[:end])
+        del self._pending[: end + 1]
         message: dict[str, Any] = json.loads(line)
         return message
 
