@@ -24,6 +24,7 @@ from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.lockfile import LockHeldError, hold_lock
 from ross.linux.notify import notify
 from ross.linux.process import run, which
+from ross.linux.syscalls import keep_memory_private
 from ross.logs import configure_logging
 from ross.nursery.tree import ServiceFailed, open_service_tree
 from ross.registry.client import RegistryClient
@@ -222,6 +223,7 @@ async def _watch_signals(request_stop: Callable[[], None], *, task_status: trio.
 
 
 def _prepare_process() -> None:
+    keep_memory_private()  # credentials and tokens are in it
     os.umask(0o022)
     # A daemon of many containers needs many descriptors; the soft limit is there for programs that use select(2).
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

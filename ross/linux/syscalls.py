@@ -21,6 +21,7 @@ SYNCFS: Final = {"x86_64": 306, "aarch64": 267}.get(platform.machine(), 267)
 
 RENAMEAT2: Final = {"x86_64": 316}.get(platform.machine(), 276)
 _RENAME_EXCHANGE: Final = 2
+_PR_SET_DUMPABLE: Final = 4
 
 
 @cache
@@ -40,6 +41,16 @@ def syscall(number: int, *arguments: Any, what: str | bytes = "") -> int:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), what)
     return int(result)
+
+
+def keep_memory_private() -> None:
+    """Let nobody have this process's memory: no core is dumped, and only the superuser may look at it (PR_SET_DUMPABLE, prctl(2)).
+
+    Of this process only: what it executes is dumpable again, unlike with a limit on the size of cores, which containers would inherit.
+    """
+    if libc().prctl(_PR_SET_DUMPABLE, *(ctypes.c_ulong(0) for _argument in range(4))) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), "prctl")
 
 
 def syncfs(fd: int) -> None:

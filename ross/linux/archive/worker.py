@@ -25,12 +25,14 @@ from ross.errors import ErrorCode, RossError
 from ross.linux.archive.apply import Applied, apply_layer
 from ross.linux.archive.inflate import ArrivingFile, LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
+from ross.linux.syscalls import keep_memory_private
 
 _LINE_BYTES = 1 << 16
 
 
 def main(number: int) -> None:
     """Serve the socket with this descriptor until its other end is closed."""
+    keep_memory_private()  # somebody's files are in it
     os.umask(0)  # what is made here has the mode that it is made with
     with socket.socket(fileno=number) as link:
         _Worker(link).serve()
