@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import stat
-import subprocess
-import sys
 import tarfile
 from contextlib import suppress
 from pathlib import Path
@@ -29,28 +26,8 @@ from tests.support.tar_writer import record
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
-
-STRANGER = """
-import os, sys
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-for top in sys.argv[1:]:
-    try:
-        names = os.listdir(top)
-    except PermissionError:
-        names = []
-    for name in ("blobs", "manifests", "snapshots", "containers", "ingest", "tags", "lock", "runtime", "exits", *names):
-        path = os.path.join(top, name)
-        if path.endswith(".sock"):
-            continue
-        try:
-            found = os.listdir(path) if os.path.isdir(path) else open(path).read()
-        except OSError:
-            continue
-        print(path, found)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +85,6 @@ def test_cve_2021_32760_no_mode_is_changed_through_a_link(place: Place, kind: by
     with suppress(Corrupt):
         place.apply(layer.add("y" if by == "hard link" else "x", type=kind, linkname="z", mode=0o6777, uid=7).tar())
     assert place.unchanged()
-
-
-def test_cve_2021_41089_41091_41103_2024_25621_strangers_reach_nothing(daemon: Daemon, box: str) -> None:
-    daemon.ross("run", "-d", "--name", "one", box, "sleep", "60")
-    argv = [sys.executable, "-c", STRANGER, str(daemon.root), str(daemon.run)]
-    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == ""
-    assert stat.S_IMODE(daemon.root.stat().st_mode) == 0o700
-    programs = [path for path in daemon.root.glob("snapshots/*/fs/bin/busybox") if path.is_file()]
-    assert programs, "there is something to reach"
 
 
 def test_cve_2025_47290_a_layer_that_swaps_its_own_directories_for_links(place: Place, below: Place) -> None:
