@@ -133,7 +133,7 @@ async def _start_services(
         events=events,
     )
     await tree.start("images", _run_images, images)
-    archives = Archives(images=images, store=store, unpacker=unpacker, pins=pins)
+    archives = Archives(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
     parts = {"layout": state, "images": images, "snapshotter": snapshotter, "events": events}
     containers = await tree.start("containers", _run_containers, parts, programs, runtime)
     usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)

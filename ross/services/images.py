@@ -35,12 +35,14 @@ from ross.services.tags import TagRecord, Tags, canonical, nameable
 from ross.services.turns import Turns
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ross.layout import StateLayout
     from ross.registry.referrers import ReferrersClient
     from ross.services.collector import Collector
     from ross.services.events import Events
+    from ross.services.pending import Pending
     from ross.services.pins import Pin, Pins
     from ross.services.puller import Puller
     from ross.services.pusher import Pusher
@@ -195,14 +197,25 @@ class Images:
         self._known[digest] = image
         return image
 
+    def bringing_in(self) -> AbstractContextManager[Pending | None]:
+        """What comes in meanwhile is made durable behind it, as :meth:`ross.services.settler.Settler.bringing_in`."""
+        return self._settler.bringing_in()
+
     def add(
-        self, *, target: Digest, digest: Digest, manifest: Manifest, config: ImageConfig, names: Sequence[Reference]
+        self,
+        *,
+        target: Digest,
+        digest: Digest,
+        manifest: Manifest,
+        config: ImageConfig,
+        names: Sequence[Reference],
+        pending: Pending | None,
     ) -> Image:
-        """Know an image that has got into the store, unpacked, and let these names denote it."""
+        """Know an image that has got into the store, unpacked, and let these names denote it: behind ``pending``, if there is one."""
         image = Image(self, target=target, digest=digest, manifest=manifest, config=config)
         self._known[digest] = image
         for reference in names:
-            self._tags.set(reference, self._record(target, digest))
+            self._settler.name(reference, self._record(target, digest), pending)
             self._events.publish("image", "load", subject=str(digest), name=str(reference))
         self._forget_unused()
         return image

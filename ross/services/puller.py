@@ -113,6 +113,7 @@ class Puller:
         chains = chain_ids(config.rootfs.diff_ids)
         for digest in (*chains, *(layer.digest for layer in manifest.layers)):
             pin.add(digest)
+        self._store.require_room({layer.digest: layer.size for layer in manifest.layers}, what=str(reference))
         if pending is not None:
             await self._announce(pending, manifest, chains)
         layers = self._sources(remote, manifest, config, progress, durable=durable)

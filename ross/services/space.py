@@ -1,7 +1,8 @@
 """Room on the filesystem of the root: what pulls must leave free, and a reserve that lets things be removed when nothing is left.
 
-The floor is for everything else that lives on that filesystem, containers' own files first. The reserve is a file of its own: it is
-given up when the disk is full, since taking things away may need a block or two as well, and made again when there is room.
+The floor is for everything else that lives on that filesystem, containers' own files first. What is on its way has been promised the room
+that it still needs: whatever begins beside it has to do without, so that what has begun can come to its end. The reserve is a file of its
+own: it is given up when the disk is full, since taking things away may need a block or two as well, and made again when there is room.
 """
 
 from __future__ import annotations
@@ -30,6 +31,24 @@ _FLOOR_INODES: Final = 20_000
 _MIB: Final = 1 << 20
 
 
+class Promise:
+    """Room for something on its way. Made by :meth:`DiskSpace.promise`."""
+
+    def __init__(self, space: DiskSpace, left_bytes: int, what: str) -> None:
+        self._space = space
+        self._what = what
+        self.left_bytes = left_bytes
+        """What is still to be written; kept true by who writes, in any thread."""
+
+    def check(self, size_bytes: int) -> None:
+        """See that so much of it can be written without going below the floor: something else may have filled the disk since.
+
+        Raises:
+            ResourceExhausted: it cannot.
+        """
+        self._space.check(size_bytes, what=self._what)
+
+
 class DiskSpace:
     """What is free below the root. All methods are brief and block."""
 
@@ -38,6 +57,7 @@ class DiskSpace:
         self._root = layout.root
         self._reserve = layout.reserve
         self._floor_bytes = floor_bytes
+        self._promises: set[Promise] = set()
 
     @property
     def floor_bytes(self) -> int:
@@ -52,17 +72,46 @@ class DiskSpace:
         found = os.statvfs(self._root)
         return found.f_bavail * found.f_frsize
 
+    @property
+    def promised_bytes(self) -> int:
+        """What all that is on its way will still need."""
+        return sum(promise.left_bytes for promise in tuple(self._promises))
+
+    @contextmanager
+    def promise(self, size_bytes: int, *, what: str) -> Iterator[Promise]:
+        """Have room for something, for the length of a block, which nothing else gets meanwhile.
+
+        Raises:
+            ResourceExhausted: there is none.
+        """
+        self.require(size_bytes, what=what)
+        promise = Promise(self, size_bytes, what)
+        self._promises.add(promise)
+        try:
+            yield promise
+        finally:
+            self._promises.discard(promise)
+
     def require(self, needed_bytes: int, *, what: str) -> None:
-        """See that so much can be written without going below the floor. That holds of inodes too.
+        """See that so much can be written, beside all that is on its way, without going below the floor. That holds of inodes too.
 
         Raises:
             ResourceExhausted: it cannot.
         """
+        self.check(needed_bytes, what=what, promised_bytes=self.promised_bytes)
+
+    def check(self, needed_bytes: int, *, what: str, promised_bytes: int = 0) -> None:
+        """As :meth:`require`, but that only ``promised_bytes`` are kept for others.
+
+        Raises:
+            ResourceExhausted: it cannot be written.
+        """
         floor = self.floor_bytes
         free = self.free_bytes()
-        if floor and free - needed_bytes < floor:
+        if floor and free - promised_bytes - needed_bytes < floor:
+            others = f"{-(-promised_bytes // _MIB)} MiB of it for what is on its way, " if promised_bytes else ""
             raise ResourceExhausted(
-                f"too little space is free in {self._root} for {what}: {free // _MIB} MiB are free, "
+                f"too little space is free in {self._root} for {what}: {free // _MIB} MiB are free, {others}"
                 f"{-(-needed_bytes // _MIB)} MiB are needed, and {floor // _MIB} MiB must stay free",
                 hint="free some with ross system prune or ross rmi IMAGE, or let pulls leave less with the setting disk_floor",
                 free_bytes=free,

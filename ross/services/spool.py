@@ -6,7 +6,6 @@ crash leaves of one is removed at the next start, since what it holds has no use
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -23,14 +22,14 @@ from ross.linux.files import make_directory, remove_tree, write_all, write_atomi
 from ross.nursery.cleanup import bounded_cleanup
 from ross.oci.codec import MAX_DOCUMENT_BYTES, write_record
 from ross.oci.digest import Digest
+from ross.services.space import NO_SPACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from ross.services.space import DiskSpace
+    from ross.services.space import DiskSpace, Promise
     from ross.services.store import ContentStore
 
-_NO_SPACE: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HEAD_BYTES: Final = 8
 
 
@@ -64,12 +63,23 @@ class Spool:
         self._space = space
         self._count = 0
 
-    def add(self, pieces: Iterable[bytes | memoryview], *, algorithm: str = "sha256") -> Spooled:
+    def add(
+        self, pieces: Iterable[bytes | memoryview], *, algorithm: str = "sha256", expected_bytes: int = 0
+    ) -> Spooled:
         """Write a file, and hash it meanwhile. Blocking.
 
+        Args:
+            pieces: Its content.
+            algorithm: Of its digest.
+            expected_bytes: Its size, as far as that is known.
+
         Raises:
-            ResourceExhausted: the disk is as full as it may get.
+            ResourceExhausted: the disk is full, or the floor would be reached.
         """
+        with self._space.promise(expected_bytes, what="the archive") as promise:
+            return self._add(pieces, algorithm, promise)
+
+    def _add(self, pieces: Iterable[bytes | memoryview], algorithm: str, promise: Promise) -> Spooled:
         self._count += 1
         path = self._directory / str(self._count)
         found = hashlib.new(algorithm)
@@ -78,14 +88,15 @@ class Spool:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             for piece in pieces:
-                self._space.require(len(piece), what="the archive")
+                promise.check(len(piece))
                 write_all(fd, piece)
+                promise.left_bytes = max(0, promise.left_bytes - len(piece))
                 found.update(piece)
                 size += len(piece)
                 if len(head) < _HEAD_BYTES:
                     head += bytes(piece[: _HEAD_BYTES - len(head)])
         except OSError as error:
-            if error.errno in _NO_SPACE:
+            if error.errno in NO_SPACE:
                 raise ResourceExhausted(
                     f"no space is left for the archive in {self._directory.parent}",
                     hint="free some, for example with: ross rmi IMAGE",

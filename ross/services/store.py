@@ -12,7 +12,8 @@ import logging
 import os
 import secrets
 import time
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -24,10 +25,10 @@ from ross.model.content import IngestStatus
 from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record, write_record
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.services.labels import ContentLabels
-from ross.services.space import NO_SPACE, DiskSpace
+from ross.services.space import NO_SPACE, DiskSpace, Promise
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
     from hashlib import _Hash
     from pathlib import Path
 
@@ -69,6 +70,7 @@ class Ingest:
         """The bytes that are there, and hashed."""
         self.committed = False
         self.corrupt = False
+        self._promise: Promise | None = None
 
     @property
     def digest(self) -> Digest:
@@ -95,6 +97,22 @@ class Ingest:
         if self.offset > self._record.size_bytes:
             self._truncate()
 
+    @contextmanager
+    def promised(self) -> Iterator[None]:
+        """Have room for what is missing, for the length of a block.
+
+        Raises:
+            ResourceExhausted: there is none, beside all that is on its way.
+        """
+        digest = self._record.digest
+        with self._store.space.promise(self._missing_bytes, what=f"{digest.algorithm}:{digest.short}") as self._promise:
+            yield
+        self._promise = None
+
+    @property
+    def _missing_bytes(self) -> int:
+        return self._record.size_bytes - self.offset
+
     def close(self) -> None:
         """Close the data; what is not committed stays, except what was found to be wrong."""
         if self._fd >= 0:
@@ -107,7 +125,12 @@ class Ingest:
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
         self._hash = hashlib.new(self._record.digest.algorithm)
-        self.offset = 0
+        self._moved_to(0)
+
+    def _moved_to(self, offset: int) -> None:
+        self.offset = offset
+        if self._promise is not None:
+            self._promise.left_bytes = self._missing_bytes
 
     async def restart(self) -> None:
         """Throw away what is there and begin at 0."""
@@ -133,7 +156,8 @@ class Ingest:
             await trio.to_thread.run_sync(self._append, data)
 
     def _append(self, data: bytes | memoryview) -> None:
-        self._store.space.require(len(data), what=f"{self._record.digest.algorithm}:{self._record.digest.short}")
+        if self._promise is not None:
+            self._promise.check(len(data))
         try:
             write_all(self._fd, data)
         except OSError as error:
@@ -146,7 +170,7 @@ class Ingest:
                 ) from None
             raise
         self._hash.update(data)
-        self.offset += len(data)
+        self._moved_to(self.offset + len(data))
 
     async def commit(self, *, durable: bool = True) -> None:
         """Verify size and digest, make the content durable, and move it to its place.
@@ -169,13 +193,13 @@ class Ingest:
             await trio.to_thread.run_sync(self._move, durable)
         self.committed = True
 
-    def replace(self, path: Path) -> None:
+    def replace(self, path: Path, *, durable: bool) -> None:
         """Become what is in ``path``, which has the right digest and size, and commit it. Blocking."""
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         os.close(self._fd)
         self._fd = fd
         path.rename(self._directory / "data")
-        self._move(durable=True)
+        self._move(durable)
         self.committed = True
 
     def _move(self, durable: bool) -> None:
@@ -274,7 +298,16 @@ class ContentStore:
         """Take in a blob. Waits while another caller does so; None if the blob is there then.
 
         Leaving the block without a commit keeps what was written for the next attempt, unless it was found to be wrong.
+
+        Raises:
+            ResourceExhausted: there is no room for it, beside all that is on its way.
         """
+        async with self._ingest(digest, size_bytes) as ingest:
+            with ingest.promised() if ingest is not None else nullcontext():
+                yield ingest
+
+    @asynccontextmanager
+    async def _ingest(self, digest: Digest, size_bytes: int) -> AsyncIterator[Ingest | None]:
         async with self._writer(digest):
             if digest in self._blobs:
                 yield None
@@ -283,10 +316,19 @@ class ContentStore:
             made = Ingest(self, self.layout.ingest(ingest_key(digest)), record)
             try:
                 await trio.to_thread.run_sync(made.open)
-                self.space.require(size_bytes - made.offset, what=f"{digest.algorithm}:{digest.short}")
                 yield made
             finally:
                 made.close()
+
+    def require_room(self, contents: Mapping[Digest, int], *, what: str) -> None:
+        """See that there is room for what is missing of some content, given by size, beside all that is on its way. Blocking, briefly.
+
+        Raises:
+            ResourceExhausted: there is none.
+        """
+        missing = {one: size for one, size in contents.items() if one not in self._blobs and not self.is_busy(one)}
+        there = sum(_size(self.layout.ingest(ingest_key(digest)) / "data") for digest in missing)
+        self.space.require(max(0, sum(missing.values()) - there), what=what)
 
     @asynccontextmanager
     async def _writer(self, digest: Digest) -> AsyncIterator[None]:
@@ -300,12 +342,19 @@ class ContentStore:
             if turn.value and not turn.statistics().tasks_waiting:
                 self._busy.pop(digest, None)
 
-    async def adopt(self, digest: Digest, path: Path, size_bytes: int) -> None:
-        """Take in a file of the ingest area, which was hashed while it was written; nothing happens if the blob is there."""
-        async with self.ingest(digest, size_bytes) as ingest:
+    async def adopt(self, digest: Digest, path: Path, size_bytes: int, *, durable: bool = True) -> None:
+        """Take in a file of the ingest area, which was hashed while it was written; nothing happens if the blob is there.
+
+        Args:
+            digest: What it hashes to.
+            path: Where it is.
+            size_bytes: Its size.
+            durable: Wait for the disk; without it whoever calls has said what is to come (see ``ross.services.pending``).
+        """
+        async with self._ingest(digest, size_bytes) as ingest:  # which needs no room: it is here
             if ingest is not None:
                 with trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(ingest.replace, path)
+                    await trio.to_thread.run_sync(partial(ingest.replace, path, durable=durable))
 
     @contextmanager
     def busy_directory(self, key: str) -> Iterator[None]:
@@ -519,6 +568,13 @@ def _digest_of(key: str) -> Digest | None:
         return Digest(algorithm, encoded)
     except RossError:
         return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _children(directory: Path) -> list[Path]:

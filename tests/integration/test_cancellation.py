@@ -122,7 +122,7 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
                 nursery=nursery,
             )
             await containers.recover()
-            archives = Archives(images=images, store=store, unpacker=unpacker, pins=pins)
+            archives = Archives(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
             yield Services(state, run, store, snapshotter, pins, images, archives, containers, nursery)
             nursery.cancel_scope.cancel()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.archives import docker_archive
+from tests.support.daemon import Daemon, command, running_daemon
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import ImageBuilder, Layer, push
 
@@ -97,3 +99,56 @@ def test_pull_stops_at_the_floor(small: Path, registry: str, monkeypatch: pytest
         assert found.f_bavail * found.f_frsize > 95 * MIB
         assert daemon.ross("system", "prune", "-f").returncode == 0
         assert daemon.ross("system", "check").returncode == 0
+
+
+def free_bytes(path: Path) -> int:
+    found = os.statvfs(path)
+    return found.f_bavail * found.f_frsize
+
+
+def ten_layers(name: str) -> ImageBuilder:
+    builder = ImageBuilder()
+    for number in range(10):
+        builder.layer(Layer().add(f"{name}{number}", os.urandom(14 * MIB)), compression="")
+    return builder
+
+
+def test_layers_that_only_together_are_too_much_are_not_begun(
+    small: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROSS_DISK_FLOOR", "10m")
+    large = push(registry, "test/ten:1", ten_layers("a").build())
+    with running_daemon(small) as daemon:
+        before = free_bytes(small)
+        refused = daemon.ross("pull", "-q", large)
+        assert refused.returncode == 1
+        assert f"for {large}: " in refused.stderr
+        assert "141 MiB are needed, and 10 MiB must stay free" in refused.stderr
+        assert before - free_bytes(small) < MIB
+        assert not list(daemon.root.glob("ingest/*"))
+
+
+def test_pull_and_load_on_a_disk_that_ends_meanwhile(
+    small: Path, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real ENOSPC: in the middle of ten layers that come in beside each other, and in the middle of an archive."""
+    monkeypatch.setenv("ROSS_DISK_FLOOR", "0")
+    here, large = image(registry, "test/ends:1", 10 * MIB), ten_layers("b")
+    wanted = push(registry, "test/ends:2", large.build())
+    archive = docker_archive(large, ["localhost/ends:2"]).tar()
+    with running_daemon(small) as daemon:
+        assert daemon.ross("pull", "-q", here).returncode == 0
+        for words, data in ((("pull", "-q", wanted), b""), (("load", "-q"), archive)):
+            done = subprocess.run(
+                command(*words), env=daemon.environment(), input=data, capture_output=True, timeout=60
+            )
+            assert done.returncode == 1
+            assert b"no space is left" in done.stderr
+            assert b"\nhint: " in done.stderr
+            assert not list(daemon.root.glob("snapshots/unpack-*"))
+            assert not list(daemon.root.glob("ingest/spool-*"))
+            checked = daemon.ross("system", "check")
+            assert (checked.returncode, checked.stdout.endswith("all right\n")) == (0, True), checked.stdout
+        assert daemon.ross("system", "prune", "-f").returncode == 0
+        assert free_bytes(small) > 100 * MIB
+        daemon.expect_log("disk is full|no space|No space|durable|cannot be")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -60,6 +61,37 @@ def test_what_a_power_failure_has_torn_is_fetched_again(daemon: Daemon, registry
     done = daemon.ross("run", "--rm", image, "sh", "-c", "cat torn whole | wc -c")
     assert done.stdout.strip() == "200000", done.stderr
     assert whole.stat().st_ino == inode, "what was right is not fetched again"
+
+
+def test_load_says_what_is_to_come_and_a_torn_one_is_loaded_again(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    archive = tmp_path / "box.tar"
+    assert daemon.ross("save", "-o", str(archive), box).returncode == 0
+    assert daemon.ross("rmi", box).returncode == 0
+    until_settled(daemon)
+    records: dict[str, dict[str, list[str]]] = {}
+    loading = daemon.popen("load", "-q", "-i", str(archive))
+    while loading.poll() is None:
+        for path in (daemon.root / "pending").glob("*.json"):
+            with suppress(FileNotFoundError, ValueError):  # gone meanwhile
+                records[path.name] = json.loads(path.read_text())
+    assert loading.communicate()[0] == f"Loaded image: {box}\n".encode()
+    until_settled(daemon)
+    (info,) = json.loads(daemon.ross("image", "inspect", box).stdout)
+    (record,) = records.values()
+    assert set(record["blobs"]) == {info["id"], *info["layers"]}
+    assert len(record["snapshots"]) == len(info["layers"])
+    assert json.loads(tag_file(daemon, box).read_text())["manifest"] == info["manifest"]
+
+    daemon.terminate()
+    write_pending(daemon, boot="another boot", names={})
+    for digest in record["blobs"]:
+        torn = daemon.root / "blobs/sha256" / digest.removeprefix("sha256:")
+        torn.write_bytes(bytes(torn.stat().st_size))
+    daemon.expect_log("loses the manifest")
+    daemon.start()
+    assert list((daemon.root / "blobs/sha256").iterdir()) == []
+    assert daemon.ross("load", "-q", "-i", str(archive)).returncode == 0
+    assert daemon.ross("run", "--rm", "--pull", "never", box, "echo", "here").stdout == "here\n"
 
 
 def test_what_the_daemons_death_has_interrupted_is_finished(daemon: Daemon, box: str) -> None:

@@ -100,7 +100,7 @@ def _take(members: Members, entry: Entry, reader: TarReader, spool: Spool) -> No
     if not name:
         raise Corrupt("the archive has a member without a name")
     if entry.type is EntryType.FILE:
-        _take_file(members, name, spool.add(reader.content(), algorithm=algorithm_of(name)))
+        _take_file(members, name, spool.add(reader.content(), algorithm=algorithm_of(name), expected_bytes=entry.size))
     elif entry.type in {EntryType.SYMLINK, EntryType.HARD_LINK}:
         soft = entry.type is EntryType.SYMLINK
         target = link_target(name, entry.link) if soft else member_name(entry.link)

@@ -26,6 +26,7 @@ from ross.services.archives.plans import Brought, Plan, assemble, make_plan
 from ross.services.archives.saving import Contents, Saved, Write
 from ross.services.documents import MAX_INDEX_DEPTH, platform_text
 from ross.services.failures import first_error
+from ross.services.snapshotter import committed_name
 from ross.services.spool import Spooled, open_spool
 from ross.services.unpacker import LayerSource
 
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from ross.model.images import ImageInfo
     from ross.services.feed import Feed
     from ross.services.images import Images
+    from ross.services.pending import Pending
     from ross.services.pins import Pin, Pins
+    from ross.services.snapshotter import Snapshotter
     from ross.services.spool import Spool
     from ross.services.store import ContentStore
     from ross.services.unpacker import Unpacker
@@ -46,9 +49,12 @@ UNNAMED: Final = ("localhost", "untagged")
 class Archives:
     """Saves, loads and imports."""
 
-    def __init__(self, *, images: Images, store: ContentStore, unpacker: Unpacker, pins: Pins) -> None:
+    def __init__(
+        self, *, images: Images, store: ContentStore, snapshotter: Snapshotter, unpacker: Unpacker, pins: Pins
+    ) -> None:
         self._images = images
         self._store = store
+        self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._pins = pins
 
@@ -153,52 +159,75 @@ class Archives:
             feed.close()
 
     async def _take_in(self, plan: Plan, progress: Report) -> tuple[LoadedImage, ...]:
-        """Bring everything into the store, unpack it, and only then set the names."""
+        """Bring everything into the store, unpack it, and only then set the names; the disk is behind, as with a pull."""
         images = plan.named()
-        with self._pins.hold() as pin:
+        with self._pins.hold() as pin, self._images.bringing_in() as pending:
             for brought, _references in images:
-                await self._take_in_one(brought, pin, progress)
+                for digest in (*brought.documents, *brought.content, *chain_ids(brought.config.rootfs.diff_ids)):
+                    pin.add(digest)
+            durable = not await self._announce(pending, [brought for brought, _references in images])
+            for brought, _references in images:
+                await self._take_in_one(brought, progress, durable=durable)
             return tuple(
                 LoadedImage(
-                    names=tuple(str(reference) for reference in references), image=self._name(brought, references)
+                    names=tuple(str(reference) for reference in references),
+                    image=self._name(brought, references, pending),
                 )
                 for brought, references in images
             )
 
-    async def _take_in_one(self, brought: Brought, pin: Pin, progress: Report) -> None:
+    async def _announce(self, pending: Pending | None, images: Sequence[Brought]) -> bool:
+        """Say what is to come. False: nobody makes it durable behind us, or it is not worth it, since only documents are new."""
+        if pending is None:
+            return False
+        content = dict.fromkeys(digest for brought in images for digest in brought.content)
+        chains = dict.fromkeys(chain for brought in images for chain in chain_ids(brought.config.rootfs.diff_ids))
+        blobs = [digest for digest in content if self._store.find(digest) is None]
+        snapshots = [name for name in map(committed_name, chains) if self._snapshotter.find(name) is None]
+        if blobs or snapshots:
+            await pending.announce(blobs=blobs, snapshots=snapshots)
+        return pending.announced
+
+    async def _take_in_one(self, brought: Brought, progress: Report, *, durable: bool) -> None:
         manifest = brought.manifest
-        for digest in (*brought.documents, *brought.content, *chain_ids(brought.config.rootfs.diff_ids)):
-            pin.add(digest)
         for digest, data in brought.documents.items():
-            await self._store.write_manifest(digest, data)
-        await self._adopt(manifest.config.digest, brought.content[manifest.config.digest])
+            await self._store.write_manifest(digest, data, durable=durable)
+        await self._adopt(manifest.config.digest, brought, durable=durable)
         sources = [
-            self._source(layer, diff_id, brought, progress)
+            self._source(layer, diff_id, brought, progress, durable=durable)
             for layer, diff_id in zip(manifest.layers, brought.config.rootfs.diff_ids, strict=True)
         ]
         try:
-            await self._unpacker.unpack(sources, progress=progress)
+            await self._unpacker.unpack(sources, progress=progress, durable=durable)
         except ExceptionGroup as group:
             raise first_error(group) from None
 
-    def _source(self, layer: Descriptor, diff_id: Digest, brought: Brought, progress: Report) -> LayerSource:
+    def _source(
+        self, layer: Descriptor, diff_id: Digest, brought: Brought, progress: Report, *, durable: bool
+    ) -> LayerSource:
         async def fetch() -> None:
-            await self._adopt(layer.digest, brought.content[layer.digest])
+            await self._adopt(layer.digest, brought, durable=durable)
 
         progress(BlobProgress(digest=layer.digest, phase=PullPhase.WAITING, current_bytes=0, total_bytes=layer.size))
         return LayerSource(descriptor=layer, diff_id=diff_id, fetch=fetch)
 
-    async def _adopt(self, digest: Digest, content: Spooled | bytes) -> None:
+    async def _adopt(self, digest: Digest, brought: Brought, *, durable: bool) -> None:
+        content = brought.content[digest]
         if isinstance(content, bytes):
-            await self._store.write(digest, content)
+            await self._store.write(digest, content, durable=durable)
         else:
-            await self._store.adopt(digest, content.path, content.size_bytes)
+            await self._store.adopt(digest, content.path, content.size_bytes, durable=durable)
 
-    def _name(self, brought: Brought, references: Sequence[Reference]) -> ImageInfo:
+    def _name(self, brought: Brought, references: Sequence[Reference], pending: Pending | None) -> ImageInfo:
         """Let names denote an image that is in the store; without an await, so that all are set or, after a crash, the first."""
         names = references or [Reference(*UNNAMED, None, brought.target)]
         image = self._images.add(
-            target=brought.target, digest=brought.digest, manifest=brought.manifest, config=brought.config, names=names
+            target=brought.target,
+            digest=brought.digest,
+            manifest=brought.manifest,
+            config=brought.config,
+            names=names,
+            pending=pending,
         )
         return image.info
 

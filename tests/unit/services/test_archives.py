@@ -59,7 +59,10 @@ HONEST = oci_layout([IMAGE], [entry_of(IMAGE, NAME)]).tar()
 class FetchingUnpacker:
     """Fetches as the unpacker does, and unpacks nothing."""
 
-    async def unpack(self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None]) -> Digest | None:
+    async def unpack(
+        self, layers: Sequence[LayerSource], *, progress: Callable[[BlobProgress], None], durable: bool
+    ) -> Digest | None:
+        assert durable  # nobody settles here
         async with trio.open_nursery() as nursery:
             for layer in layers:
                 nursery.start_soon(layer.fetch)
@@ -144,7 +147,13 @@ async def opened(directory: Path) -> AsyncIterator[Place]:
         collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
         events=Events(),
     )
-    archives = Archives(images=images, store=store, unpacker=cast("Unpacker", FetchingUnpacker()), pins=pins)
+    archives = Archives(
+        images=images,
+        store=store,
+        snapshotter=snapshotter,
+        unpacker=cast("Unpacker", FetchingUnpacker()),
+        pins=pins,
+    )
     yield Place(layout.root, store, pins, images, archives)
     outside = sorted(str(path.relative_to(directory)) for path in _outside(directory, layout.root))
     assert outside == ["canary", "canary/file", "root"]
