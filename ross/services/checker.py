@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from ross.services.collector import Collector
     from ross.services.containers import Containers
     from ross.services.images import Image, Images
+    from ross.services.ingest import BlobInfo
     from ross.services.puller import Puller
     from ross.services.snapshotter import Snapshotter
-    from ross.services.store import BlobInfo, ContentStore
+    from ross.services.store import ContentStore
     from ross.services.unpacker import Unpacker
     from ross.services.usage import Usage
 

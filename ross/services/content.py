@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from ross.oci.digest import Digest
     from ross.services.collector import Collector
+    from ross.services.ingest import BlobInfo, Ingest
     from ross.services.pins import Pin, Pins
-    from ross.services.store import BlobInfo, ContentStore, Ingest
+    from ross.services.store import ContentStore
 
 KEEP: Final = "ross.gc.root"
 """Content with this label, of whatever value, and what it references, is not collected."""

@@ -29,10 +29,11 @@ from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
     from ross.registry.client import RegistryClient, Remote
+    from ross.services.ingest import Ingest
     from ross.services.pending import Pending
     from ross.services.pins import Pin
     from ross.services.snapshotter import Snapshotter
-    from ross.services.store import ContentStore, Ingest
+    from ross.services.store import ContentStore
     from ross.services.unpacker import Unpacker
 
 logger = logging.getLogger(__name__)
