@@ -395,10 +395,17 @@ interface Storage {
   prune @1 (options :PruneOptions) -> (pruned :Pruned);
   # Removes what nobody uses and `options` fit: containers that do not run, then images. Cancelling stops between two things.
 
-  check @2 (repair :Bool) -> (report :CheckReport);
+  check @2 (repair :Bool, progress :CheckSink) -> (report :CheckReport);
   # Hashes all content again, and compares all unpacked layers with their blobs; with `repair` puts right what can be: content
   # is fetched again from where it came from, layers are unpacked again, what nobody knows is removed. Cancelling stops it; what was
-  # put right stays so.
+  # put right stays so. A `progress` that fails ends the telling, not the check; it may be absent.
+}
+
+interface CheckSink {
+  # Implemented by a client that wants to see how a check goes.
+
+  update @0 (progress :CheckProgress) -> stream;
+  # How far it has come, some ten times a second at most.
 }
 
 interface Content {
@@ -469,6 +476,21 @@ struct IngestStatus {
   startedAt @3 :TimeInNs;
   updatedAt @4 :TimeInNs;
   active @5 :Bool;
+}
+
+struct CheckProgress {
+  # Documented field by field in ross.model.CheckProgress.
+
+  stage @0 :CheckStage;
+  currentBytes @1 :UInt64;
+  totalBytes @2 :UInt64;
+}
+
+enum CheckStage {
+  unknown @0;
+  content @1;
+  layers @2;
+  rest @3;
 }
 
 struct CheckReport {

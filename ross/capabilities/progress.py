@@ -1,4 +1,4 @@
-"""Sending a pull's progress to a client: what changed, a few times a second, never slowing the pull."""
+"""Sending progress to a client, of a pull or a check: what changed, a few times a second, never slowing what goes on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import trio
 from ross.wire.convert import to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ross.model.images import BlobProgress
     from ross.model.registries import Notice
+    from ross.model.storage import CheckProgress
     from ross.oci.digest import Digest
 
 INTERVAL_SECONDS: Final = 0.1
@@ -56,6 +57,36 @@ class Reporter:
         return self._sink is not None
 
 
+class CheckReporter:
+    """Takes a check's progress, from any thread; never waits. What is sent is the latest."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._latest: CheckProgress | None = None
+
+    def __call__(self, progress: CheckProgress) -> None:
+        self._latest = progress
+
+    async def send_for_ever(self) -> None:
+        """Send what changes, until the sink fails; without a sink, nothing."""
+        while self._sink is not None:
+            latest, self._latest = self._latest, None
+            try:
+                if latest is not None:
+                    await self._sink.update(progress=to_wire(latest))
+            except Exception:  # noqa: BLE001 -- whatever the client's object raises
+                return
+            await trio.sleep(INTERVAL_SECONDS)
+
+
+@asynccontextmanager
+async def open_check_progress(sink: Any) -> AsyncIterator[CheckReporter]:
+    """Yield what takes a check's progress; a task sends it to ``sink``, a ``CheckSink`` or None."""
+    reporter = CheckReporter(sink)
+    async with _sending(reporter.send_for_ever, last=trio.lowlevel.checkpoint):
+        yield reporter
+
+
 @asynccontextmanager
 async def open_progress(sink: Any) -> AsyncIterator[Reporter]:
     """Yield what takes progress; a task sends it to ``sink``. What a failing operation has said last is sent too.
@@ -67,14 +98,23 @@ async def open_progress(sink: Any) -> AsyncIterator[Reporter]:
     if sink is None:
         yield reporter
         return
+    async with _sending(reporter.send_for_ever, last=reporter.flush):
+        yield reporter
+
+
+@asynccontextmanager
+async def _sending(
+    send: Callable[[], Awaitable[None]], *, last: Callable[[], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Have a task that sends for the length of a block; then ``last``, unless it was cancelled."""
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(reporter.send_for_ever, name="progress")
+        nursery.start_soon(send, name="progress")
         try:
-            yield reporter
+            yield
         except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
             failure = error
         nursery.cancel_scope.cancel()
-    await reporter.flush()
+    await last()
     if failure is not None:
         raise failure

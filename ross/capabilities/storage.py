@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ross.capabilities.progress import open_check_progress
 from ross.model.storage import PruneOptions
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
@@ -22,7 +23,10 @@ class StorageServer(schema.Storage.Server):  # type: ignore[misc]  # the schema 
         context.results.usage = to_wire(await self._storage.usage.measure(items=context.params.items))
 
     async def check_context(self, context: Any) -> None:
-        context.results.report = to_wire(await self._storage.checker.check(repair=context.params.repair))
+        params = context.params
+        async with open_check_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
+            checked = await self._storage.checker.check(repair=params.repair, progress=report)
+        context.results.report = to_wire(checked)
 
     async def prune_context(self, context: Any) -> None:
         options = from_wire(PruneOptions, context.params.options)

@@ -250,9 +250,11 @@ def check(
     format
         table, json or jsonl.
     """
+    from ross.cli.progress import open_check_display
 
     async def body(engine: Engine) -> int:
-        report = await engine.storage.check(repair=repair)
+        with open_check_display() as progress:
+            report = await engine.storage.check(repair=repair, on_progress=progress)
         if format != "table":
             output.write(output.document(report, format))
         else:

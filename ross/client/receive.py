@@ -14,6 +14,7 @@ from ross.model.images import BlobProgress
 from ross.model.logs import LogEntry
 from ross.model.registries import Notice
 from ross.model.snapshots import SnapshotChange
+from ross.model.storage import CheckProgress
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
@@ -74,6 +75,16 @@ class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
 
     async def notice_context(self, context: Any) -> None:
         self._notify(from_wire(Notice, context.params.notice))
+
+
+class CheckReceiver(schema.CheckSink.Server):  # type: ignore[misc]
+    """Hands a check's progress to a function."""
+
+    def __init__(self, report: Callable[[CheckProgress], None]) -> None:
+        self._report = report
+
+    async def update_context(self, context: Any) -> None:
+        self._report(from_wire(CheckProgress, context.params.progress))
 
 
 class BytesReceiver(ByteStreamServer):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ross.client.connection import answer
-from ross.model.storage import CheckReport, DiskUsage, Pruned, PruneOptions
+from ross.client.receive import CheckReceiver
+from ross.model.storage import CheckProgress, CheckReport, DiskUsage, Pruned, PruneOptions
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 class Storage:
@@ -22,9 +23,19 @@ class Storage:
         """What everything below the root occupies; with ``items`` also thing by thing."""
         return from_wire(DiskUsage, (await answer(self._capability.usage(items=items))).usage)
 
-    async def check(self, *, repair: bool = False) -> CheckReport:
-        """Hash all content again and compare all unpacked layers with it; with ``repair`` put right what can be."""
-        return from_wire(CheckReport, (await answer(self._capability.check(repair=repair))).report)
+    async def check(
+        self, *, repair: bool = False, on_progress: Callable[[CheckProgress], None] | None = None
+    ) -> CheckReport:
+        """Hash all content again and compare all unpacked layers with it. Cancelled, it stops at once.
+
+        Args:
+            repair: Put right what can be.
+            on_progress: Told how far it has come.
+        """
+        arguments: dict[str, Any] = {"repair": repair}
+        if on_progress is not None:
+            arguments["progress"] = CheckReceiver(on_progress)
+        return from_wire(CheckReport, (await answer(self._capability.check(**arguments))).report)
 
     async def prune(
         self,

@@ -80,6 +80,28 @@ class Pruned:
     freed_bytes: int
 
 
+class CheckStage(Enum):
+    """What a check of the root looks at, in this order."""
+
+    UNKNOWN = "unknown"
+    CONTENT = "content"
+    """Hashing content."""
+    LAYERS = "layers"
+    """Unpacking layers again, beside, and comparing them."""
+    REST = "rest"
+    """Looking for what nobody knows."""
+
+
+@frozen(kw_only=True)
+class CheckProgress:
+    """How far a check has come with its present stage."""
+
+    stage: CheckStage
+    current_bytes: int
+    total_bytes: int
+    """0 where nobody knows."""
+
+
 class Severity(Enum):
     """How bad a finding is."""
 

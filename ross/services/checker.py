@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from ross.errors import FailedPrecondition, RossError
 from ross.linux.compare import compare_trees
 from ross.linux.files import remove_tree
 from ross.model.containers import ContainerFilter
-from ross.model.storage import CheckReport, Finding, Severity
+from ross.model.storage import CheckProgress, CheckReport, CheckStage, Finding, Severity
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, parse_config, parse_manifest
 from ross.services.failures import first_error
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 _THREADS: Final = 2
 """So many files are read at a time: a check is in no hurry."""
 _CHUNK_BYTES: Final = 1 << 20
+Tell = Callable[[CheckProgress], None]
 Mend = Callable[[], Awaitable[str]]
 """Puts something right and says how; raises if it cannot."""
 
@@ -65,6 +67,33 @@ class _Layer:
     name: str
     sources: tuple[LayerSource, ...]
     """Bottom first; the last one is its own."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Packed."""
+        return self.sources[-1].descriptor.size
+
+
+class _Meter:
+    """How far a stage of a check has come."""
+
+    def __init__(self, stage: CheckStage, total_bytes: int, tell: Tell) -> None:
+        self._stage = stage
+        self._current = 0
+        self._total = total_bytes
+        self._tell = tell
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, size_bytes: int) -> None:
+        """So much more has been looked at; from any thread."""
+        with self._lock:
+            self._current += size_bytes
+            self._tell(CheckProgress(stage=self._stage, current_bytes=self._current, total_bytes=self._total))
+
+
+def unheard(_progress: CheckProgress) -> None:
+    """Nobody looks."""
 
 
 class Checker:
@@ -95,8 +124,13 @@ class Checker:
         self._turn = trio.Lock()
         self._threads = trio.CapacityLimiter(_THREADS)
 
-    async def check(self, *, repair: bool) -> CheckReport:
-        """Look at everything; with ``repair`` put right what can be. Cancelled, it leaves what it has put right."""
+    async def check(self, *, repair: bool, progress: Tell = unheard) -> CheckReport:
+        """Look at everything. Cancelled, it stops at the next chunk or file, and leaves what it has put right.
+
+        Args:
+            repair: Put right what can be.
+            progress: Told how far it has come, from worker threads too.
+        """
         async with self._turn:
             with ExitStack() as held:
                 images = self._images.known()
@@ -104,12 +138,16 @@ class Checker:
                     held.enter_context(image.hold())
                 findings: list[Finding] = []
                 blobs, manifests = self._store.blobs(), self._store.manifests()
-                await self._settle(findings, await self._check_content(blobs, manifests), repair=repair)
+                content = await self._check_content(blobs, manifests, progress)
+                await self._settle(findings, content, repair=repair)
                 told = frozenset(finding.name for finding in findings)
                 await self._settle(findings, await self._check_images(images, told), repair=repair)
                 layers = self._layers(images)
+                meter = _Meter(CheckStage.LAYERS, sum(layer.size_bytes for layer in layers), progress)
                 for layer in layers:
                     await self._settle(findings, await self._check_layer(layer, repair=repair), repair=repair)
+                    meter.add(layer.size_bytes)
+                progress(CheckProgress(stage=CheckStage.REST, current_bytes=0, total_bytes=0))
                 await self._settle(findings, await self._check_strangers(), repair=repair)
             findings += await self._orphans()
         return CheckReport(
@@ -134,11 +172,14 @@ class Checker:
 
     # -- content ------------------------------------------------------------------------------------------------------
 
-    async def _check_content(self, blobs: Sequence[BlobInfo], manifests: Sequence[BlobInfo]) -> list[_Problem]:
+    async def _check_content(
+        self, blobs: Sequence[BlobInfo], manifests: Sequence[BlobInfo], progress: Tell
+    ) -> list[_Problem]:
         problems: list[_Problem] = []
+        meter = _Meter(CheckStage.CONTENT, sum(info.size_bytes for info in (*blobs, *manifests)), progress)
 
         async def check(info: BlobInfo, kind: str, path: Path, mend: Mend) -> None:
-            wrong = await trio.to_thread.run_sync(_look_at, path, info.digest, limiter=self._threads)
+            wrong = await trio.to_thread.run_sync(_look_at, path, info.digest, meter.add, limiter=self._threads)
             known = self._store.find(info.digest) or self._store.find_manifest(info.digest)
             if wrong is not None and known is not None:
                 problems.append(_problem(kind, str(info.digest), wrong[0], wrong[1], mend))
@@ -332,7 +373,7 @@ def _problem(
     return _Problem(finding, mend)
 
 
-def _look_at(path: Path, digest: Digest) -> tuple[str, str] | None:
+def _look_at(path: Path, digest: Digest, hashed: Callable[[int], None]) -> tuple[str, str] | None:
     """In a thread: what is wrong with a file of content."""
     hasher = hashlib.new(digest.algorithm)
     try:
@@ -344,6 +385,7 @@ def _look_at(path: Path, digest: Digest) -> tuple[str, str] | None:
         while chunk := os.read(fd, _CHUNK_BYTES):
             trio.from_thread.check_cancelled()
             hasher.update(chunk)
+            hashed(len(chunk))
     except OSError as error:
         return "damaged", f"{path} cannot be read: {error.strerror}"
     finally:

@@ -32,6 +32,7 @@ ENUMS = {
     archives.ArchiveFormat: schema.ArchiveFormat,
     engine.Role: schema.VersionInfo.Role,
     storage.Severity: schema.Finding.Severity,
+    storage.CheckStage: schema.CheckStage,
     logs.Stream: schema.LogEntry.Stream,
     snapshots.SnapshotKind: schema.SnapshotKind,
     snapshots.SnapshotOwner: schema.SnapshotOwner,

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 class Terminal:
     """A command on a terminal of its own."""
 
-    def __init__(self, daemon: Daemon, *words: str) -> None:
+    def __init__(self, daemon: Daemon, *words: str, size: tuple[int, int] = (0, 0)) -> None:
+        """Begin; the terminal has so many rows and columns, or does not say."""
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
             os.execve(command()[0], command(*words), daemon.environment())
 
     def resize(self, rows: int, columns: int) -> None:
@@ -43,6 +45,22 @@ class Terminal:
                     break
         assert wanted in seen, seen
         return seen
+
+    def read_to_the_end(self, *, seconds: float = 30) -> bytes:
+        """What is still written, until the command has ended."""
+        seen = b""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if select.select([self._fd], [], [], 0.1)[0]:
+                try:
+                    seen += os.read(self._fd, 4096)
+                except OSError:  # the other end is closed
+                    return seen
+        raise AssertionError(seen)
+
+    def modes(self) -> list[object]:
+        """How the terminal treats what is typed and written."""
+        return termios.tcgetattr(self._fd)
 
     def kill(self) -> None:
         """End the command with SIGKILL."""
