@@ -122,8 +122,7 @@ def prune(*, all: All = False, force: Force = False, filter: Filter = ()) -> Non
     filter
         until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]: only such containers and images. May be repeated.
     """
-    images = "all images without at least one container" if all else "what no image needs"
-    _prune(["all stopped containers", images, "unfinished downloads"], filter, force=force, all=all)
+    _prune(filter, force=force, all=all, containers=True, images=True)
 
 
 def prune_images(*, all: All = False, force: Force = False, filter: Filter = ()) -> None:  # noqa: A002 -- the flags' names
@@ -138,8 +137,7 @@ def prune_images(*, all: All = False, force: Force = False, filter: Filter = ())
     filter
         until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]: only such images. May be repeated.
     """
-    images = "all images without at least one container" if all else "what no image needs"
-    _prune([images, "unfinished downloads"], filter, force=force, all=all, containers=False)
+    _prune(filter, force=force, all=all, containers=False, images=True)
 
 
 def prune_containers(*, force: Force = False, filter: Filter = ()) -> None:  # noqa: A002 -- the flag's name
@@ -152,21 +150,24 @@ def prune_containers(*, force: Force = False, filter: Filter = ()) -> None:  # n
     filter
         until=TIME, label=KEY[=VALUE] or label!=KEY[=VALUE]: only such containers. May be repeated.
     """
-    _prune(["all stopped containers"], filter, force=force, all=False, images=False)
+    _prune(filter, force=force, all=False, containers=True, images=False)
 
 
 def _prune(
-    what: Sequence[str],
     terms: Sequence[str],
     *,
     force: bool,
     all: bool,  # noqa: A002 -- as the flag
-    containers: bool = True,
-    images: bool = True,
+    containers: bool,
+    images: bool,
 ) -> None:
     options = parse_prune_filter(terms)
     if not force:
-        _confirm(what)
+        unused = "all images without at least one container" if all else "what no image needs"
+        _confirm([
+            *(["all stopped containers"] if containers else []),
+            *([unused, "unfinished downloads"] if images else []),
+        ])
 
     async def body(engine: Engine) -> None:
         pruned = await engine.storage.prune(

@@ -68,7 +68,7 @@ class Snapshots:
             NotFound: there is no such parent.
             FailedPrecondition: the parent is not committed.
         """
-        return _info(await answer(self._capability.prepare(name, parent or "", _pairs(labels))))
+        return await self._made(self._capability.prepare, name, parent, labels)
 
     async def view(
         self, name: str, *, parent: str | None = None, labels: Mapping[str, str] | None = None
@@ -76,12 +76,12 @@ class Snapshots:
         """Make one that only reads a committed one, and keeps it.
 
         Raises:
-            InvalidArgument: the name or a label is not allowed.
-            AlreadyExists: the name is taken.
-            NotFound: there is no such parent.
-            FailedPrecondition: the parent is not committed.
+            As :meth:`prepare`.
         """
-        return _info(await answer(self._capability.view(name, parent or "", _pairs(labels))))
+        return await self._made(self._capability.view, name, parent, labels)
+
+    async def _made(self, method: Any, name: str, parent: str | None, labels: Mapping[str, str] | None) -> SnapshotInfo:
+        return _info(await answer(method(name, parent or "", _pairs(labels))))
 
     async def commit(self, name: str, target: str, *, labels: Mapping[str, str] | None = None) -> SnapshotInfo:
         """Make an active one a committed one, with another name and labels; unmount it first.

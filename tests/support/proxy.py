@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 import trio
 from attrs import define, field
 
+from tests.support.loopback import listening, read_head
+
 
 @define
 class Proxy:
@@ -32,9 +34,10 @@ class Proxy:
 
     async def serve(self, client: trio.SocketStream) -> None:
         async with client:
-            head, rest = await _read_head(client)
-            if not head:
+            request = await read_head(client)
+            if request is None:
                 return
+            head, rest = request
             self.heads.append(head)
             method, target, _version = head.partition("\r\n")[0].split(" ")
             place = target if method == "CONNECT" else target.removeprefix("http://").partition("/")[0]
@@ -60,30 +63,8 @@ class Proxy:
 @asynccontextmanager
 async def running_proxy(places: Mapping[str, int], *, refuses: bool = False) -> AsyncIterator[Proxy]:
     """A proxy on a free loopback port, for the length of the block."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        proxy = Proxy(listener.socket.getsockname()[1], places, refuses)
-        await nursery.start(trio.serve_listeners, proxy.serve, [listener])
-        try:
-            yield proxy
-        except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
-            failure = error
-        finally:
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-
-
-async def _read_head(stream: trio.SocketStream) -> tuple[str, bytes]:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        more = await stream.receive_some()
-        if not more:
-            return "", b""
-        data += more
-    head, _, rest = data.partition(b"\r\n\r\n")
-    return head.decode(), rest
+    async with listening(lambda port: Proxy(port, places, refuses)) as proxy:
+        yield proxy
 
 
 async def _pass(source: trio.SocketStream, target: trio.SocketStream, scope: trio.CancelScope) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import trio
 from attrs import define, field, frozen
 
+from tests.support.loopback import listening, read_head
+
 OCI = "application/vnd.oci.image"
 
 
@@ -73,19 +75,8 @@ class ScriptedRegistry:
 @asynccontextmanager
 async def scripted_registry(handler: Handler, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedRegistry]:
     """A server on a free loopback port, for the length of the block; with TLS if it is given a context."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        server = ScriptedRegistry(listener.socket.getsockname()[1], handler, tls)
-        await nursery.start(trio.serve_listeners, server.serve, [listener])
-        try:
-            yield server
-        except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
-            failure = error
-        finally:
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    async with listening(lambda port: ScriptedRegistry(port, handler, tls)) as server:
+        yield server
 
 
 async def reply(stream: Stream, status: int, body: bytes = b"", /, **headers: str) -> None:
@@ -101,14 +92,11 @@ async def begin(stream: Stream, status: int, /, **headers: str) -> None:
 
 
 async def _read_request(stream: Stream, cut: Callable[[Request], int | None] | None) -> Request | None:
-    data = bytearray()
-    while b"\r\n\r\n" not in data:
-        more = await stream.receive_some()
-        if not more:
-            return None
-        data += more
-    head, _, rest = bytes(data).partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
+    found = await read_head(stream)
+    if found is None:
+        return None
+    head, rest = found
+    first, *lines = head.split("\r\n")
     method, target, _version = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     length = int(headers.get("content-length", "0"))
