@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,8 +12,12 @@ import pytest
 import ross
 from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from ross.model.containers import ContainerState
+from ross.model.snapshots import SnapshotKind
+from ross.oci.digest import Digest
 
 if TYPE_CHECKING:
+    from ross.client.content import Content
+    from ross.client.snapshots import Snapshots
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
@@ -195,3 +200,72 @@ def test_shutdown_on_request(daemon: Daemon, run: Run) -> None:
     run(body)
     daemon.wait_ended()
     daemon.start()
+
+
+def test_content_and_snapshots(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            await content(engine.content)
+            (layer,) = [info for info in await engine.snapshots.list() if info.kind is SnapshotKind.COMMITTED]
+            await snapshots(engine.snapshots, layer.name)
+            assert await engine.snapshots.list() == (layer,)
+
+    async def content(store: Content) -> None:
+        data = b"0123456789" * 150_000
+        digest = Digest.of(data)
+        before = await store.list()
+        async with store.write(digest, len(data)) as writer:
+            await writer.write(data[:1_200_000])
+            with pytest.raises(Unavailable):
+                async with store.write(digest, len(data)):
+                    raise AssertionError("two write")
+        (ingest,) = await store.ingests()
+        assert (ingest.digest, ingest.offset, ingest.active) == (digest, 1_200_000, False)
+        async with store.write(digest, len(data)) as writer:
+            assert writer.offset == 1_200_000
+            await writer.write(data[writer.offset :])
+            made = await writer.commit(labels={"a": "b"})
+        assert (made.size_bytes, made.labels) == (len(data), {"a": "b"})
+        async with store.read(digest, offset=5, length=1_100_000) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == data[5:1_100_005]
+        async with store.read(digest) as chunks:  # left in the middle
+            await anext(chunks)
+        assert (await store.update(digest, labels={"c": "d"}, forget=["a"])).labels == {"c": "d"}
+        assert [one.digest for one in await store.list(labels=["c"])] == [digest]
+        assert await store.remove(digest) >= len(data)
+        with pytest.raises(NotFound):
+            await store.info(digest)
+        with anyio.move_on_after(0.05) as scope:
+            async with store.write(digest, len(data)) as writer:
+                await writer.write(data[:100])
+                await anyio.sleep_forever()
+        assert scope.cancelled_caught
+        with anyio.fail_after(10):
+            while any(one.active for one in await store.ingests()):  # noqa: ASYNC110 -- what is dropped is let go of soon
+                await anyio.sleep(0.01)
+        for ingest in await store.ingests():  # none, if it was cancelled before the first byte
+            await store.abort(ingest.digest)
+        assert await store.ingests() == ()
+        assert await store.list() == before
+
+    async def snapshots(all_: Snapshots, layer: str) -> None:
+        made = await all_.prepare("mine", parent=layer, labels={"a": "b"})
+        assert (made.kind, made.parent, made.labels) == (SnapshotKind.ACTIVE, layer, {"a": "b"})
+        with pytest.raises(AlreadyExists):
+            await all_.view("mine", parent=layer)
+        (Path((await all_.mounts("mine")).upper) / "new").write_text("new")
+        async with all_.diff("mine") as changes:
+            assert [change.text async for change in changes] == ["/new"]
+        assert (await all_.usage("mine")).inodes == 2
+        assert (await all_.update("mine", labels={"c": "d"}, forget=["a"])).labels == {"c": "d"}
+        assert (await all_.commit("mine", "done")).kind is SnapshotKind.COMMITTED
+        assert (await all_.view("look", parent="done")).kind is SnapshotKind.VIEW
+        assert [info.name for info in await all_.list(parent="done")] == ["look"]
+        with pytest.raises(FailedPrecondition):
+            await all_.remove("done")
+        await all_.remove("look")
+        assert await all_.remove("done") > 0
+        with pytest.raises(NotFound):
+            await all_.stat("done")
+
+    run(body)
