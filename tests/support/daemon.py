@@ -18,6 +18,7 @@ _START_SECONDS = 20
 _STOP_SECONDS = 20
 _COMPLAINT = re.compile(r"^\S+ (?:warning|error|critical) .*|^Traceback .*", re.MULTILINE)
 
+_TRANSIENT_SECONDS = 5
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -149,7 +150,7 @@ class Daemon:
         ]
         found += [f"process {pid}: {argv[:200]}" for pid, argv in _processes() if top in argv and pid != self.pid]
         found += [f"process {pid} of an earlier daemon" for pid in _writers_below(top) if pid != self.pid]
-        found += [f"cgroup {path}" for path in _forsaken(set(_cgroups()) - self._cgroups_before)]
+        found += [f"cgroup {path}" for path in self._forsaken_cgroups()]
         for directory in (self.root / "ingest", self.root / "containers", self.root / "trash", *self.run.iterdir()):
             if directory.is_dir():
                 found += [str(path) for path in directory.iterdir()]
@@ -157,6 +158,15 @@ class Daemon:
         found += [
             str(path) for path in snapshots.iterdir() if not path.name.startswith("sha256-") and path.name != "empty"
         ]
+        return found
+
+    def _forsaken_cgroups(self) -> list[Path]:
+        """Empty ones that stay: one of another daemon on this host, which is just being made or removed, is no leak."""
+        found = _forsaken(set(_cgroups()) - self._cgroups_before)
+        deadline = time.monotonic() + _TRANSIENT_SECONDS
+        while found and time.monotonic() < deadline:
+            time.sleep(0.05)
+            found = _forsaken({path for path in found if path.exists()})
         return found
 
 
