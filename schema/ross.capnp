@@ -171,8 +171,9 @@ interface Image {
 
   info @0 () -> (info :ImageInfo);
 
-  create @1 (spec :ContainerSpec) -> (container :Container);
-  # A new container of this image, not started. It outlives the reference and the connection.
+  create @1 (spec :ContainerSpec, mode :CreateMode) -> (container :Container);
+  # A new container of this image, not started. It outlives the reference and the connection. With a key that has made one already:
+  # that one, if it was asked for in the same way.
 
   tag @2 (reference :Text) -> ();
   # Lets a name denote what this was got as: the index, if it came by one. A name that denotes something else is moved.
@@ -709,10 +710,14 @@ interface Container {
   # answers `info` and `wait`; everything else fails with notFound.
   #
   #     create ──► created ──start──► starting ──► running ──(process ends)──► stopped ──start──► starting ...
-  #                                       │           │ stop                      ▲
-  #                                       │           └──────► stopping ──────────┤
-  #                                       └────────(start failed)─────────────────┘
-  #     created | stopped ──remove──► removing ──► removed          running ──remove(force)──► (killed, then as stopped)
+  #                                     ▲ │           │ stop                     ▲ ▲
+  #                                     │ │           └───────► stopping ────────┘ │
+  #                                     │ └────────(start failed)──────────────────┤
+  #                                     │                                          │ stop, remove(force)
+  #     running ──(process ends, and its policy says so)──► restarting ────────────┘
+  #                                     └───────(pause)──────────┘
+  #     running ──pause──► paused ──resume──► running          paused ──stop──► stopping          paused ──(process ends)──► stopped
+  #     created | stopped ──remove──► removing ──► removed     running | paused ──remove(force)──► (killed, then as stopped)
   #
   # Any other transition fails with failedPrecondition and says from which state.
 
@@ -721,8 +726,9 @@ interface Container {
   start @1 () -> ();
   # Returns when its process runs. Finished even if the caller goes away: a start is never half done.
 
-  wait @2 () -> (outcome :Outcome);
-  # Returns when it is stopped: at once if it is. For one not yet started, when its first run has ended.
+  wait @2 (condition :WaitCondition) -> (outcome :Outcome);
+  # `notRunning` (and unknown): returns when it is stopped, at once if it is; for one not yet started, when its first run has ended; for
+  # one that removes itself, when it is removed. `nextExit`: when its process ends next. `removed`: when nothing of it is left.
 
   stop @3 (signal :Text, graceSeconds :Int32) -> ();
   # Sends the signal (empty: the spec's, then the image's, then SIGTERM), waits that long (-1: the spec's), then sends SIGKILL; returns
@@ -740,6 +746,21 @@ interface Container {
 
   remove @7 (force :Bool) -> ();
   # Removes it and all that is its own; with `force` also one that runs. Returns when nothing of it is left.
+
+  pause @8 () -> ();
+  # Freezes its processes.
+
+  resume @9 () -> ();
+  # Lets them go on.
+
+  restart @10 (signal :Text, graceSeconds :Int32) -> ();
+  # Stops it, as `stop` does, and starts it; one that does not run is only started. Finished even if the caller goes away.
+
+  rename @11 (name :Text) -> ();
+  # Gives it another name; fails with alreadyExists if that is taken.
+
+  update @12 (update :ContainerUpdate) -> ();
+  # Changes its limits, at once if it runs, and its restart policy.
 }
 
 interface Process {
@@ -800,6 +821,44 @@ struct ContainerSpec {
   autoRemove @18 :Bool;
   stopSignal @19 :Text;
   stopGraceSeconds @20 :Int32 = 10;
+  restart @21 :RestartPolicy;
+}
+
+struct CreateMode {
+  replace @0 :Bool;
+  # Removes the container that has the name first, also if it runs.
+  key @1 :Text;
+}
+
+struct RestartPolicy {
+  mode @0 :RestartMode = no;
+  maxRetries @1 :UInt32;
+  # With `onFailure`; 0: for ever.
+}
+
+enum RestartMode {
+  unknown @0;
+  no @1;
+  onFailure @2;
+  always @3;
+  unlessStopped @4;
+}
+
+enum WaitCondition {
+  unknown @0;
+  notRunning @1;
+  nextExit @2;
+  removed @3;
+}
+
+struct ContainerUpdate {
+  # 0 leaves a limit as it is, -1 takes it away.
+
+  memoryBytes @0 :Int64;
+  nanoCpus @1 :Int64;
+  pidsLimit @2 :Int64;
+  restart @3 :RestartPolicy;
+  # Null: as it is.
 }
 
 enum NetworkMode {
@@ -837,6 +896,8 @@ struct ContainerInfo {
   error @12 :Text;
   logPath @13 :Text;
   rootfsPath @14 :Text;
+  restartCount @15 :UInt32;
+  # How often its policy has started it since somebody did.
 }
 
 enum ContainerState {
@@ -848,6 +909,8 @@ enum ContainerState {
   stopped @5;
   removing @6;
   removed @7;
+  paused @8;
+  restarting @9;
 }
 
 struct Outcome {

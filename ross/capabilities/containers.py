@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ross.model.containers import AttachOptions, ContainerFilter
+from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.logs import LogEntry, LogOptions
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -48,7 +48,8 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
         await self._container.start()
 
     async def wait_context(self, context: Any) -> None:
-        context.results.outcome = to_wire(await self._container.wait())
+        condition = WaitCondition(str(context.params.condition))
+        context.results.outcome = to_wire(await self._container.wait(condition))
 
     async def stop_context(self, context: Any) -> None:
         await self._container.stop(signal=context.params.signal, grace_seconds=context.params.graceSeconds)
@@ -78,6 +79,21 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
 
     async def remove_context(self, context: Any) -> None:
         await self._container.remove(force=context.params.force)
+
+    async def pause_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
+        await self._container.pause()
+
+    async def resume_context(self, context: Any) -> None:  # noqa: ARG002 -- as above
+        await self._container.resume()
+
+    async def restart_context(self, context: Any) -> None:
+        await self._container.restart(signal=context.params.signal, grace_seconds=context.params.graceSeconds)
+
+    async def rename_context(self, context: Any) -> None:
+        await self._container.rename(context.params.name)
+
+    async def update_context(self, context: Any) -> None:
+        await self._container.update(from_wire(ContainerUpdate, context.params.update))
 
 
 class ProcessServer(schema.Process.Server):  # type: ignore[misc]

@@ -8,7 +8,7 @@ from ross.capabilities.containers import ContainerServer
 from ross.capabilities.loading import FeedServer, Load, LoadingServer, Report
 from ross.capabilities.progress import open_progress
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
-from ross.model.containers import ContainerSpec
+from ross.model.containers import ContainerSpec, CreateMode
 from ross.model.images import ImageFilter, Platform, PullOptions, PushOptions
 from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamSink
@@ -107,7 +107,8 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
 
     async def create_context(self, context: Any) -> None:
         spec = from_wire(ContainerSpec, context.params.spec)
-        container = await self._engine.containers.create(self._image, spec)
+        mode = from_wire(CreateMode, context.params.mode)
+        container = await self._engine.containers.create(self._image, spec, mode)
         context.results.container = ContainerServer(container, self._session)
 
     async def tag_context(self, context: Any) -> None:

@@ -46,6 +46,7 @@ def build_app() -> App:
     for module, names in (
         ("run", ("run", "create")),
         ("containers", ("start", "stop", "kill", "rm", "ps", "logs", "wait", "inspect")),
+        ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
         ("push", ("push",)),
@@ -66,6 +67,8 @@ def build_app() -> App:
         group.command("ross.cli.archives:import_", name="import")
     for name in ("start", "stop", "kill", "rm", "logs", "wait"):
         container.command(f"ross.cli.containers:{name}", name=name)
+    for name in ("restart", "pause", "unpause", "rename", "update"):
+        container.command(f"ross.cli.lifecycle:{name}", name=name)
     container.command("ross.cli.containers:ps", name="ls")
     container.command("ross.cli.containers:inspect_containers", name="inspect")
     for name in ("run", "create"):

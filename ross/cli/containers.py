@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -36,7 +36,7 @@ def start(
     interactive
         Also connect its input.
     """
-    _require(container)
+    require(container)
     if attach or interactive:
         from ross.cli.run import start_attached
 
@@ -70,7 +70,7 @@ def stop(
     signal
         What to ask with; what the image says if not given, else SIGTERM.
     """
-    _require(container)
+    require(container)
 
     async def body(engine: Engine) -> int:
         async def end(name: str) -> None:
@@ -92,7 +92,7 @@ def kill(*container: str, signal: Annotated[str, Parameter(name=["--signal", "-s
     signal
         By name or number.
     """
-    _require(container)
+    require(container)
 
     async def body(engine: Engine) -> int:
         async def send(name: str) -> None:
@@ -114,7 +114,7 @@ def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"],
     force
         Also those that run; and those that do not exist are no error.
     """
-    _require(container)
+    require(container)
 
     async def body(engine: Engine) -> int:
         async def remove(name: str) -> None:
@@ -177,8 +177,10 @@ def _row(info: ContainerInfo, *, no_trunc: bool) -> tuple[str, ...]:
 def status(info: ContainerInfo) -> str:
     """How it is, as people say it: ``Up 3 minutes``, ``Exited (0) 2 minutes ago``."""
     state = info.state.value
-    if state in {"running", "stopping"}:
-        text = f"Up {output.ago(info.started_at)}" + (" (stopping)" if state == "stopping" else "")
+    if state in {"running", "paused", "stopping"}:
+        text = f"Up {output.ago(info.started_at)}" + ("" if state == "running" else f" ({state.capitalize()})")
+    elif state == "restarting" and info.outcome is not None:
+        text = f"Restarting ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
     elif state == "stopped" and info.outcome is not None:
         text = f"Exited ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
         if info.outcome.oom:
@@ -264,19 +266,28 @@ def _rfc3339(nanoseconds: int) -> str:
     return f"{whole}.{nanoseconds % 10**9:09d}Z"
 
 
-def wait(*container: str) -> int:
+def wait(*container: str, condition: Literal["not-running", "next-exit", "removed"] = "not-running") -> int:
     """Wait until containers have stopped, and print their exit codes.
 
     Parameters
     ----------
     container
         Names or ids.
+    condition
+        What to wait for: not-running, next-exit or removed.
     """
-    _require(container)
+    from ross.model.containers import WaitCondition
+
+    require(container)
+    wanted = {
+        "not-running": WaitCondition.NOT_RUNNING,
+        "next-exit": WaitCondition.NEXT_EXIT,
+        "removed": WaitCondition.REMOVED,
+    }[condition]
 
     async def body(engine: Engine) -> int:
         async def until_stopped(name: str) -> None:
-            outcome = await engine.containers.get(name).now.wait()
+            outcome = await engine.containers.get(name).now.wait(wanted)
             output.write(f"{outcome.exit_code}\n")
 
         return await for_each(container, until_stopped)
@@ -313,7 +324,7 @@ def inspect_containers(*container: str, format: Format = "json") -> int:  # noqa
 def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
     from ross.cli.images import inspected, show_records
 
-    _require(names)
+    require(names)
 
     async def body(engine: Engine) -> int:
         found: list[object] = []
@@ -338,6 +349,11 @@ def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
     return with_engine(body)
 
 
-def _require(names: tuple[str, ...]) -> None:
+def require(names: tuple[str, ...]) -> None:
+    """See that a container was named.
+
+    Raises:
+        InvalidArgument: none was.
+    """
     if not names:
         raise InvalidArgument("no container was named", hint="see them all with: ross ps -a")

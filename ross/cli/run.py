@@ -73,6 +73,10 @@ class CreateFlags:
     """What asks it to stop, in the place of the image's."""
     stop_timeout: int = 10
     """Seconds that it has to stop."""
+    restart: str = "no"
+    """When to start it again: no, on-failure[:retries], always or unless-stopped."""
+    replace: Annotated[bool, Parameter(negative=())] = False
+    """Remove the container that has the name first."""
 
 
 def create(
@@ -174,10 +178,11 @@ async def _create(engine: Engine, image: str, command: tuple[str, ...], wanted: 
         "auto_remove": wanted.rm,
         "stop_signal": wanted.stop_signal,
         "stop_timeout": wanted.stop_timeout,
+        "restart": wanted.restart,
     }
     if wanted.entrypoint is not None:
         options["entrypoint"] = [wanted.entrypoint] if wanted.entrypoint else []
-    return await found.create(command, **options)
+    return await found.create(command, replace=wanted.replace, **options)
 
 
 async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:

@@ -10,7 +10,15 @@ import anyio
 from ross.client.connection import Pending, answer
 from ross.client.receive import LogReceiver, receiving
 from ross.errors import NotFound
-from ross.model.containers import AttachOptions, ContainerFilter, ContainerInfo, Outcome
+from ross.model.containers import (
+    AttachOptions,
+    ContainerFilter,
+    ContainerInfo,
+    ContainerUpdate,
+    Outcome,
+    RestartPolicy,
+    WaitCondition,
+)
 from ross.model.logs import LogEntry, LogOptions
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -82,9 +90,13 @@ class Container:
         """
         return Pending(self._capability.start(), _nothing)
 
-    async def wait(self) -> Outcome:
-        """Wait until it has stopped: at once if it has."""
-        return from_wire(Outcome, (await answer(self._capability.wait())).outcome)
+    async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
+        """Wait until it has stopped: at once if it has; or for another condition.
+
+        Raises:
+            NotFound: it was removed before it had run.
+        """
+        return from_wire(Outcome, (await answer(self._capability.wait(condition=condition.value))).outcome)
 
     async def stop(self, *, signal: str = "", timeout: int = -1) -> None:
         """Ask it to stop, wait, and end it.
@@ -102,6 +114,58 @@ class Container:
             FailedPrecondition: it does not run.
         """
         await answer(self._capability.signal(signal=signal))
+
+    async def pause(self) -> None:
+        """Freeze its processes.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        await answer(self._capability.pause())
+
+    async def resume(self) -> None:
+        """Let its processes go on.
+
+        Raises:
+            FailedPrecondition: it is not paused.
+        """
+        await answer(self._capability.resume())
+
+    async def restart(self, *, signal: str = "", timeout: int = -1) -> None:
+        """Stop it, as :meth:`stop` does, and start it; one that does not run is only started.
+
+        Raises:
+            FailedPrecondition: it cannot be started.
+        """
+        await answer(self._capability.restart(signal=signal, graceSeconds=timeout))
+
+    async def rename(self, name: str) -> None:
+        """Give it another name.
+
+        Raises:
+            AlreadyExists: another container has it.
+            InvalidArgument: it is no name.
+        """
+        await answer(self._capability.rename(name))
+
+    async def update(
+        self, *, memory: int = 0, cpus: float = 0.0, pids_limit: int = 0, restart: RestartPolicy | None = None
+    ) -> None:
+        """Change its limits, at once if it runs, and its restart policy.
+
+        Args:
+            memory: Bytes; 0 leaves it, -1 takes the limit away.
+            cpus: Processors; likewise.
+            pids_limit: Processes; likewise.
+            restart: Its policy from now on.
+
+        Raises:
+            InvalidArgument: a limit is not allowed.
+            FailedPrecondition: the kernel does not allow it now.
+        """
+        nano_cpus = -1 if cpus < 0 else round(cpus * 1e9)
+        wanted = ContainerUpdate(memory_bytes=memory, nano_cpus=nano_cpus, pids_limit=pids_limit, restart=restart)
+        await answer(self._capability.update(update=to_wire(wanted)))
 
     async def attach(
         self,

@@ -118,13 +118,21 @@ class Image:
         return from_wire(PushedImage, (await answer(self._capability.push(**arguments))).pushed)
 
     def create(
-        self, args: Sequence[str] = (), *, spec: ContainerSpec | None = None, **options: Unpack[CreateOptions]
+        self,
+        args: Sequence[str] = (),
+        *,
+        spec: ContainerSpec | None = None,
+        replace: bool = False,
+        key: str = "",
+        **options: Unpack[CreateOptions],
     ) -> Pending[Container]:
         """Make a container, not started: ``await image.create(["true"], network="none")``.
 
         Args:
             args: The command; the image's own if empty.
             spec: Everything at once, in the place of ``args`` and ``options``.
+            replace: Remove the container that has the name first, also if it runs.
+            key: Creating again with the same key gives the container that the key has made, so that it is safe to try again.
             options: As the flags of ``ross run``; see :class:`~ross.client.specs.CreateOptions`.
 
         Raises:
@@ -132,7 +140,7 @@ class Image:
             AlreadyExists: the name is taken.
         """
         wanted = spec if spec is not None else make_spec(args, options)
-        call = self._capability.create(spec=to_wire(wanted))
+        call = self._capability.create(spec=to_wire(wanted), mode={"replace": replace, "key": key})
         return Pending(call, lambda answered: Container(self._session, answered.container))
 
     async def run(self, args: Sequence[str] = (), **options: Unpack[CreateOptions]) -> Completed:

@@ -7,13 +7,20 @@ from typing import Final, TypedDict
 
 from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
-from ross.model.containers import BindMount, ContainerSpec, NetworkMode
+from ross.model.containers import BindMount, ContainerSpec, NetworkMode, RestartMode, RestartPolicy
 from ross.model.images import Platform
 
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,
     "oci-archive": ArchiveFormat.OCI_ARCHIVE,
     "docker-archive": ArchiveFormat.DOCKER_ARCHIVE,
+}
+_RESTARTS: Final = {
+    "": RestartMode.NO,
+    "no": RestartMode.NO,
+    "on-failure": RestartMode.ON_FAILURE,
+    "always": RestartMode.ALWAYS,
+    "unless-stopped": RestartMode.UNLESS_STOPPED,
 }
 
 
@@ -42,6 +49,8 @@ class CreateOptions(TypedDict, total=False):
     stop_signal: str
     stop_timeout: int
     """Seconds."""
+    restart: str
+    """``no``, ``on-failure[:retries]``, ``always`` or ``unless-stopped``."""
 
 
 def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
@@ -81,6 +90,7 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         auto_remove=options.get("auto_remove", False),
         stop_signal=options.get("stop_signal", ""),
         stop_grace_seconds=options.get("stop_timeout", 10),
+        restart=parse_restart(options.get("restart", "no")),
     )
 
 
@@ -97,6 +107,22 @@ def parse_network(text: str) -> NetworkMode:
     if mode is NetworkMode.UNKNOWN:
         raise InvalidArgument(f"there is no network {text!r}", hint="the networks are none and host")
     return mode
+
+
+def parse_restart(text: str) -> RestartPolicy:
+    """``no``, ``on-failure[:retries]``, ``always`` or ``unless-stopped``.
+
+    Raises:
+        InvalidArgument: it is none of them.
+    """
+    name, colon, number = text.partition(":")
+    mode = _RESTARTS.get(name)
+    if mode is None or (colon and not (mode is RestartMode.ON_FAILURE and number.isascii() and number.isdigit())):
+        raise InvalidArgument(
+            f"there is no restart policy {text!r}",
+            hint="the policies are no, on-failure, on-failure:5, always and unless-stopped",
+        )
+    return RestartPolicy(mode=mode, max_retries=int(number) if number else 0)
 
 
 def parse_format(text: str) -> ArchiveFormat:

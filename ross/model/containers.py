@@ -16,9 +16,37 @@ class ContainerState(Enum):
     CREATED = "created"
     STARTING = "starting"
     RUNNING = "running"
+    PAUSED = "paused"
+    """Its processes are frozen."""
+    RESTARTING = "restarting"
+    """It has ended, and its restart policy will start it again."""
     STOPPING = "stopping"
     STOPPED = "stopped"
     REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class RestartMode(Enum):
+    """When a container that has ended is started again."""
+
+    UNKNOWN = "unknown"
+    NO = "no"
+    ON_FAILURE = "onFailure"
+    """When it ended with another exit code than 0."""
+    ALWAYS = "always"
+    """Unless somebody stopped it; and when the daemon begins."""
+    UNLESS_STOPPED = "unlessStopped"
+    """As always; but one that somebody stopped stays so when the daemon begins."""
+
+
+class WaitCondition(Enum):
+    """What to wait for."""
+
+    UNKNOWN = "unknown"
+    NOT_RUNNING = "notRunning"
+    """At once, if it has stopped; one that will be started again has not."""
+    NEXT_EXIT = "nextExit"
+    """The next end of its process, also if it is started again."""
     REMOVED = "removed"
 
 
@@ -38,6 +66,21 @@ class BindMount:
     target: str
     read_only: bool = False
     propagation: str = "rprivate"
+
+
+@frozen(kw_only=True)
+class RestartPolicy:
+    """Whether a container that has ended is started again. The pauses between grow from 0.1 s to a minute."""
+
+    mode: RestartMode = RestartMode.NO
+    max_retries: int = 0
+    """With ``ON_FAILURE``: so often at most, counted from the last start by hand. 0: for ever."""
+
+    def __str__(self) -> str:
+        text = {RestartMode.ON_FAILURE: "on-failure", RestartMode.UNLESS_STOPPED: "unless-stopped"}.get(
+            self.mode, self.mode.value
+        )
+        return f"{text}:{self.max_retries}" if self.max_retries else text
 
 
 @frozen(kw_only=True)
@@ -71,6 +114,27 @@ class ContainerSpec:
     auto_remove: bool = False
     stop_signal: str = ""
     stop_grace_seconds: int = 10
+    restart: RestartPolicy = RestartPolicy()
+
+
+@frozen(kw_only=True)
+class CreateMode:
+    """How to create, beside what."""
+
+    replace: bool = False
+    """Remove the container that has the name first, also if it runs."""
+    key: str = ""
+    """Creating again with the same key gives the container that the key made, if that was asked for in the same way."""
+
+
+@frozen(kw_only=True)
+class ContainerUpdate:
+    """What to change of a container, at once where it runs, and for its next runs. 0: leave it as it is; -1: no limit."""
+
+    memory_bytes: int = 0
+    nano_cpus: int = 0
+    pids_limit: int = 0
+    restart: RestartPolicy | None = None
 
 
 @frozen(kw_only=True)
@@ -110,6 +174,8 @@ class ContainerInfo:
     """Why the last start failed, or why the container cannot be observed; empty otherwise."""
     log_path: str
     rootfs_path: str
+    restart_count: int = 0
+    """How often its restart policy has started it since somebody did."""
 
 
 @frozen(kw_only=True)

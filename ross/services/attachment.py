@@ -12,6 +12,7 @@ from ross.shim.attach import AttachStream, Sink, connect, resize
 if TYPE_CHECKING:
     from ross.model.containers import AttachOptions, Outcome
     from ross.services.container import Container
+    from ross.services.tracked import Ending
 
 
 class Attachment:
@@ -29,11 +30,13 @@ class Attachment:
         self._detached = False
         self._pumping = trio.CancelScope()
         self._input_closed = False
+        self._ending: Ending | None = None
 
     async def connect(self) -> None:
         """Connect now; the output flows from here on."""
         if self._detached:
             return
+        self._ending = self._container.ending
         self._stream = await connect(self._container.layout.bundle)
         if self._input_closed:
             self._stream.close_input()
@@ -69,7 +72,8 @@ class Attachment:
         await self._finished.wait()
         if self._failure is not None:
             raise self._failure
-        return await self._container.wait_outcome()
+        result = await self._ending.wait() if self._ending is not None else None
+        return result or await self._container.wait_stopped()
 
     async def signal(self, name: str) -> None:
         """Send a signal to the process."""

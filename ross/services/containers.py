@@ -16,18 +16,20 @@ from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.pidfd import identify
-from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, ContainerState
+from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
 from ross.model.snapshots import SnapshotOwner
 from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, Run, boot_id
+from ross.services.restarts import wanted_at_begin
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 from ross.shim.spec import HostFacts, host_facts
-from ross.shim.validate import normalise_spec, validate_spec
+from ross.shim.state import ACTIVE
+from ross.shim.validate import NAME, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
     from ross.layout import RuntimeLayout
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 15.0
 _CGROUP_PARENT = "/ross"
+_PLAINLY = CreateMode()
 
 
 @frozen(kw_only=True)
@@ -53,6 +56,8 @@ class Parts:
     nursery: trio.Nursery
     host: HostFacts
     forget: Callable[[Container], None]
+    rename: Callable[[Container, str], None]
+    """Makes the name denote the container; raises AlreadyExists if it denotes another one."""
 
     def cgroups_path(self, container_id: str) -> str:
         """The control group of a container, from the root of each hierarchy."""
@@ -89,33 +94,42 @@ class Containers:
             nursery=nursery,
             host=host_facts(),
             forget=self._forget,
+            rename=self._rename,
         )
         images.add_user(self._users_of)
 
     # -- making -------------------------------------------------------------------------------------------------------
 
-    async def create(self, image: Image, spec: ContainerSpec, *, image_name: str = "") -> Container:
+    async def create(
+        self, image: Image, spec: ContainerSpec, mode: CreateMode = _PLAINLY, *, image_name: str = ""
+    ) -> Container:
         """Make a container, not started. It outlives whoever asked for it.
 
         Args:
             image: Of what.
             spec: How.
+            mode: What to do about one that is there already.
             image_name: How the user calls the image; one of its names if empty.
 
         Raises:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
-            AlreadyExists: the name is taken.
+            AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
         """
         validate_spec(spec)
         spec = normalise_spec(spec)
         command = effective_command(spec, image.config.execution)
+        if mode.key and (made := self._made_by(mode.key)) is not None:
+            return _the_same(made, image, spec)
+        if mode.replace and spec.name in self._names:
+            await self._by_id[self._names[spec.name]].remove(force=True)
         if spec.name in self._names:
-            raise AlreadyExists(
-                f"the name {spec.name!r} is taken by the container {self._names[spec.name][:12]}",
-                hint=f"choose another, or remove that one: ross rm {spec.name}",
-            )
+            raise self._taken(spec.name)
         name = spec.name or make_name(self._names.__contains__)
-        record = self._new_record(image, evolve(spec, name=name), command, image_name)
+        record = evolve(
+            self._new_record(image, evolve(spec, name=name), command, image_name),
+            key=mode.key,
+            asked_name=spec.name,
+        )
         container = Container(self._parts, record, image)
         self._add(container)
         self._images.keep(image)
@@ -132,6 +146,15 @@ class Containers:
             raise
         self._parts.events.publish("container", "create", subject=record.id, name=name, image=record.image)
         return container
+
+    def _made_by(self, key: str) -> Container | None:
+        return next((one for one in self._by_id.values() if one.record.key == key), None)
+
+    def _taken(self, name: str) -> AlreadyExists:
+        return AlreadyExists(
+            f"the name {name!r} is taken by the container {self._names[name][:12]}",
+            hint=f"choose another, remove that one with: ross rm {name}, or put this one in its place with --replace",
+        )
 
     def _new_record(
         self, image: Image, spec: ContainerSpec, command: tuple[str, ...], image_name: str
@@ -153,6 +176,16 @@ class Containers:
     def _add(self, container: Container) -> None:
         self._by_id[container.id] = container
         self._names[container.record.name] = container.id
+
+    def _rename(self, container: Container, name: str) -> None:
+        if not NAME.match(name):
+            raise InvalidArgument(
+                f"container name {name[:140]!r} is not allowed", hint="use letters, digits, '_', '.' and '-'"
+            )
+        if name in self._names:
+            raise self._taken(name)
+        del self._names[container.record.name]
+        self._names[name] = container.id
 
     def _forget(self, container: Container) -> None:
         self._by_id.pop(container.id, None)
@@ -180,8 +213,7 @@ class Containers:
 
     def list(self, wanted: ContainerFilter) -> tuple[ContainerInfo, ...]:
         """The newest first. Never waits."""
-        running = {ContainerState.STARTING, ContainerState.RUNNING, ContainerState.STOPPING}
-        infos = (container.info for container in self._by_id.values() if wanted.all or container.state in running)
+        infos = (container.info for container in self._by_id.values() if wanted.all or container.state in ACTIVE)
         return tuple(sorted(infos, key=lambda info: -info.created_at))
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
@@ -222,6 +254,12 @@ class Containers:
             run, started_at = await self._unrecorded_run(container), time.time_ns()
         if run is not None:
             container.adopt(run, started_at=started_at)
+            if record.paused:
+                await container.see_paused()
+            return
+        if wanted_at_begin(record):
+            await container.launcher.take_down()
+            container.resume_restarting()
         else:
             await container.launcher.take_down()
             if record.spec.auto_remove and record.outcome is not None:
@@ -252,3 +290,14 @@ class Containers:
             if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])
                 await parts.snapshotter.remove(info.name)
+
+
+def _the_same(made: Container, image: Image, spec: ContainerSpec) -> Container:
+    """The container that a key has made, if it was asked for in the same way."""
+    record = made.record
+    if record.image_id != image.manifest.config.digest or evolve(record.spec, name=record.asked_name) != spec:
+        raise AlreadyExists(
+            f"the key {record.key!r} has made the container {record.name}, in another way",
+            hint="use another key, or remove that container",
+        )
+    return made

@@ -53,7 +53,7 @@ FEATURES: Final = (
 )
 """What a client may rely on; asked for by name, never found out by trying."""
 
-_RUNNING: Final = frozenset({ContainerState.RUNNING, ContainerState.STOPPING})
+_RUNNING: Final = frozenset({ContainerState.RUNNING, ContainerState.PAUSED, ContainerState.STOPPING})
 
 
 @frozen(kw_only=True)

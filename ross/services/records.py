@@ -62,6 +62,16 @@ class ContainerRecord:
     """Of the last run that ended."""
     error: str = ""
     removing: bool = False
+    paused: bool = False
+    """It was to be paused when this was written; whether it is, its runtime knows."""
+    restarting: bool = False
+    """Its restart policy is to start it again."""
+    restart_count: int = 0
+    stopped_by_hand: bool = False
+    key: str = ""
+    """By which whoever created it finds it again."""
+    asked_name: str = ""
+    """The name it was created with; empty for one that the engine made up."""
 
 
 class Records:

@@ -25,7 +25,7 @@ class RuntimeState:
 
     id: str
     status: str
-    """``creating``, ``created``, ``running`` or ``stopped`` (runtime-spec, runtime.md, "State")."""
+    """``creating``, ``created``, ``running``, ``paused`` or ``stopped`` (runtime-spec, runtime.md, "State")."""
     pid: int
 
 
@@ -59,6 +59,42 @@ class Runtime:
         if done.returncode != 0 and (self.root / container_id).exists():
             raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")
 
+    async def pause(self, container_id: str) -> None:
+        """Freeze the processes of a running container.
+
+        Raises:
+            FailedPrecondition: it cannot.
+        """
+        await self._control("pause", container_id)
+
+    async def resume(self, container_id: str) -> None:
+        """Let the processes of a paused container go on.
+
+        Raises:
+            FailedPrecondition: it cannot.
+        """
+        await self._control("resume", container_id)
+
+    async def update(self, container_id: str, resources: dict[str, Any]) -> None:
+        """Change the limits of a container that lives.
+
+        Args:
+            container_id: Which.
+            resources: As in its config (runtime-spec, config-linux.md, "Control groups"); what is left out stays.
+
+        Raises:
+            FailedPrecondition: it cannot.
+        """
+        argv = self._argv("update", "--resources", "-", container_id)
+        done = await run(argv, input=json.dumps(resources).encode())
+        if done.returncode != 0:
+            raise runtime_error(_text(done), what="update")
+
+    async def _control(self, verb: str, container_id: str) -> None:
+        done = await run(self._argv(verb, container_id))
+        if done.returncode != 0:
+            raise runtime_error(_text(done), what=verb)
+
     async def state(self, container_id: str) -> RuntimeState | None:
         """What the runtime knows; None if it knows nothing, or nothing that can be read."""
         done = await run(self._argv("state", container_id))
@@ -87,7 +123,7 @@ def runtime_error(text: str, *, what: str) -> RossError:
 
     Args:
         text: What it printed, or the monitor read from it.
-        what: What was tried: ``create`` or ``start``.
+        what: What was tried, as the runtime calls it: ``create``, ``start``, ``pause``, ...
     """
     messages = [message.replace('\\"', '"').replace("\\\\", "\\") for message in _MESSAGE.findall(text)]
     message = (messages[-1] if messages else text.strip().splitlines()[-1] if text.strip() else "no reason given")[:500]

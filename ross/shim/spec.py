@@ -209,7 +209,7 @@ def _linux(spec: ContainerSpec, resolved: Resolved, host: HostFacts, capabilitie
     config: dict[str, Any] = {
         "namespaces": [{"type": name} for name in namespaces],
         "cgroupsPath": resolved.cgroups_path,
-        "resources": _resources(spec, host),
+        "resources": resources_of(spec, host),
     }
     if spec.privileged:
         config["devices"] = _host_devices()
@@ -222,7 +222,8 @@ def _linux(spec: ContainerSpec, resolved: Resolved, host: HostFacts, capabilitie
     return config
 
 
-def _resources(spec: ContainerSpec, host: HostFacts) -> dict[str, Any]:
+def resources_of(spec: ContainerSpec, host: HostFacts) -> dict[str, Any]:
+    """What a container may use (runtime-spec, config-linux.md, "Control groups")."""
     devices: list[dict[str, Any]] = [{"allow": spec.privileged, "access": "rwm"}]
     if not spec.privileged:
         devices += [{"allow": True, **device} for device in _DEVICES]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from ross.errors import InvalidArgument
-from ross.model.containers import NetworkMode
+from ross.model.containers import NetworkMode, RestartMode
 from ross.shim.signals import parse_signal
 
 if TYPE_CHECKING:
@@ -47,6 +47,12 @@ def validate_spec(spec: ContainerSpec) -> None:
         parse_signal(spec.stop_signal)
     if spec.stop_grace_seconds < -1:
         raise InvalidArgument("the time to stop cannot be negative", hint="-1 means for ever")
+    if spec.auto_remove and spec.restart.mode is not RestartMode.NO:
+        raise InvalidArgument(
+            "a container that is removed when it has stopped cannot be restarted", hint="leave out --rm, or --restart"
+        )
+    if spec.restart.max_retries and spec.restart.mode is not RestartMode.ON_FAILURE:
+        raise InvalidArgument("a number of restarts goes with on-failure only", hint="write on-failure:5")
     for entry in spec.env:
         _check_env(entry)
     for text in (*spec.args, *(spec.entrypoint or ()), spec.working_dir, spec.user, *spec.env):

@@ -29,6 +29,8 @@ ENUMS = {
     containers.ContainerState: schema.ContainerState,
     images.PullPhase: schema.PullPhase,
     containers.NetworkMode: schema.NetworkMode,
+    containers.RestartMode: schema.RestartMode,
+    containers.WaitCondition: schema.WaitCondition,
     archives.ArchiveFormat: schema.ArchiveFormat,
     engine.Role: schema.VersionInfo.Role,
     storage.Severity: schema.Finding.Severity,

@@ -1,0 +1,121 @@
+"""``ross restart``, ``pause``, ``unpause``, ``rename``, ``update``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from ross.cli import output
+from ross.cli.containers import require
+from ross.cli.session import for_each, with_engine
+from ross.errors import InvalidArgument
+from ross.sizes import parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ross.client import Container, Engine
+
+
+def restart(
+    *container: str,
+    time: Annotated[int, Parameter(name=["--time", "-t", "--timeout"])] = -1,
+    signal: Annotated[str, Parameter(name=["--signal", "-s"])] = "",
+) -> int:
+    """Stop containers, and start them again.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    time
+        Seconds to wait before killing; what the container was created with if not given, else 10.
+    signal
+        What to ask with; what the image says if not given, else SIGTERM.
+    """
+    return _each(container, lambda found: found.restart(signal=signal, timeout=time))
+
+
+def pause(*container: str) -> int:
+    """Freeze all processes of containers.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    """
+    return _each(container, lambda found: found.pause())
+
+
+def unpause(*container: str) -> int:
+    """Let the processes of paused containers go on.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    """
+    return _each(container, lambda found: found.resume())
+
+
+def rename(container: str, name: str, /) -> None:
+    """Give a container another name.
+
+    Parameters
+    ----------
+    container
+        Its name, or id.
+    name
+        The new one.
+    """
+
+    async def body(engine: Engine) -> None:
+        await engine.containers.get(container).now.rename(name)
+
+    with_engine(body)
+
+
+def update(
+    *container: str,
+    memory: Annotated[str, Parameter(name=["--memory", "-m"])] = "",
+    cpus: float = 0.0,
+    pids_limit: int = 0,
+    restart: str = "",
+) -> int:
+    """Change limits of containers, at once if they run, and when they are restarted.
+
+    Parameters
+    ----------
+    container
+        Names or ids.
+    memory
+        The most memory, such as 512m or 2g; -1 for no limit.
+    cpus
+        How many processors' worth of time, such as 1.5; -1 for no limit.
+    pids_limit
+        The most processes; -1 for no limit.
+    restart
+        When to start it again: no, on-failure[:retries], always or unless-stopped.
+    """
+    from ross.client.specs import parse_restart
+
+    if not (memory or cpus or pids_limit or restart):
+        raise InvalidArgument("nothing to change was given", hint="see: ross update --help")
+    size = -1 if memory == "-1" else parse_size(memory) if memory else 0
+    policy = parse_restart(restart) if restart else None
+    return _each(container, lambda found: found.update(memory=size, cpus=cpus, pids_limit=pids_limit, restart=policy))
+
+
+def _each(names: tuple[str, ...], action: Callable[[Container], Awaitable[None]]) -> int:
+    """Do something with each container, and print its name behind it."""
+    require(names)
+
+    async def body(engine: Engine) -> int:
+        async def act(name: str) -> None:
+            await action(engine.containers.get(name).now)
+            output.write(f"{name}\n")
+
+        return await for_each(names, act)
+
+    return with_engine(body)

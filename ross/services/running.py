@@ -1,0 +1,225 @@
+"""Runs of a container: starting, watching, what its restart policy does, and taking over a run of an earlier daemon.
+
+A run is watched by a task of its own, the shim task, from its start until nothing of it is left.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Final
+
+import trio
+from attrs import evolve
+
+from ross.errors import FailedPrecondition, RossError
+from ross.model.containers import ContainerState, Outcome
+from ross.nursery.restart import RestartPolicy, supervise
+from ross.services.launcher import Launcher, gone
+from ross.services.records import Run, boot_id
+from ross.services.restarts import Restarts
+from ross.services.tracked import Ending, TrackedContainer
+from ross.shim.state import ALIVE, check_transition
+
+if TYPE_CHECKING:
+    from ross.services.attachment import Attachment
+    from ross.services.containers import Parts
+    from ross.services.images import Image
+    from ross.services.records import ContainerRecord
+    from ross.shim.monitor import Launched
+
+logger = logging.getLogger(__name__)
+
+_S = ContainerState
+_ATTACHED_SECONDS: Final = 5.0
+"""How long a container that has ended waits for its attachments to have read everything, before it is taken apart."""
+
+
+class RunnableContainer(TrackedContainer):
+    """A container that can be started. What changes it takes its turn, and runs in a task that the caller's end does not end."""
+
+    def __init__(self, parts: Parts, record: ContainerRecord, image: Image | None) -> None:
+        super().__init__(parts, record)
+        self.pending: set[Attachment] = set()
+        self.attachments: set[Attachment] = set()
+        self.launcher = Launcher(parts, record.id)
+        self._image = image
+        self._turn = trio.Lock()
+        self._restarts = Restarts()
+        self._give_up = trio.Event()
+        """Set to end the pause before a restart."""
+
+    @abstractmethod
+    async def _remove(self, *, force: bool) -> None:
+        """Remove it and all that is its own."""
+
+    # -- starting -----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start it; returns when its process runs. Goes on to the end even if the caller does not wait for it.
+
+        Raises:
+            FailedPrecondition: it runs already, or cannot be run; for a program that is missing ``reason`` says so.
+            NotFound: it has been removed.
+        """
+        await self._to_the_end(self._start, name="start")
+
+    async def _start(self) -> None:
+        async with self._turn:
+            if self._state is _S.RESTARTING:
+                self._rest()  # what was to come is now
+            check_transition(self.record.name, self._state, _S.STARTING)
+            self._save(evolve(self.record, stopped_by_hand=False, restart_count=0))
+            self._restarts = Restarts()
+            await self._begin()
+
+    async def _begin(self) -> None:
+        """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
+        before, self._state = self._state, _S.STARTING
+        if self._stopped.is_set():
+            self._stopped = Ending()
+        if before is not _S.CREATED:
+            self.ending = Ending()
+        try:
+            launched, started_at = await self._launch()
+        except Exception as error:
+            await self.launcher.take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
+            failure = (
+                error
+                if isinstance(error, RossError)
+                else FailedPrecondition(f"the container cannot be started: {error}")
+            )
+            self._state = before
+            if before is _S.STOPPED:
+                self._stopped.set(self.record.outcome)
+            self._save(evolve(self.record, run=None, error=failure.message))
+            for attachment in tuple(self.pending):
+                self.pending.discard(attachment)
+                attachment.fail(failure)
+            if failure is error:
+                raise
+            raise failure from error
+        self._begin_run(Run(boot=boot_id(), process=launched.process, monitor=launched.monitor), started_at=started_at)
+        self._publish("start")
+
+    async def _launch(self) -> tuple[Launched, int]:
+        """Make everything that a run needs, and begin it. Returns who runs, and since when."""
+        if self._image is None:
+            raise FailedPrecondition(
+                f"the image of the container {self.record.name} is damaged or gone",
+                hint="pull it, and create the container again",
+            )
+        sizes = [
+            (one.options.rows, one.options.columns) for one in self.pending if one.options.rows and one.options.columns
+        ]
+        execution = self._image.config.execution
+        launched = await self.launcher.create(self.record, execution, console_size=sizes[-1] if sizes else None)
+        for attachment in tuple(self.pending):
+            self.pending.discard(attachment)
+            self.attachments.add(attachment)
+            await attachment.connect()
+        started_at = time.time_ns()
+        await self._parts.runtime.start(self.id)
+        return launched, started_at
+
+    def _begin_run(self, run: Run, *, started_at: int) -> None:
+        """From here on it runs, and a task watches it."""
+        if self._stopped.is_set():
+            self._stopped = Ending()
+        self._settled = trio.Event()
+        self._state = _S.RUNNING
+        self._begun.set()
+        self._save(
+            evolve(self.record, run=run, started_at=started_at, outcome=None, error="", paused=False, restarting=False)
+        )
+        self._watch_run(run)
+
+    def _watch_run(self, run: Run) -> None:
+        def failed(error: Exception, pause: float) -> None:
+            logger.error("watching the container %s failed; again in %.1f s", self.id[:12], pause, exc_info=error)
+            self.record = evolve(self.record, error=f"it cannot be watched: {error}")
+
+        async def watched() -> None:
+            await supervise(lambda: self._watch(run), policy=RestartPolicy(), on_failure=failed)
+
+        self._parts.nursery.start_soon(watched, name=f"shim {self.id[:12]}")
+
+    # -- the shim task ------------------------------------------------------------------------------------------------
+
+    async def _watch(self, run: Run) -> None:
+        """Wait for the end of a run, record it, and take down what is left of it."""
+        await gone(run.monitor)
+        if self._state in ALIVE:
+            self._end_run(await self.launcher.outcome(run))
+        async with self._turn:
+            if not self._settled.is_set():
+                with trio.move_on_after(_ATTACHED_SECONDS):
+                    for attachment in tuple(self.attachments):
+                        await attachment.finished()
+                await self.launcher.take_down()
+                self._settled.set()
+        if self._state is _S.RESTARTING:
+            self.spawn(self._restart_later, name=f"restart {self.id[:12]}")
+        elif self.record.spec.auto_remove and self._state is _S.STOPPED:
+            await self._remove(force=True)
+
+    def _end_run(self, result: Outcome) -> None:
+        again = self._restarts.wanted(self.record, result)
+        self._state = _S.RESTARTING if again else _S.STOPPED
+        self._save(evolve(self.record, run=None, outcome=result, paused=False, restarting=again))
+        self.ending.set(result)
+        if not again:
+            self._stopped.set(result)
+        self._publish("exit", exitCode=str(result.exit_code), oom=str(result.oom).lower())
+
+    # -- restarting ---------------------------------------------------------------------------------------------------
+
+    async def _restart_later(self) -> None:
+        """Pause, and start it again, until that succeeds or somebody wants otherwise."""
+        while True:
+            self._give_up = trio.Event()
+            with trio.move_on_after(self._restarts.pause(self.record, now=time.time_ns())):
+                await self._give_up.wait()
+            async with self._turn:
+                if self._state is not _S.RESTARTING:
+                    return
+                self._save(evolve(self.record, restart_count=self.record.restart_count + 1))
+                try:
+                    await self._begin()
+                except RossError as error:
+                    logger.warning("the container %s could not be started again: %s", self.record.name, error.message)
+                    failed = Outcome(exit_code=125, error=error.message, finished_at=time.time_ns())
+                    if not self._restarts.wanted(self.record, failed):
+                        self._rest()
+                        return
+                else:
+                    return
+
+    def _rest(self) -> None:
+        """It will not be restarted."""
+        self._state = _S.STOPPED
+        self._save(evolve(self.record, restarting=False))
+        self._stopped.set(self.record.outcome)
+        self._give_up.set()
+
+    def resume_restarting(self) -> None:
+        """Go on with a restart that an earlier daemon had in mind, or that its policy wants when a daemon begins."""
+        self._state = _S.RESTARTING
+        self._stopped = Ending()
+        self._save(evolve(self.record, restarting=True))
+        self.spawn(self._restart_later, name=f"restart {self.id[:12]}")
+
+    # -- adopting -----------------------------------------------------------------------------------------------------
+
+    def adopt(self, run: Run, *, started_at: int) -> None:
+        """Take over a run that an earlier daemon began."""
+        logger.info("adopting the container %s (%s)", self.record.name, self.id[:12])
+        self._begin_run(run, started_at=started_at)
+
+    async def see_paused(self) -> None:
+        """Whether a run that was taken over is paused, as its runtime knows."""
+        state = await self._parts.runtime.state(self.id)
+        if state is not None and state.status == "paused" and self._state is _S.RUNNING:
+            self._state = _S.PAUSED
+            self._save(evolve(self.record, paused=True))

@@ -1,0 +1,178 @@
+"""What is known of a container: its record, its state, and the events that others wait for. No operation on it.
+
+Between a check of the state and its change there is no await.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import outcome
+import trio
+
+from ross.errors import NotFound
+from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
+from ross.shim.state import ALIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ross.services.containers import Parts
+    from ross.services.records import ContainerRecord
+
+logger = logging.getLogger(__name__)
+
+_S = ContainerState
+
+
+class Ending:
+    """An end of one run, or of a run and all its restarts, for those who wait for it."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self._outcome: Outcome | None = None
+
+    def set(self, result: Outcome | None) -> None:
+        """It has ended so; None: there will be no run."""
+        self._outcome = result
+        self._event.set()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> Outcome | None:
+        await self._event.wait()
+        return self._outcome
+
+
+class TrackedContainer:
+    """A container as others see it. :class:`~ross.services.container.Container` is what changes it."""
+
+    def __init__(self, parts: Parts, record: ContainerRecord) -> None:
+        self.record = record
+        self.layout = parts.state.container(record.id)
+        self.ending = Ending()
+        """Of the run that is, or that comes next."""
+        self._parts = parts
+        self._state = _S.STOPPED if record.outcome is not None else _S.CREATED
+        self._stopped = Ending()
+        """Of the run and what its policy makes of it: set while it is at rest; another one at each start."""
+        self._settled = trio.Event()
+        """Set once nothing of a run is left."""
+        self._removed = trio.Event()
+        self._begun = trio.Event()
+        """Set once it has been started, or removed."""
+        if record.outcome is not None:
+            self._stopped.set(record.outcome)
+            self._begun.set()
+            self._settled.set()
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def state(self) -> ContainerState:
+        return self._state
+
+    @property
+    def info(self) -> ContainerInfo:
+        """What is known now; never waits."""
+        record = self.record
+        return ContainerInfo(
+            id=record.id,
+            name=record.name,
+            image=record.image,
+            image_id=record.image_id,
+            manifest=record.manifest,
+            spec=record.spec,
+            command=record.command,
+            state=self._state,
+            pid=record.run.process.pid if self._state in ALIVE and record.run is not None else 0,
+            created_at=record.created_at,
+            started_at=record.started_at,
+            outcome=record.outcome,
+            error=record.error,
+            log_path=str(self.layout.log),
+            rootfs_path=str(self.layout.rootfs),
+            restart_count=record.restart_count,
+        )
+
+    # -- waiting ------------------------------------------------------------------------------------------------------
+
+    async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
+        """Wait until it has stopped (and if it removes itself, until it is gone), or for another condition.
+
+        Returns:
+            The outcome of its last run; of its first, if it has not been started.
+
+        Raises:
+            NotFound: it was removed before it had run.
+        """
+        if condition is WaitCondition.NEXT_EXIT:
+            result = await self.ending.wait()
+        elif condition is WaitCondition.REMOVED:
+            await self._removed.wait()
+            result = self.record.outcome
+        else:
+            result = await self.wait_stopped()
+            if self.record.spec.auto_remove:
+                await self._removed.wait()
+        if result is None:
+            raise self._never_ran()
+        return result
+
+    async def wait_stopped(self) -> Outcome:
+        """Wait until it is at rest after a run; what is left of the run may still be there.
+
+        Raises:
+            NotFound: it was removed before it had run.
+        """
+        result = await self._stopped.wait()
+        if result is None:
+            raise self._never_ran()
+        return result
+
+    def _never_ran(self) -> NotFound:
+        return NotFound(f"the container {self.record.name} was removed before it was started")
+
+    # -- tasks and records --------------------------------------------------------------------------------------------
+
+    def spawn(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run something in the background for this container; its failure is logged and ends nothing else."""
+
+        async def guarded() -> None:
+            try:
+                await async_fn()
+            except Exception:
+                logger.exception("%s failed", name)
+
+        self._parts.nursery.start_soon(guarded, name=name)
+
+    async def _to_the_end(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run something to its end, also if the caller goes away; raise what it raises."""
+        result: list[outcome.Outcome[None]] = []
+        done = trio.Event()
+
+        async def captured() -> None:
+            try:
+                result.append(await outcome.acapture(async_fn))
+            finally:
+                done.set()
+
+        self._parts.nursery.start_soon(captured, name=f"{name} {self.id[:12]}")
+        await done.wait()
+        result[0].unwrap()
+
+    def _save(self, record: ContainerRecord, *, durable: bool = False) -> None:
+        self.record = record
+        try:
+            self._parts.records.save(record, durable=durable)
+        except OSError as error:
+            logger.error("the record of the container %s cannot be written: %s", self.id[:12], error)
+
+    def _publish(self, action: str, **attributes: str) -> None:
+        self._parts.events.publish(
+            "container", action, subject=self.id, name=self.record.name, image=self.record.image, **attributes
+        )

@@ -1,0 +1,243 @@
+"""Pausing, restarting, renaming, updating, waiting, restart policies, creating again: as their users type them."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import ross
+from ross.client.specs import parse_restart
+from ross.errors import AlreadyExists, InvalidArgument, RossError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+TRAP = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"
+
+
+def inspect(daemon: Daemon, name: str) -> dict[str, Any]:
+    (info,) = json.loads(daemon.ross("inspect", name).stdout)
+    return dict(info)
+
+
+def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def ok(daemon: Daemon, *words: str) -> str:
+    done = daemon.ross(*words)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def refused(daemon: Daemon, *words: str) -> str:
+    done = daemon.ross(*words)
+    assert done.returncode not in {0, 70}, done.stdout
+    assert "Traceback" not in done.stderr
+    return str(done.stderr)
+
+
+def test_pause_freezes_and_unpause_goes_on(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", "while :; do echo x; sleep 0.01; done")
+    until(lambda: ok(daemon, "logs", "one"))
+    assert ok(daemon, "pause", "one") == "one\n"
+    assert inspect(daemon, "one")["state"] == "paused"
+    assert "(Paused)" in ok(daemon, "ps")
+    before = ok(daemon, "logs", "one")
+    time.sleep(0.3)
+    assert ok(daemon, "logs", "one") == before
+    assert "it is paused already" in refused(daemon, "pause", "one")
+    assert "ross unpause" in refused(daemon, "start", "one")
+    assert "remove it with --force" in refused(daemon, "rm", "one")
+    assert ok(daemon, "unpause", "one") == "one\n"
+    until(lambda: ok(daemon, "logs", "one") != before)
+    assert "running, not paused" in refused(daemon, "unpause", "one")
+    ok(daemon, "pause", "one")
+    ok(daemon, "rm", "-f", "one")
+    assert "no container" in refused(daemon, "pause", "one")
+
+
+def test_paused_container_is_stopped_by_its_signal(daemon: Daemon, box: str) -> None:
+    """A frozen process notices no signal: it is let go on."""
+    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", TRAP)
+    until(lambda: "up" in ok(daemon, "logs", "one"))
+    ok(daemon, "pause", "one")
+    ok(daemon, "stop", "one")
+    assert inspect(daemon, "one")["outcome"]["exit_code"] == 7
+    ok(daemon, "start", "one")
+    ok(daemon, "pause", "one")
+    ok(daemon, "kill", "one")
+    assert ok(daemon, "wait", "one") == "137\n"
+
+
+def test_pause_survives_the_daemon(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
+    ok(daemon, "pause", "one")
+    daemon.kill()
+    daemon.start()
+    assert inspect(daemon, "one")["state"] == "paused"
+    ok(daemon, "unpause", "one")
+    assert inspect(daemon, "one")["state"] == "running"
+
+
+def test_restart_is_a_stop_and_a_start(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", TRAP)
+    until(lambda: "up" in ok(daemon, "logs", "one"))
+    before = inspect(daemon, "one")["pid"]
+    assert ok(daemon, "restart", "one") == "one\n"
+    after = inspect(daemon, "one")
+    assert after["state"] == "running"
+    assert after["pid"] != before
+    until(lambda: ok(daemon, "logs", "one") == "up\nup\n")
+    ok(daemon, "stop", "one")
+    ok(daemon, "restart", "-t", "0", "one")
+    assert inspect(daemon, "one")["state"] == "running"
+
+
+def test_rename(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
+    ok(daemon, "create", "--name", "two", box)
+    ok(daemon, "rename", "one", "three")
+    assert "no container" in refused(daemon, "inspect", "one")
+    assert "is taken" in refused(daemon, "rename", "two", "three")
+    assert "not allowed" in refused(daemon, "rename", "two", "a/b")
+    daemon.kill()
+    daemon.start()
+    assert inspect(daemon, "three")["state"] == "running"
+    ok(daemon, "create", "--name", "one", box)
+
+
+def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
+    script = "while :; do cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; sleep 0.05; done"
+    ok(daemon, "run", "-d", "--name", "one", "-m", "64m", box, "sh", "-c", script)
+    until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{64 << 20}\n")
+    ok(daemon, "update", "-m", "128m", "--cpus", "0.5", "--pids-limit", "77", "--restart", "on-failure:3", "one")
+    until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{128 << 20}\n")
+    spec = inspect(daemon, "one")["spec"]
+    assert (spec["memory_bytes"], spec["nano_cpus"], spec["pids_limit"]) == (128 << 20, 500_000_000, 77)
+    assert spec["restart"] == {"mode": "onFailure", "max_retries": 3}
+    ok(daemon, "update", "--memory", "-1", "one")
+    until(lambda: int(ok(daemon, "logs", "-n", "1", "one").replace("max", str(1 << 60))) > 1 << 40)
+    assert "nothing to change" in refused(daemon, "update", "one")
+    assert "too small" in refused(daemon, "update", "-m", "1m", "one")
+    ok(daemon, "restart", "-t", "0", "one")
+    assert inspect(daemon, "one")["spec"]["pids_limit"] == 77
+
+
+def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> None:
+    ok(daemon, "create", "--name", "one", box, "sh", "-c", "exit 3")
+    waiting = [
+        daemon.popen("wait", "--condition", condition, "one") for condition in ("next-exit", "not-running", "removed")
+    ]
+    time.sleep(0.5)
+    ok(daemon, "start", "one")
+    assert [process.communicate()[0] for process in waiting[:2]] == [b"3\n", b"3\n"]
+    assert waiting[2].poll() is None
+    ok(daemon, "rm", "one")
+    assert waiting[2].communicate()[0] == b"3\n"
+
+
+def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--restart", "on-failure:2", "--name", "one", box, "sh", "-c", "echo again; exit 5")
+    assert ok(daemon, "wait", "one") == "5\n"
+    info = inspect(daemon, "one")
+    assert info["restart_count"] == 2
+    assert info["state"] == "stopped"
+    assert ok(daemon, "logs", "one") == "again\n" * 3
+    ok(daemon, "run", "-d", "--restart", "on-failure", "--name", "good", box, "true")
+    assert ok(daemon, "wait", "good") == "0\n"
+    assert inspect(daemon, "good")["restart_count"] == 0
+
+
+def test_always_restarts_until_somebody_stops_it(daemon: Daemon, box: str) -> None:
+    ok(daemon, "run", "-d", "--restart", "always", "--name", "one", box, "true")
+    until(lambda: inspect(daemon, "one")["restart_count"] >= 3)
+    until(lambda: inspect(daemon, "one")["state"] == "restarting")
+    assert "Restarting (0)" in ok(daemon, "ps") or inspect(daemon, "one")["state"] != "restarting"
+    ok(daemon, "stop", "one")
+    assert inspect(daemon, "one")["state"] == "stopped"
+    count = inspect(daemon, "one")["restart_count"]
+    time.sleep(1)
+    assert inspect(daemon, "one")["restart_count"] == count
+    ok(daemon, "start", "one")
+    until(lambda: inspect(daemon, "one")["state"] == "restarting")
+    ok(daemon, "rm", "-f", "one")
+
+
+@pytest.mark.parametrize(
+    ("policy", "by_hand", "expected"),
+    [
+        ("always", True, "running"),
+        ("unless-stopped", True, "stopped"),
+        ("unless-stopped", False, "running"),
+        ("on-failure", True, "stopped"),
+        ("no", False, "stopped"),
+    ],
+)
+def test_what_a_daemon_starts_when_it_begins(
+    daemon: Daemon, box: str, tmp_path: Path, policy: str, expected: str, *, by_hand: bool
+) -> None:
+    """A container that ended without a daemon is restarted by the next one, as its policy says; one that was stopped seldom."""
+    script = "[ -e /told/end ] && { rm /told/end; exit 4; }; while [ ! -e /told/end ]; do sleep 0.02; done; rm /told/end; exit 4"
+    ok(daemon, "run", "-d", "--restart", policy, "--name", "one", "-v", f"{tmp_path}:/told", box, "sh", "-c", script)
+    if by_hand:
+        ok(daemon, "stop", "-t", "0", "one")
+        daemon.kill()
+    else:
+        daemon.kill()
+        (tmp_path / "end").touch()
+        until(lambda: not (tmp_path / "end").exists())
+    daemon.start()
+    until(lambda: inspect(daemon, "one")["state"] == expected)
+
+
+def test_policies_are_parsed_and_checked(daemon: Daemon, box: str) -> None:
+    assert str(parse_restart("on-failure:4")) == "on-failure:4"
+    assert str(parse_restart("unless-stopped")) == "unless-stopped"
+    for text in ("sometimes", "always:3", "on-failure:x", "on-failure:-1"):
+        with pytest.raises(InvalidArgument):
+            parse_restart(text)
+        assert "restart polic" in refused(daemon, "create", "--restart", text, box)
+    assert "leave out --rm" in refused(daemon, "create", "--rm", "--restart", "always", box)
+
+
+def test_replace_puts_a_container_in_the_place_of_another(daemon: Daemon, box: str) -> None:
+    first = ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
+    assert "--replace" in refused(daemon, "create", "--name", "one", box)
+    second = ok(daemon, "run", "-d", "--replace", "--name", "one", box, "sleep", "60")
+    assert first != second
+    assert ok(daemon, "ps", "-aq", "--no-trunc") == second
+
+
+async def test_create_with_a_key_is_done_once(daemon: Daemon, box: str) -> None:
+    async with ross.connect(daemon.socket) as engine:
+        image = await engine.images.get(box)
+        first = await (await image.create(["true"], key="job 7")).info()
+        again = await (await image.create(["true"], key="job 7")).info()
+        assert first.id == again.id
+        with pytest.raises(AlreadyExists, match="in another way"):
+            await image.create(["false"], key="job 7")
+        await engine.containers.get(first.name).now.remove()
+        assert (await (await image.create(["false"], key="job 7")).info()).id != first.id
+
+
+async def test_a_held_reference_tells_the_outcome_after_removal(daemon: Daemon, box: str) -> None:
+    async with ross.connect(daemon.socket) as engine:
+        container = await (await engine.images.get(box)).create(["sh", "-c", "exit 6"], auto_remove=True)
+        await container.start()
+        assert (await container.wait()).exit_code == 6
+        assert (await container.info()).state.value == "removed"
+        for operation in (container.pause, container.restart, container.start, lambda: container.rename("x")):
+            with pytest.raises(RossError, match="has been removed"):
+                await operation()
