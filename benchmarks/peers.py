@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _INSIDE = "ROSS_BENCH_INSIDE"
 _START_SECONDS = 30
+_PODMAN_HOST = ("--network", "none", "--cgroups=enabled")
 
 
 def enter_namespaces(module: str) -> None:
@@ -58,6 +59,26 @@ class Peer:
         """The command that pulls."""
         raise NotImplementedError(self.name)
 
+    def run(self, reference: str, *words: str) -> list[str]:
+        """The command that runs a container to its end, without a network, and removes it."""
+        raise NotImplementedError(self.name)
+
+    def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
+        """The command that leaves a container running."""
+        raise NotImplementedError(self.name)
+
+    def wait(self, name: str) -> list[str]:
+        """The command that waits until a container has stopped."""
+        raise NotImplementedError(self.name)
+
+    def logs(self, name: str) -> list[str]:
+        """The command that prints a container's log."""
+        raise NotImplementedError(self.name)
+
+    def remove(self, names: list[str]) -> None:
+        """Remove running containers."""
+        raise NotImplementedError(self.name)
+
     def environment(self) -> dict[str, str]:
         return dict(os.environ)
 
@@ -84,6 +105,21 @@ class Ross(Peer):
     def pull(self, reference: str) -> list[str]:
         return command("pull", "-q", reference)
 
+    def run(self, reference: str, *words: str) -> list[str]:
+        return command("run", "--rm", reference, *words)
+
+    def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
+        return command("run", "-d", "--name", name, reference, *words)
+
+    def wait(self, name: str) -> list[str]:
+        return command("wait", name)
+
+    def logs(self, name: str) -> list[str]:
+        return command("logs", name)
+
+    def remove(self, names: list[str]) -> None:
+        subprocess.run(command("rm", "-f", *names), env=self.environment(), check=True, stdout=subprocess.DEVNULL)
+
     def environment(self) -> dict[str, str]:
         return self.daemon.environment()
 
@@ -93,10 +129,28 @@ class Podman(Peer):
     programs = ("podman",)
 
     def pull(self, reference: str) -> list[str]:
+        return self._argv("pull", "-q", "--tls-verify=false", reference)
+
+    def run(self, reference: str, *words: str) -> list[str]:
+        return self._argv("run", "--rm", *_PODMAN_HOST, reference, *words)
+
+    def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
+        return self._argv("run", "-d", "--log-driver", "k8s-file", "--name", name, *_PODMAN_HOST, reference, *words)
+
+    def wait(self, name: str) -> list[str]:
+        return self._argv("wait", name)
+
+    def logs(self, name: str) -> list[str]:
+        return self._argv("logs", name)
+
+    def remove(self, names: list[str]) -> None:
+        subprocess.run(self._argv("rm", "-f", "-t", "0", *names), check=True, stdout=subprocess.DEVNULL)
+
+    def _argv(self, *words: str) -> list[str]:
         at = self.directory
         # Podman refuses a runroot whose name is longer than 50 characters; /run is our own here.
         places = ["--root", f"{at}/root", "--runroot", "/run/podman-bench", "--tmpdir", f"{at}/tmp"]
-        return ["podman", *places, "--storage-driver", "overlay", "pull", "-q", "--tls-verify=false", reference]
+        return ["podman", *places, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", *words]
 
 
 class Docker(Peer):
@@ -129,6 +183,21 @@ class Docker(Peer):
     def pull(self, reference: str) -> list[str]:
         return [*self._client, "pull", "-q", reference]
 
+    def run(self, reference: str, *words: str) -> list[str]:
+        return [*self._client, "run", "--rm", "--network", "none", reference, *words]
+
+    def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
+        return [*self._client, "run", "-d", "--network", "none", "--name", name, reference, *words]
+
+    def wait(self, name: str) -> list[str]:
+        return [*self._client, "wait", name]
+
+    def logs(self, name: str) -> list[str]:
+        return [*self._client, "logs", name]
+
+    def remove(self, names: list[str]) -> None:
+        subprocess.run([*self._client, "rm", "-f", *names], check=True, stdout=subprocess.DEVNULL)
+
 
 class Containerd(Peer):
     name = "containerd"
@@ -146,6 +215,41 @@ class Containerd(Peer):
 
     def pull(self, reference: str) -> list[str]:
         return [*self._client, "images", "pull", "--plain-http", reference]
+
+    def run(self, reference: str, *words: str) -> list[str]:
+        return [*self._client, "run", "--rm", reference, f"bench{time.monotonic_ns()}", *words]
+
+    def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
+        return [*self._client, "run", "-d", reference, name, *words]
+
+    def remove(self, names: list[str]) -> None:
+        for name in names:
+            subprocess.run([*self._client, "tasks", "kill", "-s", "KILL", name], check=True)
+            subprocess.run([*self._client, "tasks", "rm", "-f", name], check=False, capture_output=True)
+            subprocess.run([*self._client, "containers", "rm", name], check=True)
+
+
+class Runc(Peer):
+    """The runtime alone, on a root filesystem that holds busybox."""
+
+    name = "runc"
+    programs = ("runc", "busybox")
+
+    def pull(self, reference: str) -> list[str]:  # noqa: ARG002 -- it knows no images
+        root = self.directory / "bundle/rootfs"
+        busybox = shutil.which("busybox")
+        assert busybox is not None
+        (root / "bin").mkdir(parents=True)
+        shutil.copy(busybox, root / "bin/busybox")
+        script = f"cd {self.directory}/bundle && runc spec && chroot rootfs /bin/busybox --install -s /bin"
+        return ["sh", "-c", script]
+
+    def run(self, reference: str, *words: str) -> list[str]:  # noqa: ARG002
+        bundle = self.directory / "bundle"
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"].update({"terminal": False, "args": list(words)})
+        (bundle / "config.json").write_text(json.dumps(config))
+        return ["runc", "--root", f"{self.directory}/state", "run", "--bundle", str(bundle), f"b{time.monotonic_ns()}"]
 
 
 class Floor(Peer):
@@ -171,7 +275,7 @@ class Floor(Peer):
         return ["bash", "-c", "\n".join([*lines, "wait"])]
 
 
-PEERS: dict[str, type[Peer]] = {one.name: one for one in (Ross, Containerd, Docker, Podman, Floor)}
+PEERS: dict[str, type[Peer]] = {one.name: one for one in (Ross, Containerd, Docker, Podman, Runc, Floor)}
 
 
 def missing(names: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.memory import proportional_bytes
 from benchmarks.peers import PEERS, Ross, enter_namespaces, missing, running
 from tests.support.debian import cut, debian_tar
 from tests.support.ext4 import fresh_ext4
@@ -85,15 +86,7 @@ class Memory:
         pids = [self._pid]
         for entry in Path(f"/proc/{self._pid}/task").iterdir():
             pids += map(int, (entry / "children").read_text().split())
-        return sum(map(_proportional_bytes, pids))
-
-
-def _proportional_bytes(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+        return sum(map(proportional_bytes, pids))
 
 
 @contextmanager
@@ -149,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", type=Path, help="OCI layouts to pull, in the place of images made here")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", default=",".join(PEERS))
+    parser.add_argument("--peers", default=",".join(name for name in PEERS if name != "runc"))
     parser.add_argument("--images", default=",".join(GOALS))
     options = parser.parse_args()
     enter_namespaces("benchmarks.pull")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import httpx
@@ -16,7 +17,16 @@ from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
 from ross.model.archives import ArchiveFormat, ImportOptions, LoadOptions, SaveOptions
-from ross.model.containers import AttachOptions, ContainerFilter, ContainerSpec, ContainerState
+from ross.model.containers import (
+    AttachOptions,
+    ContainerFilter,
+    ContainerSpec,
+    ContainerState,
+    ContainerUpdate,
+    RestartMode,
+    RestartPolicy,
+    WaitCondition,
+)
 from ross.model.images import PullOptions, PushOptions
 from ross.model.logs import LogOptions
 from ross.model.snapshots import SnapshotKind
@@ -213,6 +223,46 @@ async def test_create_start_stop_remove(place: Path, layered: str) -> None:
             await reached(container, ContainerState.REMOVED)
             assert services.containers.list(ContainerFilter(all=True)) == ()
             assert services.leftovers() == []
+
+
+async def test_pause_resume_restart_rename_update(place: Path, layered: str) -> None:
+    """What was begun is finished; the container ends up as if its caller had stayed."""
+    async with open_services(place) as services:
+        container = await start_something(services, layered)
+        await container.start()
+        for part in range(5):
+            seconds = 0.003 * part
+            await cancelled_at(seconds, container.pause)
+            await reached(container, ContainerState.PAUSED)
+            await cancelled_at(seconds, container.resume)
+            await reached(container, ContainerState.RUNNING)
+
+            async def again() -> None:
+                await container.restart(signal="KILL", grace_seconds=5)
+
+            before = container.info.started_at
+            await cancelled_at(seconds, again)
+            with trio.fail_after(20):
+                while container.info.started_at == before or container.state is not ContainerState.RUNNING:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+
+            async def change(number: int = part) -> None:
+                await container.rename(f"name{number}")
+                await container.update(ContainerUpdate(pids_limit=50 + number))
+
+            await cancelled_at(seconds, change)
+            name = container.record.name
+            assert services.containers.get(name) is container
+        policy = RestartPolicy(mode=RestartMode.ALWAYS)
+        restarting = await start_something(services, layered, "false", restart=policy)
+        await restarting.start()
+        await reached(restarting, ContainerState.RESTARTING)
+        for condition in (WaitCondition.NOT_RUNNING, WaitCondition.REMOVED):
+            assert await cancelled_at(0.05, partial(restarting.wait, condition))
+        for one in (restarting, container):
+            await one.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
 
 
 async def test_create_cancelled_at_once(place: Path, layered: str) -> None:
