@@ -1,10 +1,12 @@
 """Pulling into a cold store: Ross beside containerd, Docker, Podman and the bare tools, from one registry on loopback, in one run.
 
-    python -m benchmarks.pull [--rounds N] [--peers ross,containerd,docker,podman,floor] [--layouts DIRECTORY]     (as root)
+    python -m benchmarks.pull [--rounds N] [--peers ross,containerd,docker,podman,floor] [--layouts DIRECTORY] [--rate SIZE]
+                                                                                                                    (as root)
 
 Each pull has a fresh ext4 with a journal; the peers take turns, and the figures are medians of wall seconds. Without ``--layouts`` (OCI
 layouts named big, many and big-zstd) the images are made of Debian packages: a root filesystem with python3 and a compiler in six gzip
 layers, the same as zstd, and one layer of nearly fifty thousand small files. Docker 20 cannot read zstd, and is left out there.
+With ``--rate 20m`` each connection to the registry gets no more than that in a second, as content delivery networks have it.
 Goals: of the best peer 0.30 for big, 0.35 for many, 0.40 for big-zstd; 1.2 of the floor; 150 MiB over idle in memory.
 """
 
@@ -17,12 +19,14 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.limited import limited
 from benchmarks.memory import proportional_bytes
 from benchmarks.peers import PEERS, Ross, enter_namespaces, missing, running
+from ross.sizes import parse_size
 from tests.support.debian import cut, debian_tar
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import ImageBuilder, Layer, push
@@ -144,14 +148,21 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", default=",".join(name for name in PEERS if name != "runc"))
     parser.add_argument("--images", default=",".join(GOALS))
+    parser.add_argument(
+        "--rate", type=parse_size, default=0, help="bytes a second of each connection; no limit if absent"
+    )
     options = parser.parse_args()
     enter_namespaces("benchmarks.pull")
     peers, images = options.peers.split(","), options.images.split(",")
     lacking = missing(peers) + ([] if options.layouts is None else ["skopeo"] if missing(["podman"]) else [])
     if lacking:
         sys.exit(f"error: not installed: {', '.join(lacking)}\nhint: apt install {' '.join(lacking)}, or fewer --peers")
-    with tempfile.TemporaryDirectory() as temporary, running_registry(Path(temporary) / "registry") as registry:
-        references = publish(registry, images, options.layouts)
+    with ExitStack() as stack:
+        temporary = stack.enter_context(tempfile.TemporaryDirectory())
+        registry = stack.enter_context(running_registry(Path(temporary) / "registry"))
+        published = publish(registry, images, options.layouts)
+        address = stack.enter_context(limited(registry, options.rate))
+        references = {name: reference.replace(registry, address, 1) for name, reference in published.items()}
         for image in images:
             seconds: dict[str, list[float]] = {name: [] for name in peers}
             peaks: list[int] = []

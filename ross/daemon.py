@@ -118,6 +118,7 @@ async def _start_services(
         unpacker=unpacker,
         max_downloads=settings.max_downloads,
         max_bandwidth=settings.max_bandwidth,
+        max_connections_per_blob=settings.max_connections_per_blob,
     )
     collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
     content = Content(store=store, collector=collector, pins=pins)

@@ -26,6 +26,7 @@ def daemon(
     certs_dir: str | None = None,
     disk_floor: str | None = None,
     max_downloads: str | None = None,
+    max_connections_per_blob: str | None = None,
     max_bandwidth: str | None = None,
     log_level: LogLevel | None = None,
     log_format: LogFormat | None = None,
@@ -51,6 +52,8 @@ def daemon(
         What pulls leave free on the filesystem of the root: 512m, 2g or bytes. 256m, or a hundredth of it, if not given.
     max_downloads
         How many layers are fetched at the same time. 6 if not given.
+    max_connections_per_blob
+        How many of these downloads may be of one large layer, in parts, where it comes slowly by one connection. 4 if not given.
     max_bandwidth
         Bytes a second for all downloads together: 10m, or a number. No bound if not given.
     log_level
@@ -69,6 +72,7 @@ def daemon(
         "certs_dir": certs_dir,
         "disk_floor": disk_floor,
         "max_downloads": max_downloads,
+        "max_connections_per_blob": max_connections_per_blob,
         "max_bandwidth": max_bandwidth,
         "log_level": log_level,
         "log_format": log_format,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 import httpx
 import trio
 
-from ross.errors import Corrupt
+from ross.errors import Corrupt, Unavailable
 from ross.registry.retry import Transient
 
 if TYPE_CHECKING:
@@ -21,8 +21,12 @@ _CHUNK_SECONDS: Final = 0.5
 """After so long a smaller piece is handed on, for the sake of progress bars and of what a broken connection would lose."""
 
 
+class NoRanges(Unavailable):
+    """Whoever serves a blob does not serve parts of it as they were asked for."""
+
+
 class BlobStream:
-    """A blob on its way."""
+    """A blob, or a part of it, on its way."""
 
     def __init__(self, source: AsyncIterator[bytes], offset: int, left: int, host: str, timing: Timing) -> None:
         self.offset = offset
@@ -108,10 +112,16 @@ def begins_at(response: httpx.Response, asked: int, size: int) -> int | None:
     """Where the body begins: where it was asked to, or at 0; None if it is another part, or none."""
     if response.status_code == 200:
         return 0
+    return asked if is_part(response, asked, size, size) else None
+
+
+def is_part(response: httpx.Response, begin: int, end: int, size: int) -> bool:
+    """The body is that very part, by what it says of itself."""
     promised = response.headers.get("Content-Range", "").strip().lower()
-    if response.status_code == 206 and promised in {f"bytes {asked}-{size - 1}/{size}", f"bytes {asked}-{size - 1}/*"}:
-        return asked
-    return None
+    return response.status_code == 206 and promised in {
+        f"bytes {begin}-{end - 1}/{size}",
+        f"bytes {begin}-{end - 1}/*",
+    }
 
 
 def check_blob(response: httpx.Response, expected: int, host: str) -> None:

@@ -14,7 +14,7 @@ from ross.oci import media_types
 from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, Index, parse_manifest
-from ross.registry.blobs import BlobStream, begins_at, check_blob
+from ross.registry.blobs import BlobStream, NoRanges, begins_at, check_blob, is_part
 from ross.registry.endpoint import Capability, Endpoint
 from ross.registry.http import answered_within, raw_body, read_bounded
 from ross.registry.notices import Notices, Notify, unheard
@@ -87,6 +87,10 @@ class Remote:
         """Who served wrong bytes of a blob; never asked for it again."""
         self._served: dict[Digest, set[Endpoint]] = {}
         """Who served the bytes that are there of a blob."""
+        self._serving: dict[Digest, Endpoint] = {}
+        """Who was the last to begin to serve a blob."""
+        self._narrow: set[Endpoint] = set()
+        """Not asked for windows any more."""
 
     def __str__(self) -> str:
         return str(self.reference)
@@ -164,6 +168,7 @@ class Remote:
             if not stream.offset:
                 served.clear()
             served.add(endpoint)
+            self._serving[digest] = endpoint
             try:
                 yield stream
             except Transient:
@@ -172,6 +177,33 @@ class Remote:
                 else:
                     broken.add(endpoint)
                 raise
+
+    @asynccontextmanager
+    async def window(self, descriptor: Descriptor, begin: int, end: int) -> AsyncIterator[BlobStream]:
+        """A part of a blob, beside the stream of it that is under way, from who serves that. One attempt, which is not made if
+        it is known to be in vain: what fails is for the stream to fetch.
+
+        Raises:
+            NoRanges: parts are not served there, or not any more.
+            As :meth:`blob`.
+        """
+        endpoint = self._serving.get(descriptor.digest)
+        if endpoint is None or endpoint in self._narrow:
+            raise NoRanges(f"windows of {descriptor.digest.short} of {self.reference} are not to be had")
+        path = f"blobs/{descriptor.digest}"
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(self._get(endpoint, path, begin=begin, end=end))
+                if not is_part(response, begin, end, descriptor.size):
+                    raise NoRanges(f"the registry {endpoint.name} does not serve windows of blobs")
+                check_blob(response, end - begin, endpoint.name)
+            except RossError as error:
+                logger.info("no more windows from %s: %s", endpoint.name, error)
+                self._narrow.add(endpoint)
+                raise
+            source = await stack.enter_async_context(raw_body(response))
+            self._served.setdefault(descriptor.digest, set()).add(endpoint)
+            yield BlobStream(source, begin, end - begin, endpoint.name, self._timing)
 
     def distrust(self, digest: Digest) -> bool:
         """A blob came out wrong: never ask the mirrors for it again that served it. False: no mirror had part in it."""
@@ -220,7 +252,7 @@ class Remote:
     async def _stream(self, endpoint: Endpoint, descriptor: Descriptor, offset: int) -> AsyncIterator[BlobStream]:
         path = f"blobs/{descriptor.digest}"
         async with AsyncExitStack() as stack:
-            response = await stack.enter_async_context(self._get(endpoint, path, offset=offset))
+            response = await stack.enter_async_context(self._get(endpoint, path, begin=offset))
             begins = begins_at(response, offset, descriptor.size)
             if begins is None:
                 # The registry does not do ranges as the standard has them. The whole is longer, and right.
@@ -233,15 +265,18 @@ class Remote:
 
     @asynccontextmanager
     async def _get(
-        self, endpoint: Endpoint, path: str, *, accept: Collection[str] = (), offset: int = 0
+        self, endpoint: Endpoint, path: str, *, accept: Collection[str] = (), begin: int = 0, end: int = 0
     ) -> AsyncIterator[httpx.Response]:
-        """GET below ``/v2/<name>/``."""
-        headers = ({"Accept": ", ".join(accept)} if accept else {}) | ({"Range": f"bytes={offset}-"} if offset else {})
+        """GET below ``/v2/<name>/``, from ``begin`` on, to before ``end`` if there is one."""
+        ranged = bool(begin or end)
+        headers = {"Accept": ", ".join(accept)} if accept else {}
+        if ranged:
+            headers["Range"] = f"bytes={begin}-{end - 1 if end else ''}"
         exchange = self._session.request(
             "GET", endpoint, self.reference.path, path, headers=headers, notices=self._notices
         )
         async with exchange as response:
-            _check_status(response, endpoint, self.reference, path, ranged=bool(offset))
+            _check_status(response, endpoint, self.reference, path, ranged=ranged)
             yield response
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,6 +27,7 @@ from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
 from ross.services.throttle import Throttle
 from ross.services.unpacker import LayerSource
+from ross.services.windows import Windows
 
 if TYPE_CHECKING:
     from ross.registry.client import RegistryClient, Remote
@@ -66,14 +68,19 @@ class Puller:
         unpacker: Unpacker,
         max_downloads: int = 6,
         max_bandwidth: int = 0,
+        max_connections_per_blob: int = 4,
     ) -> None:
-        """Fetch at most ``max_downloads`` layers at a time, and ``max_bandwidth`` bytes a second; without a bound if that is 0."""
+        """Fetch by at most ``max_downloads`` connections at a time, and ``max_bandwidth`` bytes a second; without a bound if that is 0.
+
+        Each layer has one connection, and those that are slow up to ``max_connections_per_blob``, while others do not need them.
+        """
         self._registry = registry
         self._store = store
         self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._downloads = trio.CapacityLimiter(max_downloads)
         self._throttle = Throttle(max_bandwidth)
+        self._connections = max_connections_per_blob
 
     async def pull(
         self,
@@ -193,14 +200,29 @@ class Puller:
         self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival, *, durable: bool = True
     ) -> None:
         """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
-        while not await self._ingest(remote, descriptor, progress, arrival, durable=durable):
+        windows = Windows(
+            remote,
+            descriptor,
+            most=self._connections,
+            places=self._downloads,
+            throttle=self._throttle,
+            space=self._store.space,
+        )
+        while not await self._ingest(remote, descriptor, progress, arrival, windows, durable=durable):
             logger.warning("%s of %s came out wrong; fetching all of it again", descriptor.digest, remote)
         arrival.finish()
 
     async def _ingest(
-        self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival, *, durable: bool
+        self,
+        remote: Remote,
+        descriptor: Descriptor,
+        progress: Report,
+        arrival: Arrival,
+        windows: Windows,
+        *,
+        durable: bool,
     ) -> bool:
-        """Take a blob in. False: it came out wrong, but that may be an earlier attempt's fault, or a mirror's."""
+        """Take a blob in. False: it came out wrong, but that may be an earlier attempt's fault, a mirror's, or that of windows."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
             if ingest is None:
                 _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
@@ -210,39 +232,53 @@ class Puller:
 
             def report(phase: PullPhase) -> None:
                 arrival.advance(ingest.offset)
-                _report(progress, descriptor, phase, ingest.offset)
+                _report(progress, descriptor, phase, ingest.offset + windows.held_bytes)
 
             try:
-                await self._fill(remote, descriptor, ingest, report)
+                async with windows.open(ingest, partial(report, PullPhase.DOWNLOADING)):
+                    await self._fill(remote, descriptor, ingest, report, windows)
                 report(PullPhase.VERIFYING)
                 await ingest.commit(durable=durable)
             except Corrupt:
                 ingest.corrupt = True  # nothing of it is kept
-                if not remote.distrust(descriptor.digest) and not resumed:
+                by_windows, windows.used = windows.used, False
+                windows.give_up()
+                if not remote.distrust(descriptor.digest) and not resumed and not by_windows:
                     raise
                 return False
             return True
 
-    async def _fill(self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
-        backoff = remote.backoff()
+    async def _fill(
+        self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell, windows: Windows
+    ) -> None:
+        backoff, before = remote.backoff(), ingest.offset
         while ingest.offset < descriptor.size:
-            before = ingest.offset
             try:
-                await self._download(remote, descriptor, ingest, report)
+                await self._download(remote, descriptor, ingest, report, windows)
             except Transient as error:
                 if ingest.offset > before:
                     backoff.progressed()
+                before = ingest.offset
                 await backoff.wait(error, what=f"fetching {descriptor.digest.short} of {remote}")
+            await windows.drain()
 
-    async def _download(self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell) -> None:
+    async def _download(
+        self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell, windows: Windows
+    ) -> None:
         async with remote.blob(descriptor, offset=ingest.offset) as stream:
             if stream.offset != ingest.offset:
+                await windows.forget()
                 await ingest.restart()
             report(PullPhase.DOWNLOADING)
+            windows.waits()
             async for chunk in stream.chunks():
-                await ingest.write(chunk)
+                windows.came(len(chunk))
+                await ingest.write(windows.clip(chunk))
                 report(PullPhase.DOWNLOADING)
+                if windows.reached:
+                    return
                 await self._throttle.take(len(chunk))
+                windows.waits()
 
 
 def _report(progress: Report, descriptor: Descriptor, phase: PullPhase, current: int) -> None:
