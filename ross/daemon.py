@@ -51,6 +51,7 @@ from ross.services.storage import Storage
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 from ross.services.usage import Usage
+from ross.services.windows import Splitting
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 
@@ -118,7 +119,7 @@ async def _start_services(
         unpacker=unpacker,
         max_downloads=settings.max_downloads,
         max_bandwidth=settings.max_bandwidth,
-        max_connections_per_blob=settings.max_connections_per_blob,
+        splitting=Splitting(connections=settings.max_connections_per_blob),
     )
     collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
     content = Content(store=store, collector=collector, pins=pins)

@@ -27,7 +27,7 @@ from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
 from ross.services.throttle import Throttle
 from ross.services.unpacker import LayerSource
-from ross.services.windows import Windows
+from ross.services.windows import Splitting, Windows
 
 if TYPE_CHECKING:
     from ross.registry.client import RegistryClient, Remote
@@ -68,11 +68,11 @@ class Puller:
         unpacker: Unpacker,
         max_downloads: int = 6,
         max_bandwidth: int = 0,
-        max_connections_per_blob: int = 4,
+        splitting: Splitting | None = None,
     ) -> None:
         """Fetch by at most ``max_downloads`` connections at a time, and ``max_bandwidth`` bytes a second; without a bound if that is 0.
 
-        Each layer has one connection, and those that are slow up to ``max_connections_per_blob``, while others do not need them.
+        Each layer has one connection; one that is slow gets more where ``splitting`` says so, while other layers do not need them.
         """
         self._registry = registry
         self._store = store
@@ -80,7 +80,7 @@ class Puller:
         self._unpacker = unpacker
         self._downloads = trio.CapacityLimiter(max_downloads)
         self._throttle = Throttle(max_bandwidth)
-        self._connections = max_connections_per_blob
+        self._splitting = splitting or Splitting()
 
     async def pull(
         self,
@@ -203,7 +203,7 @@ class Puller:
         windows = Windows(
             remote,
             descriptor,
-            most=self._connections,
+            splitting=self._splitting,
             places=self._downloads,
             throttle=self._throttle,
             space=self._store.space,

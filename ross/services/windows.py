@@ -19,10 +19,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from ross.errors import RossError
 from ross.registry.blobs import CHUNK_BYTES
@@ -37,23 +37,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_SMALLEST_BYTES: Final = 4 << 20
-_LARGEST_BYTES: Final = 16 << 20
-_WORTH_BYTES: Final = 4 * _SMALLEST_BYTES
-"""With less to come one connection is enough."""
-_AHEAD_BYTES: Final = 64 << 20
-"""How far ahead of the ingest a window may begin: what a kill may cost at most, and the disk's room for it."""
-_STRETCH_SECONDS: Final = 0.5
-"""How long a rate is measured before it is judged."""
-_ENOUGH_BYTES: Final = 8 << 20
-"""So much makes a stretch one that is worth comparing."""
-_SLOW_BYTES: Final = 64 << 20
-"""A stream that brings so much in a second is fast enough."""
-_BUSY: Final = 0.5
-"""The share of a processor beyond which this process is what limits."""
-_GAIN: Final = 1.25
-"""What two connections must bring of what one brought."""
-_FAILURES: Final = 3
+
+@frozen(kw_only=True)
+class Splitting:
+    """When to fetch a blob through several connections, and how."""
+
+    connections: int = 4
+    """At most, for one blob, the stream's included; 0 or 1 for never."""
+    smallest_bytes: int = 4 << 20
+    largest_bytes: int = 16 << 20
+    """Of a window. It is not begun where less than four of the smallest are to come."""
+    ahead_bytes: int = 64 << 20
+    """How far ahead of the ingest a window may begin: what a kill may cost at most, and the disk's room for it."""
+    stretch_seconds: float = 0.5
+    """How long a rate is measured before it is judged."""
+    enough_bytes: int = 8 << 20
+    """With less than that a stretch must be longer, to be compared with another."""
+    slow_bytes: int = 64 << 20
+    """A stream that brings so much in a second is fast enough."""
+    busy: float = 0.5
+    """The share of a processor beyond which this process is what limits."""
+    gain: float = 1.25
+    """What two connections must bring of what one brought."""
+    failures: int = 3
+    """Windows that fail before one connection is enough for good."""
 
 
 @define(eq=False)
@@ -77,7 +84,8 @@ class _Window:
 class _Stretch:
     """What came in some time, and what was waited for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, splitting: Splitting) -> None:
+        self._splitting = splitting
         self.begin()
 
     def begin(self, *, pending: bool = False) -> None:
@@ -100,14 +108,18 @@ class _Stretch:
     @property
     def tells(self) -> bool:
         """There is enough of it to be compared: pieces come at once, or each half second."""
-        enough = _STRETCH_SECONDS if self.size_bytes >= _ENOUGH_BYTES else 4 * _STRETCH_SECONDS
+        enough = (
+            self._splitting.stretch_seconds
+            if self.size_bytes >= self._splitting.enough_bytes
+            else 4 * self._splitting.stretch_seconds
+        )
         return not self.pending and self.seconds >= enough
 
     @property
     def slow(self) -> bool:
         """The other side kept us waiting. Not so where it is us who are busy, or hold back."""
-        free = time.process_time() - self.busy < _BUSY * self.seconds
-        return free and self.size_bytes < _SLOW_BYTES * self.waited_seconds
+        free = time.process_time() - self.busy < self._splitting.busy * self.seconds
+        return free and self.size_bytes < self._splitting.slow_bytes * self.waited_seconds
 
 
 class Windows:
@@ -118,15 +130,16 @@ class Windows:
         remote: Remote,
         descriptor: Descriptor,
         *,
-        most: int,
+        splitting: Splitting,
         places: trio.CapacityLimiter,
         throttle: Throttle,
         space: DiskSpace,
     ) -> None:
-        """Fetch by at most ``most`` connections, the stream's included, each but that with one of the ``places``."""
+        """Each connection but the stream's takes one of the ``places``."""
         self._remote = remote
         self._descriptor = descriptor
-        self._most = most
+        self._splitting = splitting
+        self._most = splitting.connections
         self._places = places
         self._throttle = throttle
         self._space = space
@@ -146,7 +159,7 @@ class Windows:
     async def open(self, ingest: Ingest, tell: Callable[[], None]) -> AsyncIterator[None]:
         """While the ingest is filled. ``tell`` is called when there is more of the blob than before."""
         self._ingest, self._tell = ingest, tell
-        self._stretch, self._mark = _Stretch(), trio.current_time()
+        self._stretch, self._mark = _Stretch(self._splitting), trio.current_time()
         failure: Exception | None = None
         try:
             async with trio.open_nursery() as self._nursery:
@@ -198,13 +211,18 @@ class Windows:
     def _count(self, size_bytes: int) -> None:
         self._stretch.size_bytes += size_bytes
         if self._tried and self._stretch.tells:
-            if self._stretch.rate >= _GAIN * self._tried:
+            if self._stretch.rate >= self._splitting.gain * self._tried:
                 self._allowed = self._most
             else:
                 logger.info("one connection to %s is enough", self._remote)
                 self.give_up()
             self._tried = 0.0
-        elif self._allowed == 1 and self._most > 1 and not self._windows and self._stretch.seconds > _STRETCH_SECONDS:
+        elif (
+            self._allowed == 1
+            and self._most > 1
+            and not self._windows
+            and self._stretch.seconds > self._splitting.stretch_seconds
+        ):
             if self._stretch.slow:
                 self._tried, self._allowed = self._stretch.rate, 2
             self._stretch.begin(pending=self._tried > 0)  # measured from when the second connection brings something
@@ -227,11 +245,15 @@ class Windows:
     def _next(self) -> _Window | None:
         size, offset = self._descriptor.size, self._ingest.offset
         ends = self._windows[-1].end if self._windows else offset
-        length = min(_LARGEST_BYTES, max(_SMALLEST_BYTES, (size - ends) // (2 * self._most)))
+        splitting = self._splitting
+        length = min(splitting.largest_bytes, max(splitting.smallest_bytes, (size - ends) // (2 * self._most)))
         begin = ends if self._windows or self._draining else offset + length  # as much for the stream
-        if size - begin < (1 if self._windows else _WORTH_BYTES) or begin - offset >= _AHEAD_BYTES:
+        if (
+            size - begin < (1 if self._windows else 4 * splitting.smallest_bytes)
+            or begin - offset >= splitting.ahead_bytes
+        ):
             return None
-        end = begin + length if size - begin - length >= _SMALLEST_BYTES // 2 else size
+        end = begin + length if size - begin - length >= splitting.smallest_bytes // 2 else size
         own = self._draining and not any(one.own and not one.ended for one in self._windows)
         return _Window(begin=begin, end=end, own=own, there=begin)
 
@@ -244,7 +266,7 @@ class Windows:
         except (RossError, OSError) as error:
             self._failures += 1
             logger.info("a window of %s of %s: %s", self._descriptor.digest.short, self._remote, error)
-            if isinstance(error, Transient) and self._failures < _FAILURES:
+            if isinstance(error, Transient) and self._failures < self._splitting.failures:
                 self._allowed, self._tried = 1, 0.0  # until the stream shows to be slow again
                 self._stretch.begin()
             else:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ross.linux.archive.limits import ArchiveLimits
     from ross.registry.retry import RetryPolicy
+    from ross.services.windows import Splitting
 
 T = TypeVar("T")
 
@@ -69,6 +70,7 @@ async def pulling_engine(
     timing: Timing | None = None,
     limits: ArchiveLimits | None = None,
     credentials: Path | None = None,
+    splitting: Splitting | None = None,
 ) -> AsyncIterator[PullingEngine]:
     """An engine that pulls into ``root``, for the length of the block."""
     layout = StateLayout(root=root)
@@ -79,7 +81,7 @@ async def pulling_engine(
     async with RegistrySession(found, user_agent="test", timing=timing) as session:
         registry = RegistryClient(session, policy=policy)
         unpacker = Unpacker(store=store, snapshotter=snapshotter, limits=limits)
-        puller = Puller(registry=registry, store=store, snapshotter=snapshotter, unpacker=unpacker)
+        puller = Puller(registry=registry, store=store, snapshotter=snapshotter, unpacker=unpacker, splitting=splitting)
         yield PullingEngine(layout, store, snapshotter, puller)
 
 
