@@ -141,8 +141,10 @@ class Remote:
         return await self._retried(self._pulling, fetch, what=f"fetching the manifest {descriptor.digest.short}")
 
     @asynccontextmanager
-    async def blob(self, descriptor: Descriptor, *, offset: int = 0) -> AsyncIterator[BlobStream]:
-        """One attempt at a blob, from ``offset`` on. What arrives is not verified.
+    async def blob(
+        self, descriptor: Descriptor, *, offset: int = 0, end: int | None = None
+    ) -> AsyncIterator[BlobStream]:
+        """One attempt at a blob, from ``offset`` on; what is behind ``end`` is not needed, but may come. What arrives is not verified.
 
         Where the connection breaks, the next attempt goes to whoever comes next. Only the registry and its mirrors are asked: the ``urls``
         of a descriptor are never followed.
@@ -159,7 +161,9 @@ class Remote:
 
             async def begin(endpoint: Endpoint) -> tuple[Endpoint, BlobStream]:
                 async with AsyncExitStack() as opening:
-                    stream = await opening.enter_async_context(self._stream(endpoint, descriptor, offset))
+                    stream = await opening.enter_async_context(
+                        self._stream(endpoint, descriptor, offset, end or descriptor.size)
+                    )
                     stack.push_async_exit(opening.pop_all().__aexit__)
                 return endpoint, stream
 
@@ -249,19 +253,24 @@ class Remote:
             raise _explained(error, failures) from None
 
     @asynccontextmanager
-    async def _stream(self, endpoint: Endpoint, descriptor: Descriptor, offset: int) -> AsyncIterator[BlobStream]:
-        path = f"blobs/{descriptor.digest}"
+    async def _stream(
+        self, endpoint: Endpoint, descriptor: Descriptor, offset: int, end: int
+    ) -> AsyncIterator[BlobStream]:
+        path, size = f"blobs/{descriptor.digest}", descriptor.size
         async with AsyncExitStack() as stack:
-            response = await stack.enter_async_context(self._get(endpoint, path, begin=offset))
-            begins = begins_at(response, offset, descriptor.size)
+            bound = end if end < size else 0
+            response = await stack.enter_async_context(self._get(endpoint, path, begin=offset, end=bound))
+            begins: int | None = offset
+            if not is_part(response, offset, end, size):
+                begins, end = begins_at(response, offset, size), size
             if begins is None:
                 # The registry does not do ranges as the standard has them. The whole is longer, and right.
                 await stack.aclose()
                 response = await stack.enter_async_context(self._get(endpoint, path))
                 begins = 0
-            check_blob(response, descriptor.size - begins, endpoint.name)
+            check_blob(response, end - begins, endpoint.name)
             source = await stack.enter_async_context(raw_body(response))
-            yield BlobStream(source, begins, descriptor.size - begins, endpoint.name, self._timing)
+            yield BlobStream(source, begins, end - begins, endpoint.name, self._timing)
 
     @asynccontextmanager
     async def _get(

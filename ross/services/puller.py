@@ -265,7 +265,7 @@ class Puller:
     async def _download(
         self, remote: Remote, descriptor: Descriptor, ingest: Ingest, report: Tell, windows: Windows
     ) -> None:
-        async with remote.blob(descriptor, offset=ingest.offset) as stream:
+        async with remote.blob(descriptor, offset=ingest.offset, end=windows.begin) as stream:
             if stream.offset != ingest.offset:
                 await windows.forget()
                 await ingest.restart()

@@ -204,6 +204,11 @@ class Windows:
         return chunk[: self._windows[0].begin - self._ingest.offset]
 
     @property
+    def begin(self) -> int | None:
+        """Where the first one begins; the stream need not go further."""
+        return self._windows[0].begin if self._windows else None
+
+    @property
     def reached(self) -> bool:
         """The stream has come to where a window begins."""
         return bool(self._windows) and self._windows[0].begin <= self._ingest.offset
@@ -234,13 +239,19 @@ class Windows:
             window = self._next()
             if window is None:
                 return
-            if not window.own:
-                try:
-                    self._places.acquire_on_behalf_of_nowait(window)
-                except trio.WouldBlock:
-                    return  # for the other layers
+            if not window.own and not self._place(window):
+                return
             self._windows.append(window)
             self._nursery.start_soon(self._fetch, window, name=f"window at {window.begin}")
+
+    def _place(self, window: _Window) -> bool:
+        """Take a place for a window, if one is free that no other layer waits for."""
+        try:
+            self._places.acquire_on_behalf_of_nowait(window)
+        except trio.WouldBlock:
+            return False
+        window.own = False
+        return True
 
     def _next(self) -> _Window | None:
         size, offset = self._descriptor.size, self._ingest.offset
@@ -279,7 +290,7 @@ class Windows:
         self._grow()
 
     async def _download(self, window: _Window) -> None:
-        window.fd = await trio.to_thread.run_sync(_unnamed_file, self._ingest.path.with_name("ahead"))
+        window.fd = await trio.to_thread.run_sync(_unnamed_file, self._ingest.path.with_name(f"ahead-{window.begin}"))
         async with self._remote.window(self._descriptor, window.begin, window.end) as stream:
             if self._stretch.pending:
                 self._stretch.begin()
@@ -318,7 +329,9 @@ class Windows:
         finally:
             self._draining = False
         # The stream needs its place again.
-        await self._end([window for window in self._windows if window.own])
+        await self._end([
+            window for window in self._windows if window.own and not (window.ended or self._place(window))
+        ])
 
     async def _end(self, windows: Sequence[_Window]) -> None:
         """They keep what they have."""
@@ -355,5 +368,9 @@ def _unnamed_file(path: Path) -> int:
     with suppress(FileNotFoundError):
         path.unlink()  # of a daemon that was killed just here
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    path.unlink()
+    try:
+        path.unlink()
+    except BaseException:
+        os.close(fd)
+        raise
     return fd

@@ -25,19 +25,30 @@ from ross.linux.files import remove_tree
 from ross.oci.digest import Digest
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import Timing
+from ross.services.windows import Splitting
 from tests.support.ext4 import ext4_in_memory
-from tests.support.faulty_registry import USER, Auth, Exchange, Fault, FaultyRegistry, Request, faulty_registry
+from tests.support.faulty_registry import USER, Auth, Exchange, Fault, FaultyRegistry, Request, Served, faulty_registry
 from tests.support.images import BuiltImage, ImageBuilder, Layer
 from tests.support.pulling import PullingEngine, pulling_engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 PATIENCE: Final = RetryPolicy(attempts=5, initial_seconds=0.001, maximum_seconds=0.01, patience_seconds=1.5)
 TIMING: Final = Timing(
     connect_seconds=1.0, silence_seconds=0.25, document_seconds=0.6, window_seconds=0.3, window_bytes=4096
 )
+EAGER: Final = Splitting(
+    smallest_bytes=64 << 10,
+    largest_bytes=512 << 10,
+    ahead_bytes=3 << 20,
+    stretch_seconds=0,
+    slow_bytes=1 << 50,
+    busy=1e9,
+    gain=0,
+)
+"""Several connections whenever there is more than a few pieces to come."""
 DEADLINE_SECONDS: Final = 60
 """For one pull. None comes near, but for one that hangs."""
 LEFT_SECONDS: Final = 5
@@ -52,6 +63,8 @@ class Kind:
     manifests: bool = True
     ranged: bool = False
     """Only where a part was asked for."""
+    window: bool = False
+    """Only where it was asked for up to somewhere before the end."""
 
 
 def _random_cut(exchange: Exchange, rng: random.Random) -> int:
@@ -205,6 +218,24 @@ def _range_elsewhere(exchange: Exchange, rng: random.Random) -> None:
     exchange.connection.sendall(exchange.reply.body)
 
 
+def _window_too_long(exchange: Exchange) -> None:
+    """The right beginning, and all the rest behind it, as if nothing had been said about the end."""
+    start, whole = exchange.reply.start, exchange.registry.content(exchange.request.blob or "")
+    exchange.reply.headers["Content-Range"] = f"bytes {start}-{len(whole) - 1}/{len(whole)}"
+    exchange.reply.body = whole[start:]
+    exchange.fate = "lost"
+    exchange.head()
+    exchange.body()
+
+
+def _window_of_another_size(exchange: Exchange) -> None:
+    """A part of a blob that has another size, it says."""
+    exchange.fate = "lost"
+    exchange.reply.headers["Content-Range"] = exchange.reply.headers["Content-Range"].partition("/")[0] + "/7"
+    exchange.head()
+    exchange.body()
+
+
 def _part_unasked(exchange: Exchange) -> None:
     """204, and 206 to who asked for no part."""
     _status(204)(exchange)
@@ -256,6 +287,10 @@ def kinds(rng: random.Random) -> dict[str, Kind]:
         "range ignored": Kind(_range_ignored, manifests=False, ranged=True),
         "416": Kind(_range_refused, manifests=False, ranged=True),
         "range elsewhere": Kind(partial(_range_elsewhere, rng=rng), manifests=False, ranged=True),
+        "window too long": Kind(_window_too_long, manifests=False, ranged=True, window=True),
+        "window of another size": Kind(_window_of_another_size, manifests=False, ranged=True, window=True),
+        "window stalls": Kind(partial(_stall, rng=rng), manifests=False, ranged=True, window=True),
+        "window resets": Kind(partial(_reset, rng=rng), manifests=False, ranged=True, window=True),
         "204": Kind(_part_unasked),
         "403": Kind(_status(403)),
         "404": Kind(_status(404)),
@@ -308,6 +343,7 @@ class RandomPlan:
             for name, kind in kinds(self.rng).items()
             if (kind.blobs if request.blob else kind.manifests)
             and (not kind.ranged or "range" in request.headers)
+            and (not kind.window or not request.headers.get("range", "-").endswith("-"))
             and (self.only is None or name in self.only)
         ]
         name, fault = self.rng.choice(fitting)
@@ -347,7 +383,7 @@ def random_image(rng: random.Random) -> BuiltImage:
     """A few small layers, and one that is larger than what a connection holds back."""
     builder = ImageBuilder()
     for number in range(rng.randrange(1, 4)):
-        size = rng.choice((10, 3000, 100_000, 700_000))
+        size = rng.choice((10, 3000, 100_000, 700_000, 4_000_000))
         compression = rng.choice(("", "+gzip", "+zstd"))
         builder.layer(Layer().add(f"file{number}", rng.randbytes(size)), compression=compression)
     return builder.build()
@@ -366,17 +402,21 @@ async def one_pull(registry: FaultyRegistry, root: Path, rng: random.Random) -> 
     registry.forget_requests()
     wrong: list[str] = []
     tasks = trio.lowlevel.current_statistics().tasks_living
-    async with pulling_engine(root, policy=PATIENCE, timing=TIMING, credentials=credentials) as engine:
+    engine_of = partial(pulling_engine, root, policy=PATIENCE, timing=TIMING, credentials=credentials, splitting=EAGER)
+    async with engine_of() as engine:
         registry.plan = plan
         ended = await _attempt(engine, reference, image, wrong)
         wrong += _left_behind(engine, image, complete=ended == "right")
         if ended != "right":
             registry.interrupted()  # one layer failed, and the others were cancelled
+        there = _on_their_way(engine)
+        asked = len(registry.served)
         registry.plan, registry.auth = (lambda _request: None), Auth()
         healed = await _attempt(engine, reference, image, wrong)
         if healed != "right":
             wrong.append(f"the pull without faults ended with {healed}")
         wrong += _left_behind(engine, image, complete=True)
+        wrong += _goes_on(there, registry.served[asked:])
     wrong += registry.again()
     wrong += [f"{secret} was sent to the storage" for secret in registry.leaked]
     if trio.lowlevel.current_statistics().tasks_living > tasks:
@@ -407,6 +447,26 @@ async def _attempt(engine: PullingEngine, reference: str, image: BuiltImage, wro
         if engine.store.path(Digest.parse(digest)).read_bytes() != data:
             wrong.append(f"the blob {digest} is wrong")
     return "right"
+
+
+def _on_their_way(engine: PullingEngine) -> dict[str, int]:
+    """How many bytes are there of blobs, by digest."""
+    found = {}
+    for directory in engine.layout.ingests.iterdir() if engine.layout.ingests.exists() else ():
+        found[directory.name.replace("-", ":", 1)] = (directory / "data").stat().st_size
+    return found
+
+
+def _goes_on(there: dict[str, int], served: Sequence[Served]) -> list[str]:
+    """Whether the next attempt has begun where each blob had stopped."""
+    first: dict[str, Served] = {}
+    for one in served:
+        first.setdefault(one.blob, one)
+    return [
+        f"{blob[:19]} went on at {one.asked[0]}, with {there[blob]} bytes there"
+        for blob, one in first.items()
+        if blob in there and one.asked[0] < there[blob] < one.asked[1]
+    ]
 
 
 def _left_behind(engine: PullingEngine, image: BuiltImage, *, complete: bool) -> list[str]:

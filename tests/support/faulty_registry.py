@@ -74,8 +74,19 @@ class Served:
     sent: int
     fate: Fate
     fault: str
+    window: bool
+    """The client said up to where it wanted it."""
     interrupted: bool = False
     """The client stopped while, or just after, it was sent."""
+    cut: int = 1 << 60
+    """From here on the client has asked for it beside this answer, and does not take it from this one."""
+
+    @property
+    def had(self) -> tuple[int, int] | None:
+        """What the client has of it for good."""
+        if self.fate != "kept" or not self.sent or self.interrupted or (self.window and self.start != self.asked[0]):
+            return None
+        return self.start, min(self.cut, self.start + self.sent)
 
 
 class Exchange:
@@ -159,6 +170,8 @@ class FaultyRegistry:
         self._listeners = [socket.create_server((host, 0)) for host in ("127.0.0.1", "127.0.0.2")]
         self.host, self.storage = ("{}:{}".format(*one.getsockname()) for one in self._listeners)
         self._connections: set[socket.socket] = set()
+        self._latest: dict[socket.socket, Served | None] = {}
+        """What was answered last about a blob, by connection."""
 
     # -- contents -----------------------------------------------------------------------------------------------------
 
@@ -182,8 +195,10 @@ class FaultyRegistry:
             log.clear()
 
     def interrupted(self) -> None:
-        """The client has stopped in the middle: of each blob, what was sent last may not have got anywhere."""
-        for one in {one.blob: one for one in self.served}.values():
+        """The client has stopped in the middle: of each blob, what was sent last may not have got anywhere, and windows are lost if what
+        comes before them had not come."""
+        streams = {one.blob: one for one in self.served if not one.window}
+        for one in (*streams.values(), *(one for one in self.served if one.window)):
             one.interrupted = True
 
     def again(self) -> list[str]:
@@ -203,8 +218,8 @@ class FaultyRegistry:
             if overlap or one.fate == "refused" or one.start != one.asked[0]:
                 had.clear()
                 excused = False
-            if one.fate == "kept" and one.sent and not one.interrupted:
-                had.append((one.start, one.start + one.sent))
+            if one.had is not None:
+                had.append(one.had)
             excused = excused or one.fate in {"spoiled", "refused"}
 
     # -- serving ------------------------------------------------------------------------------------------------------
@@ -232,12 +247,18 @@ class FaultyRegistry:
         redirected = listener is self._listeners[1]
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            with suppress(OSError, ValueError):
+            with suppress(ValueError):
                 while (request := _read(connection, redirected)) is not None and self._answer(connection, request):
                     pass
+        except OSError:
+            # The client has closed it without reading on. What it had of a window is for it to know.
+            last = self._latest.get(connection)
+            if last is not None and last.window:
+                last.fate = "lost"
         finally:
             with self._lock:
                 self._connections.discard(connection)
+                self._latest.pop(connection, None)
             connection.close()
 
     def _answer(self, connection: socket.socket, request: Request) -> bool:
@@ -249,6 +270,7 @@ class FaultyRegistry:
         chosen = self.plan(request) if reply.status < 300 and "/v2/" in request.path else None
         exchange = Exchange(self, connection, request, reply)
         served = self._note(request, chosen[0] if chosen else "") if reply.status < 300 else None
+        self._latest[connection] = served
         try:
             if chosen is not None:
                 chosen[1](exchange)
@@ -267,8 +289,14 @@ class FaultyRegistry:
         if blob is None or request.method != "GET":
             return None
         asked = _asked(request, len(self._contents.get(blob, b"")))
-        self.served.append(Served(blob, asked, asked[0], 0, "kept", fault))
-        return self.served[-1]
+        window = not request.headers.get("range", "-").endswith("-")
+        made = Served(blob, asked, asked[0], 0, "kept", fault, window)
+        with self._lock:
+            streams = [one for one in self.served if one.blob == blob and not one.window]
+            if window and streams:
+                streams[-1].cut = min(streams[-1].cut, asked[0])
+            self.served.append(made)
+        return made
 
     def _reply(self, request: Request) -> Reply:
         if request.path == "/token":

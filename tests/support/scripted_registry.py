@@ -155,7 +155,8 @@ async def serve_image(image: ScriptedImage, request: Request, stream: Stream) ->
         return
     wanted = request.headers.get("range", "")
     if wanted:
-        start = int(wanted.removeprefix("bytes=").rstrip("-"))
-        await reply(stream, 206, blob[start:], Content_Range=f"bytes {start}-{len(blob) - 1}/{len(blob)}")
+        first, _dash, last = wanted.removeprefix("bytes=").partition("-")
+        start, end = int(first), int(last) + 1 if last else len(blob)
+        await reply(stream, 206, blob[start:end], Content_Range=f"bytes {start}-{end - 1}/{len(blob)}")
     else:
         await reply(stream, 200, blob)
