@@ -272,10 +272,11 @@ class Puller:
             report(PullPhase.DOWNLOADING)
             windows.waits()
             async for chunk in stream.chunks():
-                windows.came(len(chunk))
-                await ingest.write(windows.clip(chunk))
+                mine = windows.came(chunk)
+                await ingest.write(mine)
+                windows.written(mine)
                 report(PullPhase.DOWNLOADING)
-                if windows.reached:
+                if windows.reached or len(mine) < len(chunk):  # the window may have failed meanwhile
                     return
                 await self._throttle.take(len(chunk))
                 windows.waits()

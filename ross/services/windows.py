@@ -123,7 +123,7 @@ class _Stretch:
 
 
 class Windows:
-    """Those of one blob. The methods between its stream's pieces are :meth:`waits`, :meth:`came` and :meth:`clip`."""
+    """Those of one blob. The methods between its stream's pieces are :meth:`waits`, :meth:`came` and :meth:`written`."""
 
     def __init__(
         self,
@@ -192,16 +192,16 @@ class Windows:
         """The stream is waited for."""
         self._mark = trio.current_time()
 
-    def came(self, size_bytes: int) -> None:
-        """The stream has brought something."""
+    def came(self, chunk: bytes) -> bytes:
+        """The stream has brought something. Returns what of it no window has: the stream's part."""
         self._stretch.waited_seconds += trio.current_time() - self._mark
-        self._count(size_bytes)
-
-    def clip(self, chunk: bytes) -> bytes:
-        """What of a piece of the stream no window has."""
         if not self._windows:
             return chunk
-        return chunk[: self._windows[0].begin - self._ingest.offset]
+        return chunk[: max(0, self._windows[0].begin - self._ingest.offset)]
+
+    def written(self, chunk: bytes) -> None:
+        """That is in the ingest."""
+        self._count(len(chunk))
 
     @property
     def begin(self) -> int | None:
@@ -286,6 +286,9 @@ class Windows:
             window.ended = True
             if not window.own:
                 self._places.release_on_behalf_of(window)
+            if window.there == window.begin and window in self._windows:
+                self._windows.remove(window)  # the stream need not stop for it
+                window.close()
             self._wake()
         self._grow()
 

@@ -253,7 +253,7 @@ class FaultyRegistry:
         except OSError:
             # The client has closed it without reading on. What it had of a window is for it to know.
             last = self._latest.get(connection)
-            if last is not None and last.window:
+            if last is not None and last.window and last.fate == "kept":
                 last.fate = "lost"
         finally:
             with self._lock:
