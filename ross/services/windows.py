@@ -71,6 +71,8 @@ class _Window:
     """It has the place of the stream, which waits meanwhile; else one of its own."""
     there: int = 0
     """Up to where its bytes are there."""
+    begun: bool = False
+    """It is served."""
     ended: bool = False
     fd: int = -1
     scope: trio.CancelScope = field(factory=trio.CancelScope)
@@ -195,6 +197,9 @@ class Windows:
     def came(self, chunk: bytes) -> bytes:
         """The stream has brought something. Returns what of it no window has: the stream's part."""
         self._stretch.waited_seconds += trio.current_time() - self._mark
+        end = self._ingest.offset + len(chunk)
+        while self._windows and self._windows[0].begin < end and not self._windows[0].begun:
+            self._windows.pop(0).scope.cancel()  # not served yet, and perhaps never: the stream was faster
         if not self._windows:
             return chunk
         return chunk[: max(0, self._windows[0].begin - self._ingest.offset)]
@@ -235,6 +240,8 @@ class Windows:
 
     def _grow(self) -> None:
         """Begin the windows that may be begun."""
+        if self._allowed == 1:
+            return
         while sum(not one.ended for one in self._windows) + (not self._draining) < self._allowed:
             window = self._next()
             if window is None:
@@ -288,6 +295,7 @@ class Windows:
                 self._places.release_on_behalf_of(window)
             if window.there == window.begin and window in self._windows:
                 self._windows.remove(window)  # the stream need not stop for it
+            if window not in self._windows:
                 window.close()
             self._wake()
         self._grow()
@@ -295,6 +303,7 @@ class Windows:
     async def _download(self, window: _Window) -> None:
         window.fd = await trio.to_thread.run_sync(_unnamed_file, self._ingest.path.with_name(f"ahead-{window.begin}"))
         async with self._remote.window(self._descriptor, window.begin, window.end) as stream:
+            window.begun = True
             if self._stretch.pending:
                 self._stretch.begin()
             async for chunk in stream.chunks():
@@ -360,7 +369,7 @@ class Windows:
     async def forget(self) -> None:
         """Throw away what windows have: the whole comes from the beginning, by one stream."""
         self.give_up()
-        await self._end(self._windows)
+        await self._end(self._windows.copy())
         for window in self._windows:
             window.close()
         self._windows.clear()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve
 from trio.testing import MockClock
 
 from ross.errors import Corrupt, RossError, Unavailable
@@ -51,9 +51,6 @@ class Setting:
     server: ScriptedRegistry
     puller: Puller
     store: ContentStore
-    peak: int = 0
-    under_way: int = 0
-    failed: list[str] = field(factory=list)
 
     async def fetch(self) -> None:
         await self.puller.fetch_blob(Reference.parse(f"{self.server.host}/app:1"), LAYER)
@@ -71,11 +68,11 @@ def part(request: Request) -> tuple[int, int]:
     return int(first), int(last) + 1 if last else len(BLOB)
 
 
-async def piecemeal(stream: Any, data: bytes, pause: Callable[[], float] = lambda: 0.005) -> None:
+async def piecemeal(stream: Any, data: bytes) -> None:
     """A line that gives each connection only so much."""
     for at in range(0, len(data), 60_000):
         await stream.send_all(data[at : at + 60_000])
-        await trio.sleep(pause())
+        await trio.sleep(0.003)
 
 
 async def serve(request: Request, stream: Any, **headers: str) -> None:
@@ -361,7 +358,7 @@ class FakeStream:
     line: Line
     content: bytes
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         for at in range(0, len(self.content), 1 << 20):
             chunk = self.content[at : at + (1 << 20)]
             await self.line.bring(len(chunk))
