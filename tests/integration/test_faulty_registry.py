@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING
 
 import httpx
@@ -83,3 +84,36 @@ def test_daemon_goes_on_after_a_kill_where_it_stopped(daemon: Daemon, faulty: Fa
     assert daemon.ross("pull", "-q", reference).returncode == 0
     (request,) = [one for one in faulty.served if one.blob == layer]
     assert (request.start, request.start + request.sent) == (there, len(faulty.blobs()[layer]))
+
+
+def test_daemon_fetches_a_large_layer_by_several_connections_and_goes_on_after_a_kill(
+    daemon: Daemon, faulty: FaultyRegistry
+) -> None:
+    """Through redirects, which get no credentials; what windows had is lost with the daemon, and no byte before them."""
+    layer = Layer().add("data", random.Random(3).randbytes(48 << 20))
+    reference = faulty.serve("app", "large", ImageBuilder().layer(layer, compression="").build())
+    digest, blob = max(faulty.blobs().items(), key=lambda one: len(one[1]))
+    data = daemon.root / "ingest" / digest.replace(":", "-") / "data"
+    redirect = faults.kinds(random.Random(1))["redirect to storage"].fault
+    faulty.auth = Auth(scheme="bearer")
+    faulty.plan = lambda request: ("redirected", redirect) if request.blob and not request.redirected else None
+    faulty.bytes_per_second = 6 << 20
+    client = daemon.popen("pull", reference)
+    while sum(one.window and one.sent > 0 for one in faulty.served) < 2:
+        assert client.poll() is None
+        time.sleep(0.01)
+    daemon.kill()
+    client.communicate()
+    there = data.stat().st_size
+    assert [path.name for path in data.parent.iterdir() if path.name.startswith("ahead")] == []
+    daemon.start()
+    faulty.forget_requests()
+
+    done = daemon.ross("pull", "-q", reference)
+    assert done.returncode == 0, done.stderr
+    assert next(one for one in faulty.served if one.blob == digest).asked[0] == there
+    assert any(one.window for one in faulty.served)
+    assert faulty.again() == []
+    assert faulty.leaked == []
+    assert (daemon.root / "blobs" / digest.replace(":", "/")).read_bytes() == blob
+    assert daemon.ross("system", "check").returncode == 0
