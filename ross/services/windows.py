@@ -31,8 +31,8 @@ from ross.registry.retry import Transient
 if TYPE_CHECKING:
     from ross.oci.image import Descriptor
     from ross.registry.client import Remote
+    from ross.services.ingest import Ingest
     from ross.services.space import DiskSpace
-    from ross.services.store import Ingest
     from ross.services.throttle import Throttle
 
 logger = logging.getLogger(__name__)

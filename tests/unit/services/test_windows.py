@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -25,10 +25,13 @@ from ross.registry.retry import RetryPolicy, Transient
 from ross.registry.session import RegistrySession
 from ross.services.puller import Puller
 from ross.services.snapshotter import Snapshotter
-from ross.services.store import ContentStore, Ingest
+from ross.services.store import ContentStore
 from ross.services.throttle import Throttle
 from ross.services.windows import Splitting, Windows
 from tests.support.scripted_registry import Handler, Request, ScriptedRegistry, begin, reply, scripted_registry
+
+if TYPE_CHECKING:
+    from ross.services.ingest import Ingest
 
 BLOB = random.Random(5).randbytes(6_000_000)
 DIGEST = Digest.of(BLOB)
