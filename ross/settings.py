@@ -117,8 +117,8 @@ class Settings:
     """Bytes of the root's filesystem that pulls leave free; 256 MiB, or a hundredth of it where that is less, if not set."""
     max_downloads: int = field(default=6, converter=_whole, validator=_at_least_one)
     """Layers that are fetched at the same time, of all pulls together; more exactly, connections that fetch them."""
-    max_connections_per_blob: int = field(default=4, converter=_whole)
-    """Of these, for one large layer that comes slowly by one; 0 or 1 keeps to one."""
+    max_connections_per_blob: int = field(default=1, converter=_whole)
+    """Of these, for one large layer that comes slowly by one; 1: no more than one."""
     max_bandwidth: int = field(default=0, converter=_size)
     """Bytes a second for all downloads together; no bound if 0."""
     log_level: str = field(default="info", validator=_choice(*LOG_LEVELS), converter=_text)

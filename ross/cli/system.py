@@ -53,7 +53,7 @@ def daemon(
     max_downloads
         How many layers are fetched at the same time. 6 if not given.
     max_connections_per_blob
-        How many of these downloads may be of one large layer, in parts, where it comes slowly by one connection. 4 if not given.
+        How many of these downloads may be of one large layer, in parts, where it comes slowly by one connection. 1 if not given.
     max_bandwidth
         Bytes a second for all downloads together: 10m, or a number. No bound if not given.
     log_level

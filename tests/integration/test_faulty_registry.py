@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+SEVERAL = {"ROSS_MAX_CONNECTIONS_PER_BLOB": "4"}
+
 
 @pytest.fixture
 def faulty() -> Iterator[FaultyRegistry]:
@@ -90,6 +92,8 @@ def test_daemon_fetches_a_large_layer_by_several_connections_and_goes_on_after_a
     daemon: Daemon, faulty: FaultyRegistry
 ) -> None:
     """Through redirects, which get no credentials; what windows had is lost with the daemon, and no byte before them."""
+    daemon.terminate()
+    daemon.start(settings=SEVERAL)
     layer = Layer().add("data", random.Random(3).randbytes(48 << 20))
     reference = faulty.serve("app", "large", ImageBuilder().layer(layer, compression="").build())
     digest, blob = max(faulty.blobs().items(), key=lambda one: len(one[1]))
@@ -106,7 +110,7 @@ def test_daemon_fetches_a_large_layer_by_several_connections_and_goes_on_after_a
     client.communicate()
     there = data.stat().st_size
     assert [path.name for path in data.parent.iterdir() if path.name.startswith("ahead")] == []
-    daemon.start()
+    daemon.start(settings=SEVERAL)
     faulty.forget_requests()
 
     done = daemon.ross("pull", "-q", reference)
