@@ -35,6 +35,7 @@ from ross.registry.session import RegistrySession
 from ross.services.archives.service import Archives
 from ross.services.checker import Checker
 from ross.services.collector import Collector
+from ross.services.commit import Committer
 from ross.services.containers import Containers
 from ross.services.content import Content
 from ross.services.engine import VERSION, Engine, Programs
@@ -136,7 +137,8 @@ async def _start_services(
     )
     await tree.start("images", _run_images, images)
     archives = Archives(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
-    parts = {"layout": state, "images": images, "snapshotter": snapshotter, "events": events}
+    committer = Committer(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
+    parts = {"committer": committer, "layout": state, "images": images, "snapshotter": snapshotter, "events": events}
     containers = await tree.start("containers", _run_containers, parts, programs, runtime)
     usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)
     checker = Checker(

@@ -50,6 +50,8 @@ class Reason:
     """The program of a container does not exist in its root filesystem (shell convention: exit code 127)."""
     COMMAND_NOT_EXECUTABLE: Final = "commandNotExecutable"
     """The program exists and cannot be executed (shell convention: exit code 126)."""
+    FILE_NOT_FOUND: Final = "fileNotFound"
+    """There is no such file in a container; the container is there."""
     DAEMON_UNREACHABLE: Final = "daemonUnreachable"
     """No daemon answers on the socket."""
 

@@ -119,6 +119,11 @@ class ContainerLayout:
         return self.directory / "etc"
 
     @property
+    def frozen(self) -> Path:
+        """There while the container is held still: whoever finds it lets the container go on."""
+        return self.directory / "frozen"
+
+    @property
     def log(self) -> Path:
         """The container's output in CRI format, written by the monitor."""
         return self.directory / "log"

@@ -761,6 +761,66 @@ interface Container {
 
   update @12 (update :ContainerUpdate) -> ();
   # Changes its limits, at once if it runs, and its restart policy.
+
+  stat @13 (path :Data, follow :Bool) -> (file :FileInfo);
+  # What is at a path; with `follow`, what a link there leads to. Paths are absolute, links are resolved with the container's root as
+  # root. Of one that runs, files are seen as it sees them, mounts included; of any other, its root filesystem is mounted
+  # meanwhile, and a path where it would have a mount is refused.
+
+  readFiles @14 (path :Data, name :Data, follow :Bool, sink :ByteStream) -> ();
+  # Writes a tar of what is at a path to `sink`, and `done` behind it. In the archive it is called `name` (empty: the last part of the
+  # path); a directory whose path ends with `/.` is what is in it. Sockets, and what is in kernel filesystems, are left out.
+  # Cancelling ends the reading. One that does not run is neither started nor removed meanwhile, unless the copy takes a minute longer.
+
+  writeFiles @15 (path :Data, keepOwners :Bool) -> (stream :ByteStream, writing :FileWriting);
+  # Puts what is in a tar, which may be compressed, into the directory at a path. The client writes it to `stream`, with `done` at its end,
+  # while it waits for `writing.finish`. Everything belongs to root then, unless `keepOwners` lets the tar say to whom.
+
+  exportFiles @16 (sink :ByteStream) -> ();
+  # Writes a tar of its whole root filesystem to `sink`, without what is mounted in it, and `done` behind it: the same bytes as long as
+  # nothing in it changes.
+
+  diff @17 (sink :ChangeSink) -> ();
+  # Sends to `sink` what it has changed in the files of its image, each directory before what is inside of it, and returns at the end.
+
+  commit @18 (options :CommitOptions) -> (image :Image);
+  # Makes an image of what it is now: its image, and what it has changed as one layer more. Cancelling leaves nothing but content that
+  # the next collection takes away.
+}
+
+interface FileWriting {
+  # Files on their way into a container. Implemented by the daemon; nothing happens before `finish` is called. Dropping it ends the stream:
+  # writing to it fails from then on.
+
+  finish @0 () -> (copied :CopiedFiles);
+  # Reads the stream to its end, and returns when all is in its place. A file appears as a whole or not at all; failing or cancelled, what
+  # came before stays. Once only.
+}
+
+struct FileInfo {
+  name @0 :Data;
+  kind @1 :FileKind;
+  mode @2 :UInt32;
+  sizeBytes @3 :UInt64;
+  modifiedAt @4 :TimeInNs;
+  uid @5 :UInt32;
+  gid @6 :UInt32;
+  linkTarget @7 :Data;
+}
+
+struct CopiedFiles {
+  entries @0 :UInt64;
+  sizeBytes @1 :UInt64;
+}
+
+struct CommitOptions {
+  name @0 :Text;
+  # Empty: it is kept by its digest.
+  author @1 :Text;
+  message @2 :Text;
+  changes @3 :List(Text);
+  # Instructions of a Dockerfile: CMD ENTRYPOINT ENV EXPOSE LABEL STOPSIGNAL USER VOLUME WORKDIR.
+  pause @4 :Bool = true;
 }
 
 interface Process {

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ross.capabilities.files import FileWritingServer
+from ross.capabilities.loading import FeedServer
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
+from ross.model.files import CommitOptions
 from ross.model.logs import LogEntry, LogOptions
+from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
@@ -14,20 +18,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ross.capabilities.session import Session
+    from ross.model.snapshots import SnapshotChange
     from ross.services.attachment import Attachment
     from ross.services.container import Container
-    from ross.services.containers import Containers
+    from ross.services.engine import Engine
 
 
 class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The directory of containers, for one connection."""
 
-    def __init__(self, containers: Containers, session: Session) -> None:
-        self._containers = containers
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self._engine = engine
+        self._containers = engine.containers
         self._session = session
 
     async def get_context(self, context: Any) -> None:
-        context.results.container = ContainerServer(self._containers.get(context.params.name), self._session)
+        container = self._containers.get(context.params.name)
+        context.results.container = ContainerServer(container, self._session, self._engine)
 
     async def list_context(self, context: Any) -> None:
         wanted = from_wire(ContainerFilter, context.params.filter)
@@ -37,9 +44,10 @@ class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the s
 class ContainerServer(schema.Container.Server):  # type: ignore[misc]
     """One container. Dropping it means nothing to the container."""
 
-    def __init__(self, container: Container, session: Session) -> None:
+    def __init__(self, container: Container, session: Session, engine: Engine) -> None:
         self._container = container
         self._session = session
+        self._engine = engine
 
     async def info_context(self, context: Any) -> None:
         context.results.info = to_wire(self._container.info)
@@ -94,6 +102,43 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
 
     async def update_context(self, context: Any) -> None:
         await self._container.update(from_wire(ContainerUpdate, context.params.update))
+
+    async def stat_context(self, context: Any) -> None:
+        params = context.params
+        context.results.file = to_wire(await self._container.files.stat(bytes(params.path), follow=params.follow))
+
+    async def readFiles_context(self, context: Any) -> None:  # noqa: N802 -- pycapnp's spelling
+        params, sink = context.params, ByteStreamSink(context.params.sink)
+        await self._container.files.read(
+            bytes(params.path), name=bytes(params.name), follow=params.follow, write=sink.write
+        )
+        await sink.done()
+
+    async def writeFiles_context(self, context: Any) -> None:  # noqa: N802
+        params, feed = context.params, Feed()
+        context.results.stream = FeedServer(feed, self._session)
+        context.results.writing = FileWritingServer(
+            self._container, feed, self._session, path=bytes(params.path), keep_owners=params.keepOwners
+        )
+
+    async def exportFiles_context(self, context: Any) -> None:  # noqa: N802
+        sink = ByteStreamSink(context.params.sink)
+        await self._container.files.export(sink.write)
+        await sink.done()
+
+    async def diff_context(self, context: Any) -> None:
+        sink = context.params.sink
+
+        async def write(found: Sequence[SnapshotChange]) -> None:
+            await sink.write(changes=[to_wire(change) for change in found])
+
+        await self._container.files.diff(write)
+
+    async def commit_context(self, context: Any) -> None:
+        from ross.capabilities.images import ImageServer  # which makes containers
+
+        image = await self._container.commit(from_wire(CommitOptions, context.params.options))
+        context.results.image = ImageServer(self._engine, self._session, image)
 
 
 class ProcessServer(schema.Process.Server):  # type: ignore[misc]

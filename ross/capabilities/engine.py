@@ -45,7 +45,7 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
         context.results.images = ImagesServer(self._engine, self._session)
 
     async def containers_context(self, context: Any) -> None:
-        context.results.containers = ContainersServer(self._engine.containers, self._session)
+        context.results.containers = ContainersServer(self._engine, self._session)
 
     async def registries_context(self, context: Any) -> None:
         context.results.registries = RegistriesServer(self._engine.registries)

@@ -109,7 +109,7 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         spec = from_wire(ContainerSpec, context.params.spec)
         mode = from_wire(CreateMode, context.params.mode)
         container = await self._engine.containers.create(self._image, spec, mode)
-        context.results.container = ContainerServer(container, self._session)
+        context.results.container = ContainerServer(container, self._session, self._engine)
 
     async def tag_context(self, context: Any) -> None:
         self._image.tag(context.params.reference)

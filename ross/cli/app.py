@@ -52,6 +52,7 @@ def build_app() -> App:
         ("push", ("push",)),
         ("registries", ("login", "logout")),
         ("archives", ("save", "load")),
+        ("files", ("cp", "diff", "export", "commit")),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -75,6 +76,8 @@ def build_app() -> App:
         container.command(f"ross.cli.run:{name}", name=name)
     for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):
         registry.command(f"ross.cli.registries:{target}", name=name)
+    for name in ("cp", "diff", "export", "commit"):
+        container.command(f"ross.cli.files:{name}", name=name)
     image.command("ross.cli.storage:prune_images", name="prune")
     container.command("ross.cli.storage:prune_containers", name="prune")
     for name in ("df", "prune", "check"):

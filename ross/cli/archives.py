@@ -50,7 +50,7 @@ def save(
 
     async def body(engine: Engine) -> None:
         async with engine.images.save(*image, format=format, platform=platform) as chunks:
-            with _open_output(output) as fd:
+            with open_output(output) as fd:
                 async for chunk in chunks:
                     write_bytes(fd, chunk)
 
@@ -77,12 +77,12 @@ def load(
     from ross.cli.progress import open_display
 
     async def body(engine: Engine) -> None:
-        with _open_input(input or "-") as fd:
+        with open_input(input or "-") as fd:
             if quiet:
-                loaded = await engine.images.load(_chunks(fd), platform=platform)
+                loaded = await engine.images.load(read_chunks(fd), platform=platform)
             else:
                 with open_display(input or "standard input", verb="Loading") as report:
-                    loaded = await engine.images.load(_chunks(fd), platform=platform, on_progress=report)
+                    loaded = await engine.images.load(read_chunks(fd), platform=platform, on_progress=report)
         write("".join(_lines(loaded)))
 
     with_engine(body)
@@ -125,16 +125,16 @@ def import_(
     """
 
     async def body(engine: Engine) -> None:
-        with _open_input(file) as fd:
+        with open_input(file) as fd:
             loaded = await engine.images.import_filesystem(
-                _chunks(fd), name, changes=change, message=message, platform=platform
+                read_chunks(fd), name, changes=change, message=message, platform=platform
             )
         write(f"{loaded.image.id}\n")
 
     with_engine(body)
 
 
-async def _chunks(fd: int) -> AsyncIterator[bytes]:
+async def read_chunks(fd: int) -> AsyncIterator[bytes]:
     """What can be read, until its end. The daemon never opens a file of ours."""
     import trio
 
@@ -146,7 +146,12 @@ async def _chunks(fd: int) -> AsyncIterator[bytes]:
 
 
 @contextmanager
-def _open_input(path: str) -> Iterator[int]:
+def open_input(path: str) -> Iterator[int]:
+    """A file that is to be read; ``-`` is standard input.
+
+    Raises:
+        InvalidArgument: it cannot be, or is a terminal.
+    """
     if path == "-":
         if os.isatty(0):
             raise InvalidArgument("an archive is not typed", hint="name the file, or send it to standard input")
@@ -165,7 +170,7 @@ def _open_input(path: str) -> Iterator[int]:
 
 
 @contextmanager
-def _open_output(path: str) -> Iterator[int]:
+def open_output(path: str) -> Iterator[int]:
     """A file that appears when it is complete; or what is there already, if it is a pipe or a device."""
     if not path:
         yield 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ross.client.connection import Pending, answer
+from ross.client.files import Files
 from ross.client.receive import LogReceiver, receiving
 from ross.errors import NotFound
 from ross.model.containers import (
@@ -19,6 +20,7 @@ from ross.model.containers import (
     RestartPolicy,
     WaitCondition,
 )
+from ross.model.files import CommitOptions
 from ross.model.logs import LogEntry, LogOptions
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ross.client.connection import Session
+    from ross.client.images import Image
 
 Write = Callable[[bytes], Awaitable[None]]
 
@@ -218,6 +221,38 @@ class Container:
         """
         options = LogOptions(follow=follow, tail=tail, since=since, until=until, stdout=stdout, stderr=stderr)
         return receiving(lambda sink: self._capability.logs(options=to_wire(options), sink=sink), LogReceiver)
+
+    @property
+    def files(self) -> Files:
+        """Its files: ``await container.files.stat("/etc/passwd")``."""
+        return Files(self._capability)
+
+    async def commit(
+        self,
+        name: str = "",
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of what it is now: its image, and what it has changed as one layer more.
+
+        Args:
+            name: Of the image; it is kept by its digest if empty.
+            author: Stands in the image.
+            message: Stands in its history.
+            changes: Instructions of a Dockerfile that change its config: ``CMD ["/bin/sh"]``.
+            pause: Let nothing in it run while its files are read.
+
+        Raises:
+            InvalidArgument: the name or a change is none.
+            FailedPrecondition: it has files that no layer can hold, or it cannot be paused.
+        """
+        from ross.client.images import Image
+
+        options = CommitOptions(name=name, author=author, message=message, changes=tuple(changes), pause=pause)
+        return Image(self._session, (await answer(self._capability.commit(to_wire(options)))).image)
 
     async def remove(self, *, force: bool = False) -> None:
         """Remove it and all that is its own; with ``force`` also if it runs.

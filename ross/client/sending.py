@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -12,8 +12,10 @@ from ross.errors import RossError
 from ross.wire.bytestream import ByteStreamSink
 
 
-async def send_and_finish(call: Any, source: AsyncIterable[bytes]) -> Any:
-    """Write ``source`` to the stream of a call that answered with a stream and a ``Loading``, and return what that has found.
+async def send_and_finish(
+    call: Any, source: AsyncIterable[bytes], *, finish: Callable[[Any], Any] = lambda call: call.loading.finish()
+) -> Any:
+    """Write ``source`` to the stream of a call that answered with a stream, and return what ``finish`` of the call's answer has found.
 
     Raises:
         RossError: the loading failed, in whatever way; the rest of ``source`` is not asked for then.
@@ -41,7 +43,7 @@ async def send_and_finish(call: Any, source: AsyncIterable[bytes]) -> Any:
 
         tasks.start_soon(write)
         try:
-            found = await answer(call.loading.finish())
+            found = await answer(finish(call))
         except RossError as error:
             problem = error
         tasks.cancel_scope.cancel()

@@ -164,6 +164,11 @@ def write_record(value: object) -> bytes:
     return _write(_records.unstructure(value))
 
 
+def write_plain(value: dict[str, object]) -> bytes:
+    """A document that is kept as a dictionary, since it may have fields that Ross does not know."""
+    return _write(value)
+
+
 def to_plain(value: object) -> object:
     """A record as dictionaries, lists and scalars, in snake_case: the shape of ``--format json``."""
     return _records.unstructure(value)

@@ -31,9 +31,21 @@ NONDISTRIBUTABLE: Final = frozenset({
 })
 """Layers that are not to be given away."""
 
+_OCI_TWINS: Final = {
+    DOCKER_LAYER: OCI_LAYER,
+    f"{DOCKER_LAYER}.gzip": f"{OCI_LAYER}+gzip",
+    f"{DOCKER_LAYER}.zstd": f"{OCI_LAYER}+zstd",
+    f"{_DOCKER_FOREIGN}.gzip": f"{_OCI_NONDISTRIBUTABLE}+gzip",
+}
+
 LAYERS: Final = frozenset(
     {OCI_LAYER, f"{OCI_LAYER}+gzip", f"{OCI_LAYER}+zstd"}
     | {DOCKER_LAYER, f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd"}
     | NONDISTRIBUTABLE
 )
 """Layers that can be unpacked. Their compression is told by their first bytes, as every engine does."""
+
+
+def as_oci(media_type: str) -> str:
+    """What the image-spec calls a layer of this type."""
+    return _OCI_TWINS.get(media_type, media_type)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ross.model.containers import ContainerUpdate
+    from ross.model.files import CommitOptions
     from ross.model.logs import LogEntry, LogOptions
+    from ross.services.images import Image
 
 logger = logging.getLogger(__name__)
 
@@ -276,6 +278,12 @@ class Container(RunnableContainer):
             event.set()
         self._parts.forget(self)
         self._publish("remove")
+
+    async def commit(self, options: CommitOptions) -> Image:
+        """Make an image of what it is now, as :meth:`ross.services.commit.Committer.commit`."""
+        image = await self._parts.committer.commit(self, options)
+        self._publish("commit", imageId=str(image.manifest.config.digest))
+        return image
 
     # -- output -------------------------------------------------------------------------------------------------------
 

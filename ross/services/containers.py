@@ -18,6 +18,7 @@ from ross.linux.mount import mounts_below, unmount
 from ross.linux.pidfd import identify
 from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
 from ross.model.snapshots import SnapshotOwner
+from ross.services.commit import Committer
 from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.names import make_id, make_name
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 15.0
+_FILE_THREADS = 16
 _CGROUP_PARENT = "/ross"
 _PLAINLY = CreateMode()
 
@@ -55,6 +57,9 @@ class Parts:
     records: Records
     nursery: trio.Nursery
     host: HostFacts
+    committer: Committer
+    file_threads: trio.CapacityLimiter
+    """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
     forget: Callable[[Container], None]
     rename: Callable[[Container, str], None]
     """Makes the name denote the container; raises AlreadyExists if it denotes another one."""
@@ -77,6 +82,7 @@ class Containers:
         events: Events,
         runtime: Runtime,
         monitor: Monitor,
+        committer: Committer,
         nursery: trio.Nursery,
     ) -> None:
         self._layout = layout
@@ -93,6 +99,8 @@ class Containers:
             records=Records(layout),
             nursery=nursery,
             host=host_facts(),
+            committer=committer,
+            file_threads=trio.CapacityLimiter(_FILE_THREADS),
             forget=self._forget,
             rename=self._rename,
         )
@@ -254,6 +262,7 @@ class Containers:
             run, started_at = await self._unrecorded_run(container), time.time_ns()
         if run is not None:
             container.adopt(run, started_at=started_at)
+            await container.freezer.thaw()
             if record.paused:
                 await container.see_paused()
             return

@@ -49,7 +49,7 @@ class Launcher:
             FailedPrecondition: the runtime cannot create it, or hangs.
         """
         parts = self._parts
-        await self._see_snapshot(record)
+        await self.see_snapshot(record)
         await parts.snapshotter.mount(self._id, self._layout.rootfs)
         await trio.to_thread.run_sync(
             lambda: write_bundle(
@@ -70,7 +70,7 @@ class Launcher:
             f"the runtime did not create the container {record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
         )
 
-    async def _see_snapshot(self, record: ContainerRecord) -> None:
+    async def see_snapshot(self, record: ContainerRecord) -> None:
         """Its snapshot is made when it is created; a power failure may have taken it away again."""
         if self._parts.snapshotter.find(self._id) is None:
             chain = record.chain_id

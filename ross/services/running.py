@@ -16,6 +16,8 @@ from attrs import evolve
 from ross.errors import FailedPrecondition, RossError
 from ross.model.containers import ContainerState, Outcome
 from ross.nursery.restart import RestartPolicy, supervise
+from ross.services.files import Files
+from ross.services.freezer import Freezer
 from ross.services.launcher import Launcher, gone
 from ross.services.records import Run, boot_id
 from ross.services.restarts import Restarts
@@ -23,6 +25,8 @@ from ross.services.tracked import Ending, TrackedContainer
 from ross.shim.state import ALIVE, check_transition
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ross.services.attachment import Attachment
     from ross.services.containers import Parts
     from ross.services.images import Image
@@ -46,9 +50,25 @@ class RunnableContainer(TrackedContainer):
         self.launcher = Launcher(parts, record.id)
         self._image = image
         self._turn = trio.Lock()
+        self.files = Files(self, parts, self._turn)
+        self.freezer = Freezer(self, parts, self._turn)
         self._restarts = Restarts()
         self._give_up = trio.Event()
         """Set to end the pause before a restart."""
+
+    @property
+    def image(self) -> Image | None:
+        """What it was made of; None if that is damaged or gone."""
+        return self._image
+
+    @property
+    def settled(self) -> trio.Event:
+        """Set once nothing of its last run is left."""
+        return self._settled
+
+    async def _to_the_end(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
+        self.files.make_way()
+        await super()._to_the_end(async_fn, name=name)
 
     @abstractmethod
     async def _remove(self, *, force: bool) -> None:
@@ -171,6 +191,7 @@ class RunnableContainer(TrackedContainer):
         self.ending.set(result)
         if not again:
             self._stopped.set(result)
+        self.files.run_ended()
         self._publish("exit", exitCode=str(result.exit_code), oom=str(result.oom).lower())
 
     # -- restarting ---------------------------------------------------------------------------------------------------
@@ -181,6 +202,7 @@ class RunnableContainer(TrackedContainer):
             self._give_up = trio.Event()
             with trio.move_on_after(self._restarts.pause(self.record, now=time.time_ns())):
                 await self._give_up.wait()
+            self.files.make_way()
             async with self._turn:
                 if self._state is not _S.RESTARTING:
                     return

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from ross.layout import ContainerLayout
 
+HOST_FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+"""Where they are mounted."""
 _HOSTS: Final = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -39,7 +41,7 @@ def write_host_files(layout: ContainerLayout, *, hostname: str, network: Network
         path = layout.etc / name
         path.write_text(text)
         path.chmod(0o644)
-    return {f"/etc/{name}": layout.etc / name for name in files}
+    return {target: layout.etc / target.rpartition("/")[2] for target in HOST_FILES}
 
 
 def _read(path: Path) -> str:

@@ -38,6 +38,7 @@ from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
 from ross.services.archives.service import Archives
 from ross.services.collector import Collector
+from ross.services.commit import Committer
 from ross.services.containers import Containers
 from ross.services.events import Events
 from ross.services.feed import Feed
@@ -129,6 +130,7 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
                 events=events,
                 runtime=runtime,
                 monitor=Monitor(conmon, runtime, run),
+                committer=Committer(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins),
                 nursery=nursery,
             )
             await containers.recover()

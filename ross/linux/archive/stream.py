@@ -7,13 +7,14 @@ thread of whoever asks. gzip and zstd are told by their first bytes.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import zstandard
 from isal import igzip, isal_zlib
 
-from ross.errors import Corrupt, InvalidArgument, ResourceExhausted
+from ross.errors import Corrupt, InvalidArgument, ResourceExhausted, RossError
 
 if TYPE_CHECKING:
     from ross.linux.archive.limits import ArchiveLimits
@@ -128,3 +129,13 @@ class _Bounded:
         if self._unpacked > max(limits.ratio_from_bytes, limits.ratio * self._source.packed_bytes):
             raise ResourceExhausted(f"the archive unpacks to more than {limits.ratio} times its size, which is refused")
         return chunk
+
+
+@contextmanager
+def speaking_of_archives() -> Iterator[None]:
+    """The tar reader speaks of layers; what is read in this block is none."""
+    try:
+        yield
+    except RossError as error:
+        message = error.message.replace("the layer's archive", "the archive").replace("the layer", "the archive")
+        raise type(error)(message, hint=error.hint, **error.facts) from None

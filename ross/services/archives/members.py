@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
-from ross.errors import Corrupt, RossError
+from ross.errors import Corrupt
 from ross.linux.archive.limits import ArchiveLimits
-from ross.linux.archive.stream import NextChunk, uncompressed
+from ross.linux.archive.stream import NextChunk, speaking_of_archives, uncompressed
 from ross.linux.archive.tar import Entry, EntryType, TarReader
 from ross.oci.archive import algorithm_of, blob_name, link_target, member_name
 from ross.services.spool import Spooled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ross.oci.digest import Digest
     from ross.services.spool import Spool
@@ -85,7 +84,7 @@ def read_members(next_chunk: NextChunk, spool: Spool, *, checkpoint: Callable[[]
         ResourceExhausted: a limit was reached, or the disk is full.
     """
     members = Members()
-    with _speaking_of_archives():
+    with speaking_of_archives():
         reader = TarReader(uncompressed(next_chunk, limits=LIMITS), limits=LIMITS)
         for entry in reader:
             checkpoint()
@@ -122,13 +121,3 @@ def _take_file(members: Members, name: str, spooled: Spooled) -> None:
 
 def _twice(name: str) -> Corrupt:
     return Corrupt(f"the archive has the member {name[:200]!r} twice, with different content")
-
-
-@contextmanager
-def _speaking_of_archives() -> Iterator[None]:
-    """The tar reader speaks of layers, which this is none of."""
-    try:
-        yield
-    except RossError as error:
-        message = error.message.replace("the layer's archive", "the archive").replace("the layer", "the archive")
-        raise type(error)(message, hint=error.hint, **error.facts) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.cli.app import execute
-from ross.cli.archives import _open_input, _open_output
+from ross.cli.archives import open_input, open_output
 from ross.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
     target = tmp_path / "x.tar"
-    with _open_output(str(target)) as fd:
+    with open_output(str(target)) as fd:
         os.write(fd, b"data")
         assert not target.exists()
     assert target.read_bytes() == b"data"
@@ -27,7 +27,7 @@ def test_a_file_appears_when_it_is_complete(tmp_path: Path) -> None:
 def test_what_fails_leaves_the_file_that_was_there(tmp_path: Path) -> None:
     target = tmp_path / "x.tar"
     target.write_text("before")
-    with pytest.raises(KeyError), _open_output(str(target)) as fd:
+    with pytest.raises(KeyError), open_output(str(target)) as fd:
         os.write(fd, b"half")
         raise KeyError
     assert target.read_text() == "before"
@@ -38,7 +38,7 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
-    with _open_output(str(fifo)) as fd:
+    with open_output(str(fifo)) as fd:
         os.write(fd, b"data")
     assert os.read(reader, 100) == b"data"
     os.close(reader)
@@ -46,13 +46,13 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgument, match="No such file"), _open_output(str(tmp_path / "no" / "x.tar")):
+    with pytest.raises(InvalidArgument, match="No such file"), open_output(str(tmp_path / "no" / "x.tar")):
         pass
-    with pytest.raises(InvalidArgument, match="No such file"), _open_input(str(tmp_path / "x.tar")):
+    with pytest.raises(InvalidArgument, match="No such file"), open_input(str(tmp_path / "x.tar")):
         pass
-    with pytest.raises(InvalidArgument, match="is a directory"), _open_input(str(tmp_path)):
+    with pytest.raises(InvalidArgument, match="is a directory"), open_input(str(tmp_path)):
         pass
-    with pytest.raises(FailedPrecondition, match="No space left"), _open_output("/dev/full") as fd:
+    with pytest.raises(FailedPrecondition, match="No space left"), open_output("/dev/full") as fd:
         os.write(fd, b"data")
 
 

@@ -1,0 +1,80 @@
+"""Holding a container still while its files are read: in its turn, and frozen if it runs.
+
+A file says that it is frozen before it is, so that a daemon that comes after one that was killed lets it go on.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from ross.errors import FailedPrecondition, RossError
+from ross.linux.files import write_atomic
+from ross.model.containers import ContainerState
+from ross.nursery.cleanup import bounded_cleanup
+from ross.shim.state import ALIVE, check_alive
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import trio
+
+    from ross.services.containers import Parts
+    from ross.services.running import RunnableContainer
+
+logger = logging.getLogger(__name__)
+
+_THAW_SECONDS: Final = 30.0
+
+
+class Freezer:
+    """Holds one container still."""
+
+    def __init__(self, container: RunnableContainer, parts: Parts, turn: trio.Lock) -> None:
+        self._container = container
+        self._runtime = parts.runtime
+        self._turn = turn
+
+    @asynccontextmanager
+    async def still(self, *, pause: bool) -> AsyncIterator[None]:
+        """Nothing of the container changes its files, for the length of a block; unless it runs and is not to ``pause``.
+
+        Raises:
+            NotFound: it has been removed.
+            FailedPrecondition: it cannot be paused.
+        """
+        container = self._container
+        if container.state in ALIVE and not pause:
+            yield
+            return
+        async with self._turn:  # so nobody pauses or resumes it meanwhile
+            check_alive(container.record.name, container.state)
+            if container.state not in ALIVE or container.state is ContainerState.PAUSED:
+                yield
+                return
+            write_atomic(container.layout.frozen, b"", sync=False)
+            try:
+                try:
+                    await self._runtime.pause(container.id)
+                except FailedPrecondition as error:
+                    if container.state in ALIVE:
+                        raise FailedPrecondition(error.message, hint="or do it without: --pause=false") from None
+                yield
+            finally:
+                with bounded_cleanup(_THAW_SECONDS, what="letting a container go on"):
+                    await self.thaw()
+
+    async def thaw(self) -> None:
+        """Let the container go on if it was held still, by us or by a daemon before us."""
+        container = self._container
+        if not container.layout.frozen.exists():
+            return
+        try:
+            await self._runtime.resume(container.id)
+        except RossError as error:
+            state = await self._runtime.state(container.id)
+            if state is not None and state.status == "paused":
+                logger.error("the container %s cannot be let go on: %s", container.record.name, error)
+                return
+        container.layout.frozen.unlink(missing_ok=True)
