@@ -122,16 +122,16 @@ def diff(container: str, /, *, format: Format = "table") -> None:  # noqa: A002 
     """
 
     async def body(engine: Engine) -> None:
-        found = []
         async with engine.containers.get(container).now.files.diff() as changes:
-            async for change in changes:
-                letter = _LETTERS.get(change.change.value, "?")
-                if format == "table":
-                    output.write(output.line(f"{letter} {change.text}"))
-                else:
-                    found.append({"change": letter, "path": change.text, "kind": change.kind.value})
-        if format != "table":
-            output.write(output.records(found, format))
+            found = [change async for change in changes]
+        found.sort(key=lambda change: change.path)
+        rows = [
+            {"change": _LETTERS.get(one.change.value, "?"), "path": one.text, "kind": one.kind.value} for one in found
+        ]
+        if format == "table":
+            output.write("".join(output.line(f"{row['change']} {row['path']}") for row in rows))
+        else:
+            output.write(output.records(rows, format))
 
     with_engine(body)
 

@@ -204,6 +204,8 @@ def _config(
     }
     history, rootfs = before.get("history"), before.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    below, steps = diff_ids if isinstance(diff_ids, list) else [], history if isinstance(history, list) else []
+    told = sum(1 for one in steps if isinstance(one, dict) and not one.get("empty_layer"))
     config = {key: value for key, value in before.items() if key not in _OF_ITS_BUILDER}
     config.pop("author", None)
     return {
@@ -211,11 +213,9 @@ def _config(
         "created": created,
         **({"author": options.author} if options.author else {}),
         "config": execution,
-        "rootfs": {"type": "layers", "diff_ids": [*(diff_ids if isinstance(diff_ids, list) else ()), str(diff_id)]},
-        "history": [
-            *(history if isinstance(history, list) else ()),
-            {key: value for key, value in step.items() if value},
-        ],
+        "rootfs": {"type": "layers", "diff_ids": [*below, str(diff_id)]},
+        # Layers that nobody has told the history of have their place in it all the same: this one is the last.
+        "history": [*steps, *({} for _layer in below[told:]), {key: value for key, value in step.items() if value}],
     }
 
 

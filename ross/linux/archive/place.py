@@ -322,11 +322,22 @@ class _Placer:
 
 
 def _check_place(parent: int, base: bytes, entry: Entry) -> None:
-    """Nothing takes the place of something of the other kind, as with Docker."""
+    """Nothing takes the place of something of the other kind, as with Docker; nor of a mount.
+
+    In another mount namespace than ours the kernel would let a mount point be replaced, and take the mount away.
+    """
     try:
         there = os.stat(base, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         return
+    if entry.type is not EntryType.DIRECTORY:
+        flags = os.O_PATH | os.O_NOFOLLOW
+        try:
+            os.close(openat2(parent, base, flags, resolve=Resolve.BENEATH | Resolve.NO_XDEV | Resolve.NO_MAGICLINKS))
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise OSError(errno.EBUSY, "it is a mount") from None
+            raise
     if stat.S_ISDIR(there.st_mode) != (entry.type is EntryType.DIRECTORY):
         what, other = (
             ("a directory", "a non-directory") if entry.type is EntryType.DIRECTORY else ("a file", "a directory")
