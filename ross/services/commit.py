@@ -140,6 +140,7 @@ class Committer:
             manifest=_parsed(manifest),
             config=_read_config(config),
             names=[reference or Reference(*UNNAMED, None, digest)],
+            pending=None,
         )
 
 
