@@ -129,7 +129,7 @@ RULES: Final = {
     "J: contents into a directory": Rule("dir/.", "there", DIR),
     "no parent": Rule("file", "there/no/new", "no |No such"),
     "no source": Rule("nothing", "there", "no |No such"),
-    "a file with a slash": Rule("file/", "there", "ot a directory"),
+    "a file with a slash": Rule("file/", "there", "(?i)not a directory"),
     "to a file with a slash": Rule("file", "there/keep/", "directory"),
     "a link as itself": Rule("link", "there", {"link": "-> file"}),
     "a link followed": Rule("link", "there", {"link": "file\n"}, follow=True),
