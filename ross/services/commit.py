@@ -96,7 +96,7 @@ class Committer:
                 for digest in (Digest.of(config), layer.spooled.digest, *_chains(config)):
                     pin.add(digest)
                 await self._take_in(image, layer, config, made)
-            return self._name_it(config, made, reference)
+            return self._name_it(image, config, made, reference)
 
     async def _pack(self, container: RunnableContainer, spool: Spool) -> _Layer:
         if self._snapshotter.find(container.id) is None:
@@ -132,7 +132,7 @@ class Committer:
 
         return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch)
 
-    def _name_it(self, config: bytes, manifest: bytes, reference: Reference | None) -> Image:
+    def _name_it(self, image: Image, config: bytes, manifest: bytes, reference: Reference | None) -> Image:
         digest = Digest.of(manifest)
         return self._images.add(
             target=digest,
@@ -140,7 +140,7 @@ class Committer:
             manifest=_parsed(manifest),
             config=_read_config(config),
             names=[reference or Reference(*UNNAMED, None, digest)],
-            pending=None,
+            pending=self._images.pending(image),  # whose layers it has
         )
 
 

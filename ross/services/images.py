@@ -220,6 +220,10 @@ class Images:
         self._forget_unused()
         return image
 
+    def pending(self, image: Image) -> Pending | None:
+        """What an image waits for until the disk has it; None if that has it for certain."""
+        return self._tags.kept_by(image.digest)
+
     def keep(self, image: Image) -> None:
         """Know an image although it has no name any more: something is about to use it."""
         self._known[image.digest] = image

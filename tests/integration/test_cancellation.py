@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 import trio
+import trio.testing
 from attrs import frozen
 
-from ross.errors import RossError
+from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
@@ -27,6 +28,7 @@ from ross.model.containers import (
     RestartPolicy,
     WaitCondition,
 )
+from ross.model.files import CommitOptions
 from ross.model.images import PullOptions, PushOptions
 from ross.model.logs import LogOptions
 from ross.model.snapshots import SnapshotKind
@@ -36,6 +38,7 @@ from ross.registry.credentials import CredentialStore
 from ross.registry.push import RegistryPusher
 from ross.registry.referrers import ReferrersClient
 from ross.registry.session import RegistrySession
+from ross.services import files
 from ross.services.archives.service import Archives
 from ross.services.collector import Collector
 from ross.services.commit import Committer
@@ -353,6 +356,90 @@ def tag_of(registry: str) -> Digest | None:
     """What a registry has as app:1; all of it, since it takes no manifest without."""
     answer = httpx.get(f"http://{registry}/v2/app/manifests/1", headers={"Accept": MANIFEST})
     return Digest.of(answer.content) if answer.status_code == 200 else None
+
+
+async def test_files(place: Path, layered: str) -> None:
+    """Copies in and out, exports, diffs and commits, of a container that runs and of one that does not."""
+
+    async def stuck(_data: object) -> None:
+        await trio.sleep_forever()
+
+    async def taken(_data: object) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async with open_services(place) as services:
+        container = await start_something(services, layered, "sh", "-c", "echo x > /x; exec sleep 60")
+        idle = [path.name for path in services.state.ingests.glob("*")]
+        for _state in ("created", "running", "stopped"):
+
+            async def write() -> None:
+                feed = Feed()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(partial(container.files.write, b"/", feed, keep_owners=False))
+                    await feed.write(Layer().add("broken-off", bytes(100_000)).tar()[:90_000])
+                    await trio.sleep_forever()
+
+            async def stat() -> None:
+                await container.files.stat(b"/bin", follow=False)
+
+            async def commit() -> None:
+                await container.commit(CommitOptions())
+
+            for work in (
+                lambda: container.files.read(b"/bin", name=b"", follow=False, write=stuck),
+                lambda: container.files.export(stuck),
+                write,
+            ):
+                assert await cancelled_at(0.2, work)
+            await cancelled_at(0.0, stat)
+            await cancelled_at(0.0, lambda: container.files.diff(stuck))
+            for seconds in (0.0, 0.01, 0.03, 0.06, 0.1):
+                await cancelled_at(seconds, commit)
+                assert [path.name for path in services.state.ingests.glob("*")] == idle
+                assert not container.layout.frozen.exists()
+                assert services.pins.held() == frozenset()
+            await container.files.read(b"/bin", name=b"", follow=False, write=taken)
+            with pytest.raises(NotFound):
+                await container.files.stat(b"/broken-off", follow=False)
+            if container.state is not ContainerState.RUNNING:
+                assert mounts_below(services.state.root) == ()
+            if container.state is ContainerState.CREATED:
+                await container.start()
+            elif container.state is ContainerState.RUNNING:
+                await container.stop(signal="KILL", grace_seconds=5)
+        await container.remove(force=False)
+        await settled(services)
+        for name in [info.names[0] for info in services.images.list()]:
+            await services.images.remove(name, force=True)
+        assert services.leftovers() == []
+
+
+async def test_a_copy_gives_way(place: Path, layered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that does not read what it copies holds nobody up for ever; and what a container ends with fails."""
+    monkeypatch.setattr(files, "_WAY_SECONDS", 0.3)
+
+    async def stuck(_data: object) -> None:
+        await trio.sleep_forever()
+
+    async with open_services(place) as services:
+        container = await start_something(services, layered)
+
+        async def read(problem: str) -> None:
+            with pytest.raises(FailedPrecondition, match=problem):
+                await container.files.read(b"/bin", name=b"", follow=False, write=stuck)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, "gave way")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            with trio.fail_after(10):
+                await container.start()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, "ended while")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            with trio.fail_after(10):
+                await container.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
 
 
 async def test_save_load_import(place: Path, layered: str) -> None:
