@@ -32,6 +32,7 @@ import capnp
 import outcome
 import trio
 
+from ross.wire.garbage import collect_for_ever, collecting_here
 from ross.wire.limits import Limits
 
 if TYPE_CHECKING:
@@ -370,8 +371,10 @@ async def open_kj_loop(limits: Limits | None = None, *, translate: Translate = _
         try:
             await kj.__aenter__()
             nursery.start_soon(loop.pump, name="wire pump")
+            nursery.start_soon(collect_for_ever, name="wire garbage")
             try:
-                yield loop
+                with collecting_here():
+                    yield loop
             finally:
                 # Every connection is gone by now; what KJ still has to say about them is said before it ends.
                 for _ in range(_IDLE_ROUNDS):
