@@ -702,7 +702,7 @@ interface Containers {
   # By name, id or a unique prefix of an id.
 
   list @1 (filter :ContainerFilter) -> (containers :List(ContainerInfo));
-  # From what was last observed; never waits for a container.
+  # From what was last observed, the newest first; never waits for a container, only for sizes if they are asked for.
 }
 
 interface Container {
@@ -935,8 +935,21 @@ struct BindMount {
 }
 
 struct ContainerFilter {
+  # What is given must all be so. Documented field by field in ross.model.containers.ContainerFilter.
+
   all @0 :Bool;
-  # False: only those that are starting, running or stopping.
+  # False: only those that are at work, unless states or exit codes are given.
+  names @1 :List(Text);
+  ids @2 :List(Text);
+  states @3 :List(ContainerState);
+  exitCodes @4 :List(UInt8);
+  labels @5 :List(Text);
+  ancestors @6 :List(Text);
+  before @7 :Text;
+  since @8 :Text;
+  last @9 :UInt32;
+  sizes @10 :Bool;
+  # Measures what they have written, which takes a look at every file of theirs.
 }
 
 struct ContainerInfo {
@@ -958,6 +971,8 @@ struct ContainerInfo {
   rootfsPath @14 :Text;
   restartCount @15 :UInt32;
   # How often its policy has started it since somebody did.
+  writtenBytes @16 :Int64 = -1;
+  # -1 where nobody asked for it to be measured.
 }
 
 enum ContainerState {

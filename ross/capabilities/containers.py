@@ -38,7 +38,10 @@ class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the s
 
     async def list_context(self, context: Any) -> None:
         wanted = from_wire(ContainerFilter, context.params.filter)
-        context.results.containers = [to_wire(info) for info in self._containers.list(wanted)]
+        found = self._containers.list(wanted)
+        if wanted.sizes:
+            found = await self._containers.measure(found)
+        context.results.containers = [to_wire(info) for info in found]
 
 
 class ContainerServer(schema.Container.Server):  # type: ignore[misc]

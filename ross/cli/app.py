@@ -45,7 +45,8 @@ def build_app() -> App:
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
         ("run", ("run", "create")),
-        ("containers", ("start", "stop", "kill", "rm", "ps", "logs", "wait", "inspect")),
+        ("containers", ("start", "stop", "kill", "rm", "logs", "wait", "inspect")),
+        ("listing", ("ps",)),
         ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
@@ -70,7 +71,7 @@ def build_app() -> App:
         container.command(f"ross.cli.containers:{name}", name=name)
     for name in ("restart", "pause", "unpause", "rename", "update"):
         container.command(f"ross.cli.lifecycle:{name}", name=name)
-    container.command("ross.cli.containers:ps", name="ls")
+    container.command("ross.cli.listing:ps", name="ls")
     container.command("ross.cli.containers:inspect_containers", name="inspect")
     for name in ("run", "create"):
         container.command(f"ross.cli.run:{name}", name=name)

@@ -15,9 +15,6 @@ from ross.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from ross.client import Engine
-    from ross.model.containers import ContainerInfo
-
-_COMMAND_WIDTH = 20
 
 
 def start(
@@ -129,65 +126,6 @@ def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"],
         return await for_each(container, remove)
 
     return with_engine(body)
-
-
-def ps(
-    *,
-    all: Annotated[bool, Parameter(name=["--all", "-a"], negative=())] = False,  # noqa: A002 -- the flag's name
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
-    no_trunc: Annotated[bool, Parameter(negative=())] = False,
-    format: Format = "table",  # noqa: A002 -- the flag's name
-) -> None:
-    """List containers.
-
-    Parameters
-    ----------
-    all
-        Also those that do not run.
-    quiet
-        Print ids only.
-    no_trunc
-        Print ids and commands in full.
-    format
-        table, json or jsonl.
-    """
-
-    async def body(engine: Engine) -> None:
-        found = await engine.containers.list(all=all)
-        if quiet:
-            output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
-        elif format != "table":
-            output.write(output.records(found, format))
-        else:
-            headings = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES")
-            output.write(output.table(headings, [_row(info, no_trunc=no_trunc) for info in found]))
-
-    with_engine(body)
-
-
-def _row(info: ContainerInfo, *, no_trunc: bool) -> tuple[str, ...]:
-    command = " ".join(info.command)
-    if not no_trunc and len(command) > _COMMAND_WIDTH:
-        command = command[: _COMMAND_WIDTH - 1] + "…"
-    image = info.image.removeprefix("docker.io/").removeprefix("library/")
-    identity = info.id if no_trunc else info.id[:12]
-    return identity, image, f'"{command}"', f"{output.ago(info.created_at)} ago", status(info), info.name
-
-
-def status(info: ContainerInfo) -> str:
-    """How it is, as people say it: ``Up 3 minutes``, ``Exited (0) 2 minutes ago``."""
-    state = info.state.value
-    if state in {"running", "paused", "stopping"}:
-        text = f"Up {output.ago(info.started_at)}" + ("" if state == "running" else f" ({state.capitalize()})")
-    elif state == "restarting" and info.outcome is not None:
-        text = f"Restarting ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
-    elif state == "stopped" and info.outcome is not None:
-        text = f"Exited ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
-        if info.outcome.oom:
-            text += " (out of memory)"
-    else:
-        text = state.capitalize()
-    return f"{text}; {info.error}" if info.error else text
 
 
 def logs(

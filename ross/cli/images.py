@@ -60,7 +60,7 @@ def images(
     digests: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
     no_trunc: Annotated[bool, Parameter(negative=())] = False,
-    format: Format = "table",  # noqa: A002 -- the flag's name
+    format: str = "table",  # noqa: A002 -- the flag's name
 ) -> None:
     """List the images.
 
@@ -79,10 +79,11 @@ def images(
     no_trunc
         Print ids in full.
     format
-        table, json or jsonl.
+        table, json, jsonl, or a template such as '{{.Repository}}:{{.Tag}}', with 'table ' before it for columns.
     """
     from ross.cli.parse import parse_image_filter
 
+    form = output.parse_format(format)
     wanted = parse_image_filter(filter, name=name, all=all)
 
     async def body(engine: Engine) -> None:
@@ -90,34 +91,37 @@ def images(
         if quiet:
             ids = dict.fromkeys(str(info.id) if no_trunc else info.id.short for info in found)
             output.write("".join(f"{one}\n" for one in ids))
-        elif format != "table":
-            output.write(output.records(found, format))
+        elif isinstance(form, str) and form != "table":
+            output.write(output.records(found, form))
         else:
+            rows = [row for info in found for row in _rows(info, no_trunc=no_trunc)]
+            if not isinstance(form, str):
+                output.write(output.rendered(form, rows))
+                return
+            fields = ("Repository", "Tag", *(("Digest",) if digests else ()), "ID", "CreatedSince", "Size")
             headings = ("REPOSITORY", "TAG", *(("DIGEST",) if digests else ()), "IMAGE ID", "CREATED", "SIZE")
-            rows = [row for info in found for row in _rows(info, no_trunc=no_trunc, digests=digests)]
-            output.write(output.table(headings, rows))
+            output.write(output.table(headings, [[row[key] for key in fields] for row in rows]))
 
     with_engine(body)
 
 
-def _rows(info: ImageInfo, *, no_trunc: bool, digests: bool) -> list[tuple[str, ...]]:
+def _rows(info: ImageInfo, *, no_trunc: bool) -> list[dict[str, str]]:
+    """A row for each name, under the names of ``docker images --format``."""
     from ross.oci.reference import Reference
 
-    identity = str(info.id) if no_trunc else info.id.short
     created = output.ago(info.created_at)
-    rest: tuple[str, ...] = (
-        identity,
-        created if created == "N/A" else f"{created} ago",
-        output.size(info.unpacked_bytes),
-    )
-    if digests:
-        rest = (str(info.target), *rest)
+    rest = {
+        "Digest": str(info.target),
+        "ID": str(info.id) if no_trunc else info.id.short,
+        "CreatedSince": created if created == "N/A" else f"{created} ago",
+        "Size": output.size(info.unpacked_bytes),
+    }
     references = [Reference.parse(name) for name in info.names]
     named = [
         (reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}"), reference.tag or "<none>")
         for reference in references
     ]
-    return [(repository, tag, *rest) for repository, tag in named or [("<none>", "<none>")]]
+    return [{"Repository": name, "Tag": tag, **rest} for name, tag in named or [("<none>", "<none>")]]
 
 
 def rmi(

@@ -6,10 +6,14 @@ import json
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+from ross.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ross.cli.template import Template
 
 Format = Literal["table", "json", "jsonl"]
 
@@ -32,6 +36,35 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines
     )
+
+
+def parse_format(text: str) -> Format | Template:
+    """``--format`` of what can also be told by a template.
+
+    Raises:
+        InvalidArgument: it is neither a form nor a template.
+    """
+    from ross.cli.template import Template, is_template
+
+    if is_template(text):
+        return Template(text)
+    if text not in get_args(Format):
+        raise InvalidArgument(
+            f"there is no format {text!r}", hint="write table, json, jsonl, or a template such as '{{.ID}}'"
+        )
+    return cast("Format", text)
+
+
+def rendered(template: Template, values: Sequence[Mapping[str, Any]]) -> str:
+    """A line for each thing, by a template; in columns if it begins with ``table``.
+
+    Raises:
+        InvalidArgument: the template asks for what the things do not have.
+    """
+    lines = [template.render(value) for value in values]
+    if not template.is_table:
+        return "".join(f"{_printable_line(one)}\n" for one in lines)
+    return table(template.headings().split("\t"), [one.split("\t") for one in lines])
 
 
 def records(values: Sequence[object], form: Format) -> str:
@@ -93,6 +126,10 @@ def write_bytes(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _printable_line(text: str) -> str:
+    return "\n".join("\t".join(map(_printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def _printable(text: str) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
-from ross.model.containers import BindMount
+from ross.model.containers import BindMount, ContainerFilter, ContainerState
 from ross.model.images import ImageFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_CONTAINER_FILTERS: Final = ("name", "id", "status", "exited", "label", "ancestor", "before", "since")
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 _PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
@@ -78,6 +79,46 @@ def parse_image_filter(terms: Sequence[str], *, name: str = "", all: bool = Fals
         before=single.get("before", ""),
         since=single.get("since", ""),
     )
+
+
+def parse_container_filter(terms: Sequence[str]) -> ContainerFilter:
+    """``key=value`` terms of ``ps --filter``; several of one kind are alternatives, except labels.
+
+    Raises:
+        InvalidArgument: a term is not one that there is.
+    """
+    found: dict[str, list[str]] = {key: [] for key in _CONTAINER_FILTERS}
+    for term in terms:
+        key, _equals, value = term.partition("=")
+        if key not in found or not value:
+            hint = f"there are {', '.join(_CONTAINER_FILTERS)}"
+            raise InvalidArgument(f"{term!r} is not a filter of containers", hint=hint)
+        found[key].append(value)
+    for key in ("before", "since"):
+        if len(set(found[key])) > 1:
+            raise InvalidArgument(f"the filter {key} is given twice, with different values")
+    codes = [value for value in found["exited"] if not (value.isascii() and value.isdigit() and int(value) <= 255)]
+    if codes:
+        raise InvalidArgument(f"{codes[0]!r} is not an exit code", hint="write exited=0 to exited=255")
+    return ContainerFilter(
+        names=tuple(found["name"]),
+        ids=tuple(found["id"]),
+        states=tuple(_state(value) for value in found["status"]),
+        exit_codes=tuple(map(int, found["exited"])),
+        labels=tuple(found["label"]),
+        ancestors=tuple(found["ancestor"]),
+        before="".join(found["before"][:1]),
+        since="".join(found["since"][:1]),
+    )
+
+
+def _state(text: str) -> ContainerState:
+    """A state as other engines call it, or as we do."""
+    names = {state.value: state for state in ContainerState if state is not ContainerState.UNKNOWN}
+    names |= {"exited": ContainerState.STOPPED}
+    if text not in names:
+        raise InvalidArgument(f"{text!r} is not a status", hint=f"there are {', '.join(names)}")
+    return names[text]
 
 
 def parse_mount(text: str, *, here: Path) -> BindMount:

@@ -287,10 +287,19 @@ class Containers:
         call = self._capability.get(name)
         return Pending(call, lambda answered: Container(self._session, answered.container))
 
-    async def list(self, *, all: bool = False) -> tuple[ContainerInfo, ...]:  # noqa: A002 -- as the CLI's flag
-        """The containers that run; with ``all`` every one. The newest first."""
-        wanted = to_wire(ContainerFilter(all=all))
-        found = (await answer(self._capability.list(filter=wanted))).containers
+    async def list(
+        self,
+        wanted: ContainerFilter | None = None,
+        *,
+        all: bool = False,  # noqa: A002 -- as the CLI's flag
+    ) -> tuple[ContainerInfo, ...]:
+        """The containers that run; with ``all`` every one; with a filter those that fit it. The newest first.
+
+        Raises:
+            NotFound: there is no such container as the filter's ``before`` or ``since`` says.
+        """
+        chosen = to_wire(wanted or ContainerFilter(all=all))
+        found = (await answer(self._capability.list(filter=chosen))).containers
         return tuple(from_wire(ContainerInfo, container) for container in found)
 
 

@@ -176,6 +176,8 @@ class ContainerInfo:
     rootfs_path: str
     restart_count: int = 0
     """How often its restart policy has started it since somebody did."""
+    written_bytes: int = -1
+    """What it has written to its root filesystem; -1 where nobody asked for it to be measured."""
 
 
 @frozen(kw_only=True)
@@ -183,7 +185,27 @@ class ContainerFilter:
     """Which containers a list holds."""
 
     all: bool = False
-    """False: only those that are starting, running or stopping."""
+    """False: only those that are starting, running, paused, restarting or stopping, unless ``states`` or ``exit_codes`` are given."""
+    names: tuple[str, ...] = ()
+    """Any of these is a part of its name."""
+    ids: tuple[str, ...] = ()
+    """Its id begins with any of these."""
+    states: tuple[ContainerState, ...] = ()
+    """It is in any of these."""
+    exit_codes: tuple[int, ...] = ()
+    """It has stopped with any of these."""
+    labels: tuple[str, ...] = ()
+    """It has all of these: ``key`` or ``key=value``."""
+    ancestors: tuple[str, ...] = ()
+    """It was made of any of these images: a name, digest or id."""
+    before: str = ""
+    """It was created before this container."""
+    since: str = ""
+    """It was created after this container."""
+    last: int = 0
+    """Only so many that were created last, in whatever state; 0: all."""
+    sizes: bool = False
+    """Measure what they have written; it costs a look at every file of theirs."""
 
 
 @frozen(kw_only=True)

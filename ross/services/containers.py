@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,15 +22,16 @@ from ross.model.snapshots import SnapshotOwner
 from ross.services.commit import Committer
 from ross.services.container import Container
 from ross.services.events import Events
+from ross.services.filters import select_containers
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, Run, boot_id
 from ross.services.restarts import wanted_at_begin
+from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 from ross.shim.spec import HostFacts, host_facts
-from ross.shim.state import ACTIVE
 from ross.shim.validate import NAME, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
@@ -220,9 +222,32 @@ class Containers:
         return found[0]
 
     def list(self, wanted: ContainerFilter) -> tuple[ContainerInfo, ...]:
-        """The newest first. Never waits."""
-        infos = (container.info for container in self._by_id.values() if wanted.all or container.state in ACTIVE)
-        return tuple(sorted(infos, key=lambda info: -info.created_at))
+        """The newest first. Never waits.
+
+        Raises:
+            NotFound: there is no such container as the filter's ``before`` or ``since`` says.
+        """
+        infos = (container.info for container in self._by_id.values())
+        return select_containers(
+            infos, wanted, created_at=lambda name: self.get(name).info.created_at, image_id=self._image_id
+        )
+
+    def _image_id(self, name: str) -> Digest | None:
+        try:
+            return self._images.get(name).info.id
+        except RossError:
+            return None
+
+    async def measure(self, infos: Sequence[ContainerInfo]) -> tuple[ContainerInfo, ...]:
+        """The same, with what each has written; 0 for one that is removed meanwhile."""
+        measured = []
+        for info in infos:
+            size = 0
+            with suppress(FileNotFoundError):
+                files = self._parts.snapshotter.files(info.id)
+                size = (await trio.to_thread.run_sync(measure_files, files)).usage.size_bytes
+            measured.append(evolve(info, written_bytes=size))
+        return tuple(measured)
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
         return [one.record.name for one in self._by_id.values() if one.record.manifest == manifest]

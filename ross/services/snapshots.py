@@ -40,7 +40,7 @@ _BATCH: Final = 256
 
 
 @frozen(kw_only=True)
-class _Measured:
+class Measured:
     """What a snapshot's own files are, added up."""
 
     usage: SnapshotUsage
@@ -52,7 +52,7 @@ class Snapshots:
 
     def __init__(self, snapshotter: Snapshotter) -> None:
         self._snapshotter = snapshotter
-        self._measured: dict[str, tuple[SnapshotInfo, _Measured]] = {}
+        self._measured: dict[str, tuple[SnapshotInfo, Measured]] = {}
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -78,13 +78,13 @@ class Snapshots:
         found = await self._measure(self._snapshotter.get(name))
         return found.usage
 
-    async def _measure(self, info: SnapshotInfo) -> _Measured:
+    async def _measure(self, info: SnapshotInfo) -> Measured:
         known = self._measured.get(info.name)
         if known is not None and known[0].created_at == info.created_at:
             await trio.lowlevel.checkpoint()
             return known[1]
         with self._reading(info):
-            found = await trio.to_thread.run_sync(_measure, self._snapshotter.files(info.name))
+            found = await trio.to_thread.run_sync(measure_files, self._snapshotter.files(info.name))
         if info.kind is SnapshotKind.COMMITTED:
             self._measured = {name: one for name, one in self._measured.items() if self._snapshotter.find(name)}
             self._measured[info.name] = (info, found)
@@ -246,14 +246,15 @@ class Snapshots:
         return info
 
 
-def _measure(files: Path) -> _Measured:
+def measure_files(files: Path) -> Measured:
+    """What a snapshot's files take of the disk. Blocks; called in a thread."""
     meter = Meter(files.stat().st_dev, checkpoint=trio.from_thread.check_cancelled)
     parent = os.open(files.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         allocated = meter.tree(parent, files.name)
     finally:
         os.close(parent)
-    return _Measured(usage=SnapshotUsage(size_bytes=allocated, inodes=meter.inodes), content_bytes=meter.content_bytes)
+    return Measured(usage=SnapshotUsage(size_bytes=allocated, inodes=meter.inodes), content_bytes=meter.content_bytes)
 
 
 def _filter(wanted: SnapshotFilter) -> Callable[[SnapshotInfo], bool]:

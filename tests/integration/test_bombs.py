@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,6 +15,10 @@ from ross.services import space
 from ross.services.space import DiskSpace
 from tests.support.bombs import GIB, MIB, Bomb, Range, bomb_range, bombs
 from tests.support.images import busybox_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 

@@ -1,0 +1,117 @@
+"""``ross ps``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from attrs import evolve
+from cyclopts import Parameter
+
+from ross.cli import output
+from ross.cli.session import with_engine
+from ross.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from ross.client import Engine
+    from ross.model.containers import ContainerInfo
+
+_COMMAND_WIDTH = 20
+
+
+def ps(
+    *,
+    all: Annotated[bool, Parameter(name=["--all", "-a"], negative=())] = False,  # noqa: A002 -- the flag's name
+    filter: Annotated[tuple[str, ...], Parameter(name=["--filter", "-f"], negative=())] = (),  # noqa: A002 -- as above
+    last: Annotated[int, Parameter(name=["--last", "-n"])] = 0,
+    latest: Annotated[bool, Parameter(name=["--latest", "-l"], negative=())] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
+    size: Annotated[bool, Parameter(name=["--size", "-s"], negative=())] = False,
+    no_trunc: Annotated[bool, Parameter(negative=())] = False,
+    format: str = "table",  # noqa: A002 -- the flag's name
+) -> None:
+    """List containers.
+
+    Parameters
+    ----------
+    all
+        Also those that do not run.
+    filter
+        name=PART, id=BEGINNING, status=STATE, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER or since=CONTAINER.
+        May be repeated.
+    last
+        The so many that were created last, whether they run or not.
+    latest
+        The one that was created last.
+    quiet
+        Print ids only.
+    size
+        Show what they have written.
+    no_trunc
+        Print ids and commands in full.
+    format
+        table, json, jsonl, or a template such as '{{.ID}} {{.Names}}', with 'table ' before it for columns.
+    """
+    from ross.cli.parse import parse_container_filter
+
+    if last < 0:
+        raise InvalidArgument(f"--last takes a number of containers, not {last}")
+    form = output.parse_format(format)
+    wanted = evolve(parse_container_filter(filter), all=all, last=1 if latest else last, sizes=size)
+
+    async def body(engine: Engine) -> None:
+        found = await engine.containers.list(wanted)
+        if quiet:
+            output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
+        elif isinstance(form, str) and form != "table":
+            output.write(output.records(found, form))
+        elif not isinstance(form, str):
+            output.write(output.rendered(form, [_fields(info, no_trunc=no_trunc) for info in found]))
+        else:
+            headings = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES", *(("SIZE",) if size else ()))
+            output.write(output.table(headings, [_row(info, no_trunc=no_trunc, size=size) for info in found]))
+
+    with_engine(body)
+
+
+def _row(info: ContainerInfo, *, no_trunc: bool, size: bool) -> tuple[str, ...]:
+    fields = _fields(info, no_trunc=no_trunc)
+    row = tuple(fields[key] for key in ("ID", "Image", "Command", "RunningFor", "Status", "Names"))
+    return (*row, fields["Size"]) if size else row
+
+
+def _fields(info: ContainerInfo, *, no_trunc: bool) -> dict[str, Any]:
+    """What a template may ask for, under the names of ``docker ps --format``."""
+    command = " ".join(info.command)
+    if not no_trunc and len(command) > _COMMAND_WIDTH:
+        command = command[: _COMMAND_WIDTH - 1] + "…"
+    return {
+        "ID": info.id if no_trunc else info.id[:12],
+        "Image": info.image.removeprefix("docker.io/").removeprefix("library/"),
+        "Command": f'"{command}"',
+        "CreatedAt": datetime.fromtimestamp(info.created_at // 10**9, tz=UTC).isoformat(sep=" "),
+        "RunningFor": f"{output.ago(info.created_at)} ago",
+        "State": {"stopped": "exited"}.get(info.state.value, info.state.value),
+        "Status": status(info),
+        "Names": info.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in info.spec.labels.items()),
+        "Mounts": ",".join(mount.source for mount in info.spec.mounts),
+        "Networks": info.spec.network.value,
+        "Size": output.size(info.written_bytes) if info.written_bytes >= 0 else "",
+    }
+
+
+def status(info: ContainerInfo) -> str:
+    """How it is, as people say it: ``Up 3 minutes``, ``Exited (0) 2 minutes ago``."""
+    state = info.state.value
+    if state in {"running", "paused", "stopping"}:
+        text = f"Up {output.ago(info.started_at)}" + ("" if state == "running" else f" ({state.capitalize()})")
+    elif state == "restarting" and info.outcome is not None:
+        text = f"Restarting ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
+    elif state == "stopped" and info.outcome is not None:
+        text = f"Exited ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
+        if info.outcome.oom:
+            text += " (out of memory)"
+    else:
+        text = state.capitalize()
+    return f"{text}; {info.error}" if info.error else text

@@ -1,0 +1,120 @@
+"""``ps`` and ``images`` as people filter and format them; one daemon for all."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.daemon import Daemon, running_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def several(filesystem: Path, busybox: str) -> Iterator[Daemon]:
+    """A daemon with containers in different states: web runs, job has failed, idle was only created."""
+    directory = filesystem / "several"
+    directory.mkdir()
+    with running_daemon(directory) as daemon:
+        for words in (
+            ("pull", "-q", busybox),
+            ("tag", busybox, "other:2"),
+            ("run", "-d", "--name", "web", "-l", "tier=front", "-l", "app=shop", busybox, "sleep", "600"),
+            (
+                "run",
+                "-d",
+                "--name",
+                "job",
+                "-l",
+                "tier=back",
+                "-l",
+                "app=shop",
+                busybox,
+                "sh",
+                "-c",
+                "echo x > /made; exit 3",
+            ),
+            ("wait", "job"),
+            ("create", "--name", "idle", "other:2", "sleep", "1"),
+        ):
+            done = daemon.ross(*words)
+            assert done.returncode == 0, done.stderr
+        yield daemon
+
+
+def names(daemon: Daemon, *flags: str) -> list[str]:
+    done = daemon.ross("ps", "--format", "{{.Names}}", *flags)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout).split()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("", "web"),
+        ("-a", "idle job web"),
+        ("-n 2", "idle job"),
+        ("-l", "idle"),
+        ("-f status=exited", "job"),
+        ("-f status=created -f status=running", "idle web"),
+        ("-f exited=3", "job"),
+        ("-f exited=0", ""),
+        ("-a -f name=w", "web"),
+        ("-a -f name=web -f name=job", "job web"),
+        ("-a -f label=app", "job web"),
+        ("-a -f label=app -f label=tier=back", "job"),
+        ("-a -f ancestor=other:2", "idle job web"),
+        ("-a -f ancestor=none", ""),
+        ("-a -f before=job", "web"),
+        ("-a -f since=web", "idle job"),
+        ("-a -f since=web -f before=idle", "job"),
+    ],
+)
+def test_filters(several: Daemon, flags: str, expected: str) -> None:
+    assert names(several, *flags.split()) == expected.split()
+
+
+def test_filter_by_id_and_image_id(several: Daemon) -> None:
+    (web,) = json.loads(several.ross("inspect", "web").stdout)
+    assert names(several, "-a", "-f", f"id={web['id'][:6]}") == ["web"]
+    assert names(several, "-a", "-f", f"ancestor={web['image_id']}") == ["idle", "job", "web"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        (("-f", "colour=red"), "is not a filter of containers"),
+        (("-f", "status=dancing"), "is not a status"),
+        (("-f", "exited=300"), "is not an exit code"),
+        (("-f", "before=nobody"), "no container 'nobody'"),
+        (("-f", "before=web", "-f", "before=job"), "given twice"),
+        (("-n", "-3"), "number of containers"),
+        (("--format", "yaml"), "there is no format 'yaml'"),
+        (("--format", "{{.Nmaes}}"), "no field 'Nmaes'"),
+        (("--format", "{{.Names"), "without its"),
+    ],
+)
+def test_what_is_wrong_is_told(several: Daemon, flags: tuple[str, ...], why: str) -> None:
+    done = several.ross("ps", *flags)
+    assert done.returncode != 0
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_templates_and_sizes(several: Daemon) -> None:
+    table = several.ross("ps", "-a", "-s", "--format", "table {{.Names}}\\t{{.State}}\\t{{.Size}}").stdout.splitlines()
+    assert table[0].split() == ["NAMES", "STATE", "SIZE"]
+    assert table[2].split()[:2] == ["job", "exited"]
+    assert table[2].split()[2] != table[1].split()[2], "the job has written a file"
+    (row,) = [json.loads(line) for line in several.ross("ps", "--format", "{{json .}}").stdout.splitlines()]
+    assert (row["Names"], row["Labels"]) == ("web", "tier=front,app=shop")
+    sized = several.ross("ps", "-as").stdout.splitlines()
+    assert sized[0].endswith("SIZE")
+    images = several.ross("images", "--format", "{{.Repository}}:{{.Tag}} {{len .Digest}}").stdout.splitlines()
+    assert "other:2 71" in images
