@@ -235,7 +235,7 @@ def _prepare_process() -> None:
 
 
 def _make_directories(state: StateLayout, runtime: RuntimeLayout) -> None:
-    private = (state.root, runtime.runtime_root, runtime.exits, runtime.monitors)
+    private = (state.root, runtime.runtime_root, runtime.exits, runtime.monitors, runtime.execs)
     try:
         runtime.run.mkdir(mode=0o711, parents=True, exist_ok=True)
         runtime.run.chmod(0o711)

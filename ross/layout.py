@@ -156,3 +156,46 @@ class RuntimeLayout:
 
     def monitor(self, container_id: str) -> Path:
         return self.monitors / container_id
+
+    @property
+    def execs(self) -> Path:
+        """One directory for each program that is executed in a container and has not ended (0700)."""
+        return self.run / "execs"
+
+    def exec(self, exec_id: str) -> ExecLayout:
+        return ExecLayout(directory=self.execs / exec_id)
+
+
+@frozen(kw_only=True)
+class ExecLayout:
+    """What is kept of a program that is executed in a container, below the run directory: it does not outlive a reboot either."""
+
+    directory: Path
+    """Also where its monitor makes its attach socket and control fifo."""
+
+    @property
+    def record(self) -> Path:
+        return self.directory / "metadata.json"
+
+    @property
+    def process(self) -> Path:
+        """What the runtime reads: a process as in a runtime config."""
+        return self.directory / "process.json"
+
+    @property
+    def pid(self) -> Path:
+        return self.directory / "pid"
+
+    @property
+    def monitor_pid(self) -> Path:
+        return self.directory / "monitor.pid"
+
+    @property
+    def exits(self) -> Path:
+        """Where the monitor writes the exit code, in a file with the container's id for a name."""
+        return self.directory / "exit"
+
+    @property
+    def runtime_log(self) -> Path:
+        """What the runtime has to say where its error output is not ours to read."""
+        return self.directory / "log"

@@ -786,6 +786,17 @@ interface Container {
   commit @18 (options :CommitOptions) -> (image :Image);
   # Makes an image of what it is now: its image, and what it has changed as one layer more. Cancelling leaves nothing but content that
   # the next collection takes away.
+
+  exec @19 (options :ExecOptions, stdout :ByteStream, stderr :ByteStream) -> (exec :Exec, stdin :ByteStream);
+  # Executes a program beside its first process, and returns when it runs; all of its output goes to the sinks, from the first byte on. A
+  # sink may be null. Fails with failedPrecondition in a container that does not run. Cancelled or failed, nothing of it is left.
+
+  execs @20 () -> (execs :List(FoundExec));
+  # What is executed in it, and the last ones that have ended, the oldest first; also what an earlier daemon has begun.
+
+  top @21 (columns :Text) -> (processes :ProcessTable);
+  # What runs in it, as the host sees it: read from the kernel, never from a program of the image. `columns` as `ps` has them: `-ef` (or
+  # nothing), `aux`, or `-o` and names.
 }
 
 interface FileWriting {
@@ -824,7 +835,8 @@ struct CommitOptions {
 }
 
 interface Process {
-  # The init process of a container, as one attachment sees it. Implemented by the daemon. Dropping it detaches.
+  # A process, as one attachment sees it: the first one of a container, or one that is executed in it. Implemented by the daemon. Dropping it
+  # detaches.
 
   wait @0 () -> (outcome :Outcome);
   # Returns when the process has ended and all of its output was written to the attachment's sinks, or they failed.
@@ -835,6 +847,19 @@ interface Process {
   # Of its terminal; fails with failedPrecondition where it has none.
 }
 
+interface Exec extends(Process) {
+  # A program that is executed in a container. Implemented by the daemon. As a Process it is the attachment that `Container.exec` was given.
+  #
+  # It ends by itself or with its container; its outcome is then kept as long as the container is there, or until many more have ended. When
+  # nobody holds it any more, because all references were dropped or the connections of their holders, or the daemon has died, it goes the
+  # way that its options declare.
+
+  info @0 () -> (info :ExecInfo);
+
+  attach @1 (options :AttachOptions, stdout :ByteStream, stderr :ByteStream) -> (process :Process, stdin :ByteStream);
+  # Connects to it from now on; dropping `process` detaches. There is no log to begin with, nor to be slow by.
+}
+
 interface ByteStream {
   # Bytes one way, with flow control. Implemented by whoever receives them.
 
@@ -842,6 +867,9 @@ interface ByteStream {
 
   done @1 () -> ();
   # No more will come. Dropping the stream without it means that the rest was lost.
+
+  gap @2 (lostBytes :UInt64) -> stream;
+  # So many bytes were left out here, because their receiver was too slow. Only where the receiver has agreed to it.
 }
 
 interface LogSink {
@@ -882,6 +910,7 @@ struct ContainerSpec {
   stopSignal @19 :Text;
   stopGraceSeconds @20 :Int32 = 10;
   restart @21 :RestartPolicy;
+  stdinKept @22 :Bool;
 }
 
 struct CreateMode {
@@ -1003,6 +1032,78 @@ struct AttachOptions {
   stderr @2 :Bool = true;
   rows @3 :UInt16;
   columns @4 :UInt16;
+  pace @5 :Pace = log;
+  tail @6 :Int64;
+  # By the log: begin with the last so many lines that are there already; -1: with all of them.
+  since @7 :TimeInNs;
+  # By the log: begin with what is not older than this; `tail` is then of no effect.
+}
+
+enum Pace {
+  # What becomes of a process's output while this reader is slow.
+
+  unknown @0;
+  log @1;
+  # The reader reads the log, as far behind as it likes: the process never waits, nothing is lost that the log keeps. Without a log: block.
+  drop @2;
+  # The process never waits; what the reader cannot take is left out, and it is told by `gap`.
+  block @3;
+  # The process waits.
+}
+
+struct ExecOptions {
+  # Documented field by field in ross.model.ExecOptions.
+
+  args @0 :List(Text);
+  env @1 :List(Text);
+  user @2 :Text;
+  workingDir @3 :Text;
+  terminal @4 :Bool;
+  stdin @5 :Bool;
+  privileged @6 :Bool;
+  rows @7 :UInt16;
+  columns @8 :UInt16;
+  whenGone @9 :GonePolicy = hup;
+  stdio @10 :List(UInt32);
+}
+
+enum GonePolicy {
+  # What becomes of an executed program when nobody holds it any more.
+
+  unknown @0;
+  hup @1;
+  # SIGHUP to all of its group, and SIGKILL five seconds later.
+  kill @2;
+  leave @3;
+}
+
+struct ExecInfo {
+  id @0 :Text;
+  args @1 :List(Text);
+  user @2 :Text;
+  workingDir @3 :Text;
+  terminal @4 :Bool;
+  stdin @5 :Bool;
+  privileged @6 :Bool;
+  whenGone @7 :GonePolicy;
+  pid @8 :UInt32;
+  startedAt @9 :TimeInNs;
+  outcome @10 :Outcome;
+  # Null while it runs.
+}
+
+struct FoundExec {
+  info @0 :ExecInfo;
+  exec @1 :Exec;
+}
+
+struct ProcessTable {
+  titles @0 :List(Text);
+  rows @1 :List(ProcessRow);
+}
+
+struct ProcessRow {
+  values @0 :List(Text);
 }
 
 struct LogOptions {

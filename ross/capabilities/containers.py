@@ -1,4 +1,4 @@
-"""``Containers``, ``Container`` and ``Process``."""
+"""``Containers`` and ``Container``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
+from ross.capabilities.processes import ProcessServer, begin_exec, found_execs, given, sink_of
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.files import CommitOptions
 from ross.model.logs import LogEntry, LogOptions
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from ross.capabilities.session import Session
     from ross.model.snapshots import SnapshotChange
-    from ross.services.attachment import Attachment
     from ross.services.container import Container
     from ross.services.engine import Engine
 
@@ -70,18 +70,16 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
 
     async def attach_context(self, context: Any) -> None:
         params = context.params
-        options = from_wire(AttachOptions, params.options) if _given(params, "options") else AttachOptions()
+        options = from_wire(AttachOptions, params.options) if given(params, "options") else AttachOptions()
         attachment = await self._container.attach(
-            options,
-            stdout=ByteStreamSink(params.stdout) if _given(params, "stdout") else None,
-            stderr=ByteStreamSink(params.stderr) if _given(params, "stderr") else None,
+            options, stdout=sink_of(params, "stdout"), stderr=sink_of(params, "stderr")
         )
         context.results.process = ProcessServer(attachment, self._session)
         context.results.stdin = ByteStreamServer(attachment.write_stdin, done=attachment.close_stdin)
 
     async def logs_context(self, context: Any) -> None:
         sink = context.params.sink
-        options = from_wire(LogOptions, context.params.options) if _given(context.params, "options") else LogOptions()
+        options = from_wire(LogOptions, context.params.options) if given(context.params, "options") else LogOptions()
 
         async def write(entries: Sequence[LogEntry]) -> None:
             await sink.write(entries=[to_wire(entry) for entry in entries])
@@ -143,27 +141,11 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
         image = await self._container.commit(from_wire(CommitOptions, context.params.options))
         context.results.image = ImageServer(self._engine, self._session, image)
 
+    async def exec_context(self, context: Any) -> None:
+        await begin_exec(self._container, context, self._session)
 
-class ProcessServer(schema.Process.Server):  # type: ignore[misc]
-    """One attachment to a container's first process. Dropping it detaches; so does the end of the connection."""
+    async def execs_context(self, context: Any) -> None:
+        context.results.execs = found_execs(self._container, self._session)
 
-    def __init__(self, attachment: Attachment, session: Session) -> None:
-        self._attachment = attachment
-        self._holding = session.hold(attachment.detach)
-
-    def __del__(self) -> None:
-        self._holding.release()
-
-    async def wait_context(self, context: Any) -> None:
-        context.results.outcome = to_wire(await self._attachment.wait())
-
-    async def signal_context(self, context: Any) -> None:
-        await self._attachment.signal(context.params.signal)
-
-    async def resize_context(self, context: Any) -> None:
-        await self._attachment.resize(rows=context.params.rows, columns=context.params.columns)
-
-
-def _given(params: Any, name: str) -> bool:
-    """Whether a pointer of the parameters is not null."""
-    return bool(params._has(name))  # noqa: SLF001 -- pycapnp's own spelling
+    async def top_context(self, context: Any) -> None:
+        context.results.processes = to_wire(await self._container.top(context.params.columns))

@@ -36,7 +36,7 @@ async def run_listener(
     def bootstrap(connection: Connection) -> Any:
         if not may_have_engine(connection.peer, group):
             return GateServer()
-        session = Session(connection.peer)
+        session = Session(connection.peer, claim_fd=connection.claim_fd, send_fds=connection.send_fds)
         connection.nursery.start_soon(session.run, name="session")
         return EngineServer(engine, session)
 

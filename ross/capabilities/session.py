@@ -43,9 +43,15 @@ class Holding:
 class Session:
     """The holdings of one connection."""
 
-    def __init__(self, peer: Credentials) -> None:
+    def __init__(
+        self, peer: Credentials, *, claim_fd: Callable[[int], int], send_fds: Callable[[list[int]], list[int]]
+    ) -> None:
         self.peer = peer
         """Who is at the other end."""
+        self.claim_fd = claim_fd
+        """Take over a descriptor that the peer has sent, by its number; KeyError if there is none."""
+        self.send_fds = send_fds
+        """Send duplicates of descriptors ahead of the next message; returns their numbers."""
         self._holdings: set[Holding] = set()
         self._to_release, self._released = trio.open_memory_channel[Holding](float("inf"))
 

@@ -48,6 +48,7 @@ def build_app() -> App:
         ("containers", ("start", "stop", "kill", "rm", "logs", "wait", "inspect")),
         ("listing", ("ps",)),
         ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
+        ("exec", ("exec", "attach", "top")),
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
         ("push", ("push",)),
@@ -57,7 +58,7 @@ def build_app() -> App:
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
-            app.command(f"ross.cli.{module}:{name}", name=name)
+            app.command(f"ross.cli.{module}:{_function(name)}", name=name)
     for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi"), ("inspect", "inspect_images")):
         image.command(f"ross.cli.images:{target}", name=name)
     for name in ("tag", "untag", "history"):
@@ -72,6 +73,8 @@ def build_app() -> App:
     for name in ("restart", "pause", "unpause", "rename", "update"):
         container.command(f"ross.cli.lifecycle:{name}", name=name)
     container.command("ross.cli.listing:ps", name="ls")
+    for name in ("exec", "attach", "top"):
+        container.command(f"ross.cli.exec:{_function(name)}", name=name)
     container.command("ross.cli.containers:inspect_containers", name="inspect")
     for name in ("run", "create"):
         container.command(f"ross.cli.run:{name}", name=name)
@@ -88,6 +91,11 @@ def build_app() -> App:
     for group in (image, container, registry, system, debug):
         app.command(group)
     return app
+
+
+def _function(name: str) -> str:
+    """What a command is called in its module."""
+    return f"{name}_" if name == "exec" else name
 
 
 def _version() -> str:

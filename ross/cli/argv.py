@@ -12,7 +12,7 @@ from attrs import frozen
 if TYPE_CHECKING:
     from cyclopts import App
 
-PASSING_ON = frozenset({"run", "create"})
+PASSING_ON = frozenset({"run", "create", "exec"})
 """Commands whose first positional argument ends their own flags."""
 
 

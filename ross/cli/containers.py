@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from ross.cli import output
+from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.output import Format
 from ross.cli.session import for_each, with_engine
 from ross.errors import InvalidArgument, NotFound
@@ -21,6 +22,8 @@ def start(
     *container: str,
     attach: Annotated[bool, Parameter(name=["--attach", "-a"], negative=())] = False,
     interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
+    detach_keys: str = DETACH_KEYS,
+    sig_proxy: bool = True,
 ) -> int:
     """Start containers.
 
@@ -32,6 +35,10 @@ def start(
         Show the output of the one container, and end with its exit code.
     interactive
         Also connect its input.
+    detach_keys
+        What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
+    sig_proxy
+        Hand the signals that we are sent on to it.
     """
     require(container)
     if attach or interactive:
@@ -39,7 +46,8 @@ def start(
 
         if len(container) != 1:
             raise InvalidArgument("only one container can be attached to")
-        return start_attached(container[0], stdin=interactive)
+        manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy)
+        return start_attached(container[0], stdin=interactive, manner=manner)
 
     async def body(engine: Engine) -> int:
         async def begin(name: str) -> None:

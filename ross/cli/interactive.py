@@ -1,28 +1,30 @@
-"""Being connected to a container: our input to its, its output to ours, the terminal's size, signals, and letting go by ctrl-p ctrl-q."""
+"""Being connected to a process: our input to its, its output to ours, the terminal's size, signals, and letting go."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from ross.cli.errors import INTERRUPTED, Exit
+from ross.cli.keys import DetachKeys, Manner
 from ross.cli.output import write_bytes
 from ross.errors import RossError
 from ross.linux.terminal import is_terminal, raw_mode, window_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from ross.client import Container, Process
+    from ross.client.processes import Write
     from ross.model.containers import Outcome
 
 _READ_BYTES: Final = 64 << 10
-DETACH_KEYS: Final = b"\x10\x11"
-"""ctrl-p ctrl-q."""
 _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 _INSISTING: Final = 3
 """So many interrupts, and we end although the container does not."""
@@ -64,12 +66,21 @@ class Attached:
         return result
 
 
+class Open(Protocol):
+    """Opens the connection."""
+
+    async def __call__(
+        self, *, stdin: bool, stdout: Write | None, stderr: Write | None, rows: int, columns: int
+    ) -> Process:
+        """Open it."""
+
+
 @asynccontextmanager
-async def attach(container: Container, *, stdin: bool, terminal: bool) -> AsyncIterator[Attached]:
-    """Connect to a container for the length of a block. What the block raises is raised as it is."""
+async def connected(open_process: Open, *, stdin: bool, terminal: bool, manner: Manner) -> AsyncIterator[Attached]:
+    """Be connected to a process for the length of a block. What the block raises is raised as it is."""
     size_fd = next((fd for fd in (1, 0, 2) if is_terminal(fd)), None) if terminal else None
     rows, columns = window_size(size_fd) if size_fd is not None else (0, 0)
-    process = await container.attach(
+    process = await open_process(
         stdin=stdin, stdout=_writer(1), stderr=None if terminal else _writer(2), rows=rows, columns=columns
     )
     attached = Attached(process)
@@ -81,9 +92,10 @@ async def attach(container: Container, *, stdin: bool, terminal: bool) -> AsyncI
                 stack.enter_context(raw_mode(0))
             if size_fd is not None:
                 nursery.start_soon(_follow_size, process, size_fd)
-            nursery.start_soon(_forward_signals, process)
+            if manner.sig_proxy:
+                nursery.start_soon(forward_signals, process)
             if stdin:
-                nursery.start_soon(_forward_input, process, attached, raw)
+                nursery.start_soon(_forward_input, process, attached, DetachKeys(manner.keys if raw else b""))
             try:
                 yield attached
             except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
@@ -91,6 +103,33 @@ async def attach(container: Container, *, stdin: bool, terminal: bool) -> AsyncI
             nursery.cancel_scope.cancel()
     if problem is not None:
         raise problem
+
+
+def attach(
+    container: Container, *, stdin: bool, terminal: bool, manner: Manner, pace: str = "block", tail: int = 0
+) -> AbstractAsyncContextManager[Attached]:
+    """Be connected to a container's first process for the length of a block."""
+
+    async def open_process(
+        *, stdin: bool, stdout: Write | None, stderr: Write | None, rows: int, columns: int
+    ) -> Process:
+        return await container.attach(
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            rows=rows,
+            columns=columns,
+            pace=pace,
+            tail=tail,
+            on_gap=_tell_gap,
+        )
+
+    return connected(open_process, stdin=stdin, terminal=terminal, manner=manner)
+
+
+async def _tell_gap(lost_bytes: int) -> None:
+    sys.stderr.write(f"[{lost_bytes} bytes of output are missing here]\n")
+    sys.stderr.flush()
 
 
 def _writer(fd: int) -> Callable[[bytes], Awaitable[None]]:
@@ -111,7 +150,8 @@ async def _follow_size(process: Process, fd: int) -> None:
                 return  # it has ended
 
 
-async def _forward_signals(process: Process) -> None:
+async def forward_signals(process: Process) -> None:
+    """Hand on what signals we are sent; whoever insists on an interrupt ends us."""
     interrupts = 0
     with trio.open_signal_receiver(*_FORWARDED) as signals:
         async for number in signals:
@@ -124,15 +164,13 @@ async def _forward_signals(process: Process) -> None:
                 continue  # not started yet, or ended just now
 
 
-async def _forward_input(process: Process, attached: Attached, raw: bool) -> None:
-    keys = DetachKeys()
+async def _forward_input(process: Process, attached: Attached, keys: DetachKeys) -> None:
     try:
         while data := await _read_input():
-            if raw:
-                data, leaving = keys.filter(data)
-                if leaving:
-                    attached.detach()
-                    return
+            data, leaving = keys.filter(data)
+            if leaving:
+                attached.detach()
+                return
             if data:
                 await process.write(data)
         await process.close_stdin()
@@ -152,21 +190,3 @@ async def _read_input() -> bytes:
         return await _read_input()
     except OSError:  # a terminal that is gone
         return b""
-
-
-class DetachKeys:
-    """Finds the detach keys in what is typed, also when they come one by one."""
-
-    def __init__(self) -> None:
-        self._held = b""
-
-    def filter(self, data: bytes) -> tuple[bytes, bool]:
-        """What is to be passed on, and whether the keys were typed."""
-        data = self._held + data
-        self._held = b""
-        found = data.find(DETACH_KEYS)
-        if found >= 0:
-            return data[:found], True
-        if data.endswith(DETACH_KEYS[:1]):
-            data, self._held = data[:-1], DETACH_KEYS[:1]
-        return data, False

@@ -35,6 +35,32 @@ def parse_env(entries: Sequence[str], ours: Mapping[str, str]) -> list[str]:
     return found
 
 
+def read_env_files(paths: Sequence[str], ours: Mapping[str, str]) -> list[str]:
+    """The entries of files that have one a line; empty lines, and those that begin with ``#``, are none. Nothing is unquoted.
+
+    Raises:
+        InvalidArgument: a file cannot be read, or a line of it is no entry.
+    """
+    found = []
+    for path in paths:
+        try:
+            text = Path(path).read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise InvalidArgument(f"the file {path!r} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InvalidArgument(f"the file {path!r} is not UTF-8") from None
+        lines = (line.lstrip() for line in text.splitlines())
+        entries = [line for line in lines if line and not line.startswith("#")]
+        for entry in entries:
+            name = entry.partition("=")[0]
+            if not name or any(character.isspace() for character in name):
+                raise InvalidArgument(
+                    f"the file {path!r} has a variable with the name {name!r}", hint="a name is one word"
+                )
+        found += parse_env(entries, ours)
+    return found
+
+
 def parse_labels(entries: Sequence[str]) -> dict[str, str]:
     """``key=value`` entries; a bare ``key`` has the empty value.
 

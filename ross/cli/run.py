@@ -11,6 +11,7 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.errors import Exit
+from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.cli.session import with_engine
 from ross.errors import InvalidArgument, NotFound, RossError
@@ -105,6 +106,8 @@ def run(
     /,
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
     detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative=())] = False,
+    detach_keys: str = DETACH_KEYS,
+    sig_proxy: bool = True,
     flags: CreateFlags | None = None,
 ) -> int:
     """Run a command in a new container; ends with the command's exit code.
@@ -117,26 +120,31 @@ def run(
         What to run in the place of the image's command.
     detach
         Leave it running, and print its id.
+    detach_keys
+        What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
+    sig_proxy
+        Hand the signals that we are sent on to it; on a terminal the keys do that.
     """
     wanted = flags or CreateFlags()
+    manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy)
     if wanted.tty and wanted.interactive and not detach and not is_terminal(0):
         raise InvalidArgument("the input is no terminal, which -it wants", hint="use -i alone to pipe something in")
 
     async def body(engine: Engine) -> int:
-        container = await _create(engine, image, command, wanted)
+        container = await _create(engine, image, command, wanted, detached=detach)
         if detach:
             await _begin(container, wanted)
             output.write(f"{(await container.info()).id}\n")
             return 0
-        return await _run_attached(container, wanted)
+        return await _run_attached(container, wanted, manner)
 
     return with_engine(body)
 
 
-async def _run_attached(container: Container, wanted: CreateFlags) -> int:
+async def _run_attached(container: Container, wanted: CreateFlags, manner: Manner) -> int:
     from ross.cli.interactive import attach
 
-    async with attach(container, stdin=wanted.interactive, terminal=wanted.tty) as attached:
+    async with attach(container, stdin=wanted.interactive, terminal=wanted.tty, manner=manner) as attached:
         await _begin(container, wanted)
         outcome = await attached.wait()
     if wanted.rm and not attached.detached:
@@ -157,7 +165,9 @@ async def _begin(container: Container, wanted: CreateFlags) -> None:
         raise
 
 
-async def _create(engine: Engine, image: str, command: tuple[str, ...], wanted: CreateFlags) -> Container:
+async def _create(
+    engine: Engine, image: str, command: tuple[str, ...], wanted: CreateFlags, *, detached: bool = False
+) -> Container:
     found = await _image(engine, image, wanted)
     options: CreateOptions = {
         "name": wanted.name,
@@ -167,6 +177,7 @@ async def _create(engine: Engine, image: str, command: tuple[str, ...], wanted: 
         "hostname": wanted.hostname,
         "terminal": wanted.tty,
         "stdin": wanted.interactive,
+        "stdin_kept": wanted.interactive and detached,
         "mounts": [parse_mount(text, here=Path.cwd()) for text in wanted.volume],
         "network": wanted.network,
         "read_only": wanted.read_only,
@@ -198,14 +209,14 @@ async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:
         return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
 
 
-def start_attached(name: str, *, stdin: bool) -> int:
+def start_attached(name: str, *, stdin: bool, manner: Manner) -> int:
     """``ross start -a``: start a container and be connected to it."""
     from ross.cli.interactive import attach
 
     async def body(engine: Engine) -> int:
         container = await engine.containers.get(name)
         terminal = (await container.info()).spec.terminal
-        async with attach(container, stdin=stdin, terminal=terminal) as attached:
+        async with attach(container, stdin=stdin, terminal=terminal, manner=manner) as attached:
             await container.start()
             outcome = await attached.wait()
         if outcome is None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ross.client.connection import Pending
-    from ross.client.containers import Container, Containers, Process
+    from ross.client.containers import Container, Containers
     from ross.client.engine import Engine, connect
-    from ross.client.images import Completed, Image, Images
+    from ross.client.images import Image, Images
+    from ross.client.processes import Completed, Exec, Process
     from ross.client.snapshots import Snapshots
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Container",
     "Containers",
     "Engine",
+    "Exec",
     "Image",
     "Images",
     "Pending",
@@ -31,14 +33,15 @@ __all__ = [
 ]
 
 _MODULES: Final = {
-    "Completed": "images",
+    "Completed": "processes",
     "Container": "containers",
     "Containers": "containers",
     "Engine": "engine",
+    "Exec": "processes",
     "Image": "images",
     "Images": "images",
     "Pending": "connection",
-    "Process": "containers",
+    "Process": "processes",
     "Snapshots": "snapshots",
     "connect": "engine",
 }

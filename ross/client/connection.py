@@ -13,13 +13,15 @@ import anyio.abc
 import capnp
 import sniffio
 
-from ross.errors import Denied, Reason, RossError, Unavailable
+from ross.errors import Denied, FailedPrecondition, Reason, RossError, Unavailable
 from ross.wire.errors import from_exception, to_exception, translated
 from ross.wire.listener import open_socket
 from ross.wire.loop import open_kj_loop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
+
+    from ross.wire.listener import Connection
 
 T = TypeVar("T")
 
@@ -29,9 +31,37 @@ DEFAULT_SOCKET: Final = "/run/ross/ross.sock"
 class Session:
     """A connection, and the background tasks that serve it. Ends with the block of :func:`open_session`."""
 
-    def __init__(self, bootstrap: Any, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(self, bootstrap: Any, tasks: anyio.abc.TaskGroup, connection: Connection | None) -> None:
         self.bootstrap = bootstrap
         self.tasks = tasks
+        self._connection = connection
+
+    @property
+    def carries_fds(self) -> bool:
+        """Whether file descriptors can travel: on Trio they can."""
+        return self._connection is not None
+
+    def send_fds(self, fds: Sequence[int]) -> list[int]:
+        """Send duplicates of descriptors ahead of the next message; returns the numbers that name them.
+
+        Raises:
+            FailedPrecondition: this connection carries none.
+        """
+        return self._over_trio().send_fds(fds)
+
+    def claim_fd(self, number: int) -> int:
+        """Take over a descriptor that the daemon has sent; the caller closes it.
+
+        Raises:
+            FailedPrecondition: this connection carries none.
+            KeyError: there is none with this number.
+        """
+        return self._over_trio().claim_fd(number)
+
+    def _over_trio(self) -> Connection:
+        if self._connection is None:
+            raise FailedPrecondition("file descriptors cannot travel on this connection", hint="use Trio")
+        return self._connection
 
 
 class Pending(Generic[T]):
@@ -72,9 +102,9 @@ async def open_session(path: str) -> AsyncIterator[Session]:
         Denied: the socket is not ours to use.
     """
     problem: BaseException | None = None
-    async with _connected(path) as bootstrap, anyio.create_task_group() as tasks:
+    async with _connected(path) as (bootstrap, connection), anyio.create_task_group() as tasks:
         try:
-            yield Session(bootstrap, tasks)
+            yield Session(bootstrap, tasks, connection)
         except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
             problem = error
         tasks.cancel_scope.cancel()
@@ -83,7 +113,7 @@ async def open_session(path: str) -> AsyncIterator[Session]:
 
 
 @asynccontextmanager
-async def _connected(path: str) -> AsyncIterator[Any]:
+async def _connected(path: str) -> AsyncIterator[tuple[Any, Connection | None]]:
     if sniffio.current_async_library() == "trio":
         async with open_kj_loop(translate=to_exception) as loop:
             try:
@@ -91,7 +121,7 @@ async def _connected(path: str) -> AsyncIterator[Any]:
             except OSError as error:
                 raise unreachable(path, error) from None
             async with loop.connect(sock) as connection:
-                yield connection.bootstrap()
+                yield connection.bootstrap(), connection
         return
     async with capnp.kj_loop():
         try:
@@ -100,7 +130,7 @@ async def _connected(path: str) -> AsyncIterator[Any]:
             raise unreachable(path, error) from None
         client = capnp.TwoPartyClient(stream)
         try:
-            yield client.bootstrap()
+            yield client.bootstrap(), None
         finally:
             client.close()
             stream.close()

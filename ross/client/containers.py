@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 
 from ross.client.connection import Pending, answer
 from ross.client.files import Files
+from ross.client.processes import (
+    Completed,
+    Exec,
+    Gap,
+    Process,
+    ProcessOptions,
+    Write,
+    open_exec,
+    parse_pace,
+    run_exec,
+    sinks,
+)
 from ross.client.receive import LogReceiver, receiving
 from ross.errors import NotFound
 from ross.model.containers import (
@@ -20,58 +31,17 @@ from ross.model.containers import (
     RestartPolicy,
     WaitCondition,
 )
+from ross.model.execs import ExecInfo, ProcessTable
 from ross.model.files import CommitOptions
 from ross.model.logs import LogEntry, LogOptions
-from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ross.client.connection import Session
     from ross.client.images import Image
-
-Write = Callable[[bytes], Awaitable[None]]
-
-
-class Process:
-    """An attachment to a container's first process. Dropping it detaches, and ends nothing."""
-
-    def __init__(self, capability: Any, stdin: Any) -> None:
-        self._capability = capability
-        self._stdin = ByteStreamSink(stdin)
-
-    async def wait(self) -> Outcome:
-        """Wait until the process has ended and all of its output was delivered."""
-        return from_wire(Outcome, (await answer(self._capability.wait())).outcome)
-
-    async def signal(self, name: str) -> None:
-        """Send a signal, by name or number.
-
-        Raises:
-            FailedPrecondition: it does not run.
-        """
-        await answer(self._capability.signal(signal=name))
-
-    async def resize(self, *, rows: int, columns: int) -> None:
-        """Change the size of its terminal.
-
-        Raises:
-            FailedPrecondition: it has none.
-        """
-        await answer(self._capability.resize(rows=rows, columns=columns))
-
-    async def write(self, data: bytes) -> None:
-        """Write to its input; returns when there is room for more.
-
-        Raises:
-            FailedPrecondition: its input is not open.
-        """
-        await self._stdin.write(data)
-
-    async def close_stdin(self) -> None:
-        """Let it read the end of its input."""
-        await self._stdin.done()
 
 
 class Container:
@@ -178,26 +148,103 @@ class Container:
         stderr: Write | None = None,
         rows: int = 0,
         columns: int = 0,
+        pace: str = "log",
+        tail: int = 0,
+        since: int = 0,
+        on_gap: Gap | None = None,
     ) -> Process:
-        """Connect to its first process; before the start: from the first byte on.
+        """Connect to its first process; before the start: from the first byte on. Several may be connected at once.
 
         Args:
             stdin: Whether its input is wanted.
-            stdout: Takes its output; returning late slows it down. Everything, with a terminal.
+            stdout: Takes its output. Everything, with a terminal.
             stderr: Takes its error output.
             rows: The terminal's size, to begin with; with ``columns``.
             columns: See ``rows``.
+            pace: What happens while ``stdout`` or ``stderr`` is slow to return. ``log``: nothing, what they take is read from the log.
+                ``drop``: they miss some, and ``on_gap`` is told. ``block``: the process waits.
+            tail: With ``log``: begin with the last so many lines that are there already; -1: with all.
+            since: With ``log``: begin with what is not older than this, in nanoseconds since the epoch.
+            on_gap: Told how many bytes are missing, with ``drop``.
         """
         options = AttachOptions(
-            stdin=stdin, stdout=stdout is not None, stderr=stderr is not None, rows=rows, columns=columns
+            stdin=stdin,
+            stdout=stdout is not None,
+            stderr=stderr is not None,
+            rows=rows,
+            columns=columns,
+            pace=parse_pace(pace),
+            tail=tail,
+            since=since,
         )
-        sinks = {
-            name: ByteStreamServer(write, done=_done)
-            for name, write in (("stdout", stdout), ("stderr", stderr))
-            if write is not None
-        }
-        attached = await answer(self._capability.attach(options=to_wire(options), **sinks))
+        attached = await answer(self._capability.attach(options=to_wire(options), **sinks(stdout, stderr, on_gap)))
         return Process(attached.process, attached.stdin)
+
+    async def exec(
+        self,
+        args: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 -- subprocess and Trio call it so
+        max_output_bytes: int = 16 << 20,
+        **options: Unpack[ProcessOptions],
+    ) -> Completed:
+        """Execute a program in it, to its end: ``(await web.exec(["uname", "-a"])).stdout``. Cancelled, the program is killed.
+
+        Args:
+            args: The program and its arguments.
+            input: Its input.
+            max_output_bytes: How much of each output is kept; the rest is dropped, and the result says so.
+            options: As the flags of ``ross exec``.
+
+        Raises:
+            FailedPrecondition: it does not run, or the program cannot be executed; for a missing one ``reason`` says so.
+        """
+        return await run_exec(
+            self._session, self._capability, args, options, input=input, max_output_bytes=max_output_bytes
+        )
+
+    async def open_exec(
+        self,
+        args: Sequence[str],
+        *,
+        stdin: bool = False,
+        stdout: Write | None = None,
+        stderr: Write | None = None,
+        stdio: Sequence[int] | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> Exec:
+        """Execute a program in it, and return when it runs.
+
+        Args:
+            args: The program and its arguments.
+            stdin: Whether its input is wanted.
+            stdout: Takes its output; returning late slows it down. Everything, with a terminal.
+            stderr: Takes its error output.
+            stdio: Three descriptors of ours, pipes or /dev/null, that it gets as they are, in the place of the above.
+            options: As the flags of ``ross exec``.
+
+        Raises:
+            FailedPrecondition: the container does not run, or the program cannot be executed; for a missing one ``reason`` says so.
+        """
+        return await open_exec(
+            self._session, self._capability, args, options, stdin=stdin, stdout=stdout, stderr=stderr, stdio=stdio
+        )
+
+    async def execs(self) -> tuple[tuple[ExecInfo, Exec], ...]:
+        """What is executed in it, and the last ones that have ended; also what was begun before the daemon was started."""
+        found = (await answer(self._capability.execs())).execs
+        return tuple((from_wire(ExecInfo, one.info), Exec(one.exec, None)) for one in found)
+
+    async def top(self, columns: str = "") -> ProcessTable:
+        """What runs in it, as the host sees it.
+
+        Args:
+            columns: As ``ps`` has them: ``-ef``, ``aux``, or ``-o pid,args``.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        return from_wire(ProcessTable, (await answer(self._capability.top(columns=columns))).processes)
 
     def logs(
         self,
@@ -301,10 +348,6 @@ class Containers:
         chosen = to_wire(wanted or ContainerFilter(all=all))
         found = (await answer(self._capability.list(filter=chosen))).containers
         return tuple(from_wire(ContainerInfo, container) for container in found)
-
-
-async def _done() -> None:
-    """The output's end is known from the process's end."""
 
 
 def _nothing(_answered: Any) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from attrs import frozen
-
 from ross.client.connection import Pending, answer
 from ross.client.containers import Container
+from ross.client.processes import Completed
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
 from ross.client.sending import send_and_finish
 from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
-from ross.model.containers import ContainerSpec, Outcome
 from ross.model.images import (
     BlobProgress,
     History,
@@ -31,16 +29,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ross.client.connection import Session
+    from ross.model.containers import ContainerSpec
     from ross.model.registries import Notice
-
-
-@frozen(kw_only=True)
-class Completed:
-    """A container that has run to its end."""
-
-    outcome: Outcome
-    stdout: bytes
-    stderr: bytes
 
 
 class Image:
@@ -159,7 +149,7 @@ class Image:
             async def keep_err(data: bytes) -> None:
                 stderr.extend(data)
 
-            process = await container.attach(stdout=keep_out, stderr=keep_err)
+            process = await container.attach(stdout=keep_out, stderr=keep_err, pace="block")
             await container.start()
             outcome = await process.wait()
             return Completed(outcome=outcome, stdout=bytes(stdout), stderr=bytes(stderr))

@@ -35,6 +35,7 @@ class CreateOptions(TypedDict, total=False):
     hostname: str
     terminal: bool
     stdin: bool
+    stdin_kept: bool
     mounts: Sequence[BindMount]
     network: str
     read_only: bool
@@ -78,6 +79,7 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         hostname=options.get("hostname", ""),
         terminal=options.get("terminal", False),
         stdin_open=options.get("stdin", False),
+        stdin_kept=options.get("stdin_kept", False),
         mounts=tuple(options.get("mounts", ())),
         network=parse_network(options.get("network", "none")),
         read_only=options.get("read_only", False),

@@ -7,13 +7,16 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+NO_STDIO: Final = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
 
 
 @frozen(kw_only=True)
@@ -121,11 +124,23 @@ async def start(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequen
 
 
 async def spawn_and_forget(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, pass_fds: Sequence[int] = ()
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    stdio: Sequence[int] = NO_STDIO,
 ) -> None:
     """Start a program that puts itself in the background (daemon(7)), and wait until its first process has ended.
 
     Never cancelled half-way: what was started has then gone where it wanted to.
+
+    Args:
+        argv: The program, by path, and its arguments; never through a shell.
+        env: The whole environment.
+        cwd: Where it runs.
+        pass_fds: Descriptors that it inherits beside the standard three, under the same numbers.
+        stdio: Its standard input, output and error output.
 
     Raises:
         OSError: it could not be started.
@@ -134,9 +149,9 @@ async def spawn_and_forget(
     with trio.CancelScope(shield=True):
         process = await trio.lowlevel.open_process(
             list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdin=stdio[0],
+            stdout=stdio[1],
+            stderr=stdio[2],
             env=dict(env),
             cwd=cwd,
             pass_fds=pass_fds,

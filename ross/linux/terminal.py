@@ -22,6 +22,12 @@ def window_size(fd: int) -> tuple[int, int]:
     return rows, columns
 
 
+def readable_bytes(fd: int) -> int:
+    """How much a pipe or a terminal holds that nobody has read yet."""
+    (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
 @contextmanager
 def raw_mode(fd: int) -> Iterator[None]:
     """Hand every byte on as it is typed, and echo nothing; what was set before is set again at the end, however it comes."""

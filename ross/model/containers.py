@@ -50,6 +50,18 @@ class WaitCondition(Enum):
     REMOVED = "removed"
 
 
+class Pace(Enum):
+    """What becomes of a process's output while one of its readers is slow."""
+
+    UNKNOWN = "unknown"
+    LOG = "log"
+    """The reader reads the log, as far behind as it likes: the process never waits, and nothing is lost that the log keeps."""
+    DROP = "drop"
+    """The process never waits; what the reader cannot take is left out, and it is told how much."""
+    BLOCK = "block"
+    """The process waits."""
+
+
 class NetworkMode(Enum):
     """The networks a container can have today."""
 
@@ -100,6 +112,8 @@ class ContainerSpec:
     hostname: str = ""
     terminal: bool = False
     stdin_open: bool = False
+    stdin_kept: bool = False
+    """The input stays open when whoever wrote to it has ended it or is gone. With a terminal it always does."""
     mounts: tuple[BindMount, ...] = ()
     network: NetworkMode = NetworkMode.NONE
     read_only: bool = False
@@ -218,3 +232,8 @@ class AttachOptions:
     rows: int = 0
     columns: int = 0
     """The terminal's size to begin with; 0 leaves it as it is."""
+    pace: Pace = Pace.LOG
+    tail: int = 0
+    """By the log: begin with the last so many lines that are there already; -1: with all of them."""
+    since: int = 0
+    """By the log: begin with what is not older than this, in nanoseconds since the epoch; ``tail`` is then of no effect."""

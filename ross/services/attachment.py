@@ -1,26 +1,77 @@
-"""A client's connection to the first process of a container."""
+"""A client's connection to a process: the first one of a container, or one that is executed in it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import aclosing, suppress
+from itertools import groupby
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from ross.errors import FailedPrecondition, RossError
+from ross.model.containers import Pace
+from ross.model.logs import LogOptions, Stream
+from ross.services.pacing import Dropping
 from ross.shim.attach import AttachStream, Sink, connect, resize
+from ross.shim.logs import log_position, read_log
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
     from ross.model.containers import AttachOptions, Outcome
-    from ross.services.container import Container
+    from ross.model.logs import LogEntry
     from ross.services.tracked import Ending
+
+
+class Attachable(Protocol):
+    """What can be attached to."""
+
+    pending: set[Attachment]
+    """Those that wait for its start."""
+    attachments: set[Attachment]
+    """Those that are connected."""
+
+    @property
+    def title(self) -> str:
+        """What it is, for messages."""
+
+    @property
+    def monitor_directory(self) -> Path:
+        """Where its monitor has its attach socket and its control fifo."""
+
+    @property
+    def log(self) -> Path | None:
+        """Where its output is kept, if it is."""
+
+    @property
+    def has_terminal(self) -> bool:
+        """Whether it runs on a terminal."""
+
+    @property
+    def takes_input(self) -> bool:
+        """Whether its input is open to be written to."""
+
+    def spawn(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run something in the background."""
+
+    @property
+    def ending(self) -> Ending:
+        """The end of what runs, or is about to."""
+
+    async def wait_outcome(self) -> Outcome:
+        """Return how its process has ended, when it has."""
+
+    async def signal(self, name: str) -> None:
+        """Send a signal to its process."""
 
 
 class Attachment:
     """One attachment. Made before the start, it waits for it, so that nothing is missed."""
 
-    def __init__(self, container: Container, options: AttachOptions, stdout: Sink | None, stderr: Sink | None) -> None:
+    def __init__(self, target: Attachable, options: AttachOptions, stdout: Sink | None, stderr: Sink | None) -> None:
         self.options = options
-        self._container = container
+        self._target = target
         self._stdout = stdout if options.stdout else None
         self._stderr = stderr if options.stderr else None
         self._stream: AttachStream | None = None
@@ -31,27 +82,79 @@ class Attachment:
         self._pumping = trio.CancelScope()
         self._input_closed = False
         self._ending: Ending | None = None
+        # The monitor closes the process's input when anybody hangs up: who only looks on does not connect to it.
+        looks_on = target.takes_input and not target.has_terminal and not options.stdin
+        self._log = target.log if options.pace in {Pace.LOG, Pace.UNKNOWN} or looks_on else None
 
     async def connect(self) -> None:
         """Connect now; the output flows from here on."""
         if self._detached:
             return
-        self._ending = self._container.ending
-        self._stream = await connect(self._container.layout.bundle)
-        if self._input_closed:
-            self._stream.close_input()
+        self._ending = self._target.ending
+        position = 0
+        if self._log is not None and not self.options.since:
+            position = await trio.to_thread.run_sync(log_position, self._log, self.options.tail)
+        if self._log is None or self.options.stdin:
+            self._stream = await connect(self._target.monitor_directory)
+            if self._input_closed:
+                self._stream.close_input()
         self._connected.set()
-        self._container.spawn(self._pump, name=f"attachment of {self._container.id[:12]}")
 
-    async def _pump(self) -> None:
-        assert self._stream is not None  # noqa: S101 -- only started with one
+        async def pump() -> None:
+            await self._pump(position)
+
+        self._target.spawn(pump, name=f"attachment of {self._target.title}")
+
+    async def _pump(self, position: int) -> None:
         try:
             with self._pumping:
-                await self._stream.pump(stdout=self._stdout, stderr=self._stderr)
+                if self._log is not None:
+                    await self._follow(self._log, position)
+                elif self._stream is not None and self.options.pace is Pace.DROP:
+                    await self._drop(self._stream)
+                elif self._stream is not None:
+                    await self._stream.pump(stdout=self._stdout, stderr=self._stderr)
         finally:
-            self._stream.close()
-            self._container.attachments.discard(self)
+            if self._stream is not None:
+                self._stream.close()
+            self._target.attachments.discard(self)
             self._finished.set()
+
+    async def _drop(self, stream: AttachStream) -> None:
+        """Never let the monitor wait; what a sink cannot take is left out."""
+        async with trio.open_nursery() as nursery:
+            sinks = [Dropping(sink) if sink is not None else None for sink in (self._stdout, self._stderr)]
+            for sink in sinks:
+                if sink is not None:
+                    nursery.start_soon(sink.run)
+            await stream.pump(stdout=sinks[0], stderr=sinks[1])
+            for sink in sinks:
+                if sink is not None:
+                    sink.end()
+
+    async def _follow(self, log: Path, position: int) -> None:
+        """Read the log. What comes by the socket, which is there for the input, is in it already."""
+        async with trio.open_nursery() as nursery:
+            if self._stream is not None:
+                nursery.start_soon(_discard, self._stream)
+            sinks = {Stream.STDOUT: self._stdout, Stream.STDERR: self._stderr}
+            options = LogOptions(
+                follow=True,
+                since=self.options.since,
+                stdout=self._stdout is not None,
+                stderr=self._stderr is not None,
+            )
+            ending = self._target.ending if self._ending is None else self._ending
+            batches = read_log(log, options, ended=ending.is_set, wait_ended=ending.wait, position=position)
+            async with aclosing(batches):
+                async for batch in batches:
+                    await _hand_on(batch, sinks)
+                    if not any(sinks.values()):
+                        return
+            for sink in sinks.values():
+                if sink is not None:
+                    with suppress(RossError):
+                        await sink.done()
 
     def fail(self, error: RossError) -> None:
         """The start that this waited for has failed."""
@@ -73,11 +176,11 @@ class Attachment:
         if self._failure is not None:
             raise self._failure
         result = await self._ending.wait() if self._ending is not None else None
-        return result or await self._container.wait_stopped()
+        return result or await self._target.wait_outcome()
 
     async def signal(self, name: str) -> None:
         """Send a signal to the process."""
-        await self._container.signal(name)
+        await self._target.signal(name)
 
     async def resize(self, *, rows: int, columns: int) -> None:
         """Change the size of the terminal.
@@ -85,10 +188,10 @@ class Attachment:
         Raises:
             FailedPrecondition: there is none.
         """
-        if not self._container.record.spec.terminal:
-            raise FailedPrecondition(f"the container {self._container.record.name} has no terminal")
+        if not self._target.has_terminal:
+            raise FailedPrecondition(f"the {self._target.title} has no terminal")
         await self._connected.wait()
-        resize(self._container.layout.bundle, rows=rows, columns=columns)
+        await resize(self._target.monitor_directory, rows=rows, columns=columns)
 
     async def write_stdin(self, data: bytes) -> None:
         """Write to the process's input; waits for the start, and for room.
@@ -96,11 +199,8 @@ class Attachment:
         Raises:
             FailedPrecondition: it has none, or takes no more.
         """
-        spec = self._container.record.spec
-        if not self.options.stdin or not (spec.stdin_open or spec.terminal):
-            raise FailedPrecondition(
-                f"the input of the container {self._container.record.name} is not open", hint="create it with -i"
-            )
+        if not self.options.stdin or not self._target.takes_input:
+            raise FailedPrecondition(f"the input of the {self._target.title} is not open", hint="create it with -i")
         await self._connected.wait()
         if self._stream is not None:
             await self._stream.write(data)
@@ -113,11 +213,26 @@ class Attachment:
         await trio.lowlevel.checkpoint()
 
     async def detach(self) -> None:
-        """Let go; nothing of the container ends."""
+        """Let go; nothing of the process ends."""
         self._detached = True
         self._pumping.cancel()  # it may be waiting for a sink that takes nothing
-        self._container.pending.discard(self)
+        self._target.pending.discard(self)
         self._finished.set()
         if self._stream is not None:
             self._stream.close()
         await trio.lowlevel.checkpoint()
+
+
+async def _discard(stream: AttachStream) -> None:
+    await stream.pump(stdout=None, stderr=None)
+
+
+async def _hand_on(batch: list[LogEntry], sinks: dict[Stream, Sink | None]) -> None:
+    """Give a batch of the log to the sinks, what belongs together at once. A sink that fails is left out from then on."""
+    for stream, entries in groupby(batch, key=lambda entry: entry.stream):
+        sink = sinks.get(stream)
+        if sink is not None:
+            try:
+                await sink.write(b"".join(entry.data for entry in entries))
+            except RossError:
+                sinks[stream] = None

@@ -20,10 +20,9 @@ from attrs import evolve
 from ross.errors import FailedPrecondition, NotFound
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import open_pidfd, send_signal
-from ross.model.containers import AttachOptions, ContainerState
-from ross.services.attachment import Attachment
+from ross.model.containers import ContainerState
 from ross.services.running import RunnableContainer
-from ross.shim.attach import Sink, resize
+from ross.services.top import process_table
 from ross.shim.logs import read_log
 from ross.shim.signals import parse_signal, signal_name
 from ross.shim.state import ACTIVE, ALIVE, check_alive, check_transition
@@ -33,10 +32,13 @@ from ross.shim.validate import validate_spec
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from ross.model.containers import ContainerUpdate
+    from ross.model.containers import AttachOptions, ContainerUpdate
+    from ross.model.execs import ProcessTable
     from ross.model.files import CommitOptions
     from ross.model.logs import LogEntry, LogOptions
+    from ross.services.attachment import Attachment
     from ross.services.images import Image
+    from ross.shim.attach import Sink
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class Container(RunnableContainer):
         await self._to_the_end(lambda: self._stop(number, grace), name="stop")
 
     def _stop_signal(self, wanted: str) -> int:
-        image = self._image.config.execution.stop_signal if self._image is not None else ""
+        image = self.image.config.execution.stop_signal if self.image is not None else ""
         return parse_signal(wanted or self.record.spec.stop_signal or image or "TERM")
 
     async def _stop(self, number: int, grace: int) -> None:
@@ -270,8 +272,7 @@ class Container(RunnableContainer):
         await self._parts.snapshotter.remove(self.id)
         await trio.to_thread.run_sync(remove_tree, self.layout.directory)
         self._state = _S.REMOVED
-        for attachment in tuple(self.pending):
-            attachment.fail(NotFound(f"the container {self.record.name} was removed before it was started"))
+        self.init.fail_pending(NotFound(f"the container {self.record.name} was removed before it was started"))
         self._stopped.set(self.record.outcome)
         self.ending.set(self.record.outcome)
         for event in (self._begun, self._settled, self._removed):
@@ -288,28 +289,20 @@ class Container(RunnableContainer):
     # -- output -------------------------------------------------------------------------------------------------------
 
     async def attach(self, options: AttachOptions, *, stdout: Sink | None, stderr: Sink | None) -> Attachment:
-        """Connect to its first process; before the start: from the first byte on, once it starts.
+        """Connect to its first process; see :meth:`~ross.services.init_process.InitProcess.attach`."""
+        return await self.init.attach(options, stdout=stdout, stderr=stderr)
+
+    async def top(self, columns: str) -> ProcessTable:
+        """What runs in it, in columns as ps has them.
 
         Raises:
-            FailedPrecondition: it is being removed, or its monitor does not answer.
-            NotFound: it has been removed.
+            FailedPrecondition: it does not run.
+            InvalidArgument: there is no such column.
         """
-        if self._state in {_S.REMOVING, _S.REMOVED}:
-            raise NotFound(f"the container {self.record.name} has been removed")
-        attachment = Attachment(self, options, stdout, stderr)
-        if self._state in ALIVE:
-            self.attachments.add(attachment)
-            try:
-                await attachment.connect()
-            except BaseException:
-                self.attachments.discard(attachment)
-                raise
-            if options.rows and options.columns and self.record.spec.terminal:
-                resize(self.layout.bundle, rows=options.rows, columns=options.columns)
-        else:
-            self.pending.add(attachment)
-            await trio.lowlevel.checkpoint()
-        return attachment
+        check_alive(self.record.name, self._state)
+        if self._state not in ALIVE:
+            raise FailedPrecondition(f"the container {self.record.name} is {self._state.value}: nothing runs in it")
+        return await trio.to_thread.run_sync(process_table, self._parts.cgroups_path(self.id), columns)
 
     async def _at_rest(self) -> None:
         await self._stopped.wait()

@@ -12,7 +12,7 @@ import trio
 from attrs import evolve, frozen
 
 from ross.errors import AlreadyExists, InvalidArgument, NotFound, RossError
-from ross.layout import StateLayout
+from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.mount import mounts_below, unmount
@@ -22,6 +22,7 @@ from ross.model.snapshots import SnapshotOwner
 from ross.services.commit import Committer
 from ross.services.container import Container
 from ross.services.events import Events
+from ross.services.execs import recover_execs
 from ross.services.filters import select_containers
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, Run, boot_id
@@ -29,13 +30,13 @@ from ross.services.restarts import wanted_at_begin
 from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
+from ross.shim.exec_monitor import ExecMonitor
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 from ross.shim.spec import HostFacts, host_facts
 from ross.shim.validate import NAME, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
-    from ross.layout import RuntimeLayout
     from ross.oci.digest import Digest
     from ross.services.images import Image, Images
 
@@ -56,6 +57,9 @@ class Parts:
     events: Events
     runtime: Runtime
     monitor: Monitor
+    exec_monitor: ExecMonitor
+    execs: RuntimeLayout
+    """Where execs are kept."""
     records: Records
     nursery: trio.Nursery
     host: HostFacts
@@ -98,6 +102,8 @@ class Containers:
             events=events,
             runtime=runtime,
             monitor=monitor,
+            exec_monitor=ExecMonitor(monitor.program, runtime),
+            execs=runtime_layout,
             records=Records(layout),
             nursery=nursery,
             host=host_facts(),
@@ -267,6 +273,8 @@ class Containers:
                 remove_tree(found)
         for container in tuple(self._by_id.values()):
             await self._recover_one(container)
+        for forsaken in recover_execs(self._parts, self._by_id):
+            await self._parts.exec_monitor.abandon(forsaken)
         await self._remove_orphans()
 
     async def _image_of(self, record: ContainerRecord) -> Image | None:

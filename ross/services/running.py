@@ -16,8 +16,10 @@ from attrs import evolve
 from ross.errors import FailedPrecondition, RossError
 from ross.model.containers import ContainerState, Outcome
 from ross.nursery.restart import RestartPolicy, supervise
+from ross.services.execs import Execs
 from ross.services.files import Files
 from ross.services.freezer import Freezer
+from ross.services.init_process import InitProcess
 from ross.services.launcher import Launcher, gone
 from ross.services.records import Run, boot_id
 from ross.services.restarts import Restarts
@@ -27,7 +29,6 @@ from ross.shim.state import ALIVE, check_transition
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ross.services.attachment import Attachment
     from ross.services.containers import Parts
     from ross.services.images import Image
     from ross.services.records import ContainerRecord
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 _S = ContainerState
 _ATTACHED_SECONDS: Final = 5.0
-"""How long a container that has ended waits for its attachments to have read everything, before it is taken apart."""
+"""How long a container that has ended waits for its attachments to have read everything and its execs to end, before it is taken apart."""
 
 
 class RunnableContainer(TrackedContainer):
@@ -45,10 +46,10 @@ class RunnableContainer(TrackedContainer):
 
     def __init__(self, parts: Parts, record: ContainerRecord, image: Image | None) -> None:
         super().__init__(parts, record)
-        self.pending: set[Attachment] = set()
-        self.attachments: set[Attachment] = set()
-        self.launcher = Launcher(parts, record.id)
         self._image = image
+        self.init = InitProcess(self)
+        self.execs = Execs(parts, self)
+        self.launcher = Launcher(parts, record.id)
         self._turn = trio.Lock()
         self.files = Files(self, parts, self._turn)
         self.freezer = Freezer(self, parts, self._turn)
@@ -69,6 +70,10 @@ class RunnableContainer(TrackedContainer):
     async def _to_the_end(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
         self.files.make_way()
         await super()._to_the_end(async_fn, name=name)
+
+    @abstractmethod
+    async def signal(self, name: str) -> None:
+        """Send a signal to its first process."""
 
     @abstractmethod
     async def _remove(self, *, force: bool) -> None:
@@ -114,9 +119,7 @@ class RunnableContainer(TrackedContainer):
             if before is _S.STOPPED:
                 self._stopped.set(self.record.outcome)
             self._save(evolve(self.record, run=None, error=failure.message))
-            for attachment in tuple(self.pending):
-                self.pending.discard(attachment)
-                attachment.fail(failure)
+            self.init.fail_pending(failure)
             if failure is error:
                 raise
             raise failure from error
@@ -125,20 +128,14 @@ class RunnableContainer(TrackedContainer):
 
     async def _launch(self) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""
-        if self._image is None:
+        if self.image is None:
             raise FailedPrecondition(
                 f"the image of the container {self.record.name} is damaged or gone",
                 hint="pull it, and create the container again",
             )
-        sizes = [
-            (one.options.rows, one.options.columns) for one in self.pending if one.options.rows and one.options.columns
-        ]
-        execution = self._image.config.execution
-        launched = await self.launcher.create(self.record, execution, console_size=sizes[-1] if sizes else None)
-        for attachment in tuple(self.pending):
-            self.pending.discard(attachment)
-            self.attachments.add(attachment)
-            await attachment.connect()
+        execution = self.image.config.execution
+        launched = await self.launcher.create(self.record, execution, console_size=self.init.console_size())
+        await self.init.connect_pending()
         started_at = time.time_ns()
         await self._parts.runtime.start(self.id)
         return launched, started_at
@@ -175,8 +172,8 @@ class RunnableContainer(TrackedContainer):
         async with self._turn:
             if not self._settled.is_set():
                 with trio.move_on_after(_ATTACHED_SECONDS):
-                    for attachment in tuple(self.attachments):
-                        await attachment.finished()
+                    await self.init.all_finished()
+                    await self.execs.all_ended()
                 await self.launcher.take_down()
                 self._settled.set()
         if self._state is _S.RESTARTING:

@@ -38,6 +38,11 @@ class Ending:
         self._outcome = result
         self._event.set()
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it has ended; None while it has not."""
+        return self._outcome
+
     def is_set(self) -> bool:
         return self._event.is_set()
 

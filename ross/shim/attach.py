@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from ross.errors import FailedPrecondition, RossError
+from ross.linux.terminal import readable_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _PACKET_BYTES: Final = 64 << 10
 _STDIN_BYTES: Final = 8 << 10
 """What the monitor surely takes in one packet; the rest of a longer one would be lost."""
+_RESIZE_SECONDS: Final = 0.001
 _STDOUT: Final = 2
 _STDERR: Final = 3
 
@@ -30,6 +32,9 @@ class Sink(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Take some bytes; returning late slows the container down."""
+
+    async def gap(self, lost_bytes: int) -> None:
+        """So many bytes are missing here."""
 
     async def done(self) -> None:
         """There will be no more."""
@@ -111,18 +116,24 @@ async def connect(bundle: Path) -> AttachStream:
     return AttachStream(sock)
 
 
-def resize(bundle: Path, *, rows: int, columns: int) -> None:
-    """Tell the monitor the size of the container's terminal. Nothing happens if it has ended."""
+async def resize(directory: Path, *, rows: int, columns: int) -> None:
+    """Tell the monitor with this directory the size of its process's terminal. Nothing happens if it has ended.
+
+    The monitor mixes up what it reads of several messages at once; so each waits until the one before it was read.
+    """
     try:
-        fd = os.open(bundle / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(directory / "ctl", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         if error.errno in {errno.ENXIO, errno.ENOENT}:
             return
         raise
     try:
+        while readable_bytes(fd):  # noqa: ASYNC110 -- there is nothing to wait on until a pipe is empty
+            await trio.sleep(_RESIZE_SECONDS)
         os.write(fd, f"1 {rows} {columns}\n".encode())
     finally:
         os.close(fd)
+    await trio.lowlevel.checkpoint()
 
 
 async def _wrote(sink: Sink, data: bytes) -> bool:

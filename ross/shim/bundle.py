@@ -97,12 +97,15 @@ def _working_dir(spec: ContainerSpec, execution: Execution) -> str:
         raise FailedPrecondition(
             f"the image's working directory {path!r} is not absolute", hint="give another with --workdir"
         )
-    _refuse_kernels_own(path)
+    refuse_kernels_own(path)
     return path
 
 
-def _refuse_kernels_own(path: str) -> None:
-    """Where /proc/self/fd leads is the runtime's business at that moment, not the container's (CVE-2024-21626)."""
+def refuse_kernels_own(path: str) -> None:
+    """Refuse a working directory in the kernel's own filesystems.
+
+    Where /proc/self/fd leads is the runtime's business at that moment, not the container's (CVE-2024-21626).
+    """
     normal = "/" + posixpath.normpath(path).lstrip("/")
     if normal.startswith(("/proc/", "/sys/")) or normal in {"/proc", "/sys"}:
         raise FailedPrecondition(
@@ -112,7 +115,7 @@ def _refuse_kernels_own(path: str) -> None:
 
 def _make_working_dir(rootfs: Rootfs, path: str) -> None:
     try:
-        _refuse_kernels_own(rootfs.make_directory(path))
+        refuse_kernels_own(rootfs.make_directory(path))
     except OSError as error:
         raise FailedPrecondition(
             f"the working directory {path!r} cannot be used in this image: {error.strerror}",

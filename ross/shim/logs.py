@@ -50,7 +50,12 @@ def parse_record(line: bytes) -> LogEntry | None:
 
 
 async def read_log(
-    path: Path, options: LogOptions, *, ended: Callable[[], bool], wait_ended: Callable[[], object]
+    path: Path,
+    options: LogOptions,
+    *,
+    ended: Callable[[], bool],
+    wait_ended: Callable[[], object],
+    position: int | None = None,
 ) -> AsyncGenerator[list[LogEntry], None]:
     """The log in batches: what is there, and with ``follow`` what comes, until the container has stopped and all was read.
 
@@ -59,13 +64,14 @@ async def read_log(
         options: What of it.
         ended: Whether the container has stopped.
         wait_ended: An async function that returns when it has.
+        position: Begin at this record (see :func:`log_position`), in the place of what ``options.tail`` says.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return
     try:
-        offset = await trio.to_thread.run_sync(_tail_offset, fd, options.tail)
+        offset = position if position is not None else await trio.to_thread.run_sync(_tail_offset, fd, options.tail)
         reader = _Reader(fd, offset, options)
         with FileWatch(path) as watch:
             while True:
@@ -79,6 +85,18 @@ async def read_log(
                 if last or not options.follow:
                     return
                 await _either(watch.changed, wait_ended)
+    finally:
+        os.close(fd)
+
+
+def log_position(path: Path, tail: int) -> int:
+    """Where the last so many lines of a log begin that are there now; 0 for all if negative. Blocks."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return 0
+    try:
+        return _tail_offset(fd, tail)
     finally:
         os.close(fd)
 

@@ -6,12 +6,11 @@ and the exit file that it writes last (conmon(8)).
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import trio
 from attrs import frozen
@@ -20,16 +19,12 @@ from ross.errors import Internal
 from ross.linux.files import make_directory
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import spawn_and_forget
-from ross.shim.runtime import runtime_error
+from ross.shim.conmon import answered_pid, processes, read_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.shim.runtime import Runtime
-
-_SYNC_BYTES: Final = 64 << 10
 
 
 @frozen(kw_only=True)
@@ -55,14 +50,14 @@ class Monitor:
     """Launches monitors and reads what they leave."""
 
     def __init__(self, program: Path, runtime: Runtime, layout: RuntimeLayout) -> None:
-        self._program = program
+        self.program = program
         self._runtime = runtime
         self._layout = layout
 
     def _argv(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
         directory = self._layout.monitor(container_id)
         return [
-            str(self._program),
+            str(self.program),
             "--api-version", "1",
             "--cid", container_id,
             "--cuuid", container_id,
@@ -80,6 +75,7 @@ class Monitor:
             "--no-sync-log",
             # With a terminal its input is always there; else a pipe only if somebody may want to write to it.
             *(["--terminal"] if spec.terminal else ["--stdin"] if spec.stdin_open else []),
+            *(["--leave-stdin-open"] if spec.stdin_kept else []),
         ]  # fmt: skip
 
     async def launch(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> Launched:
@@ -103,10 +99,10 @@ class Monitor:
                 )
             finally:
                 os.close(write_end)
-            answer = await _read_all(read_end)
+            answer = await read_answer(read_end)
         finally:
             os.close(read_end)
-        pid = _created_pid(answer)
+        pid = answered_pid(answer)
         process, monitor = identify(pid), self.pid_of_monitor(container_id)
         if process is None or monitor is None:
             raise Internal(f"the container {container_id[:12]} or its monitor ended before it was started")
@@ -148,7 +144,7 @@ class Monitor:
     def running(self) -> dict[str, ProcessIdentity]:
         """The monitors of this run directory that run now, by container; from the process table, whatever they wrote."""
         found: dict[str, ProcessIdentity] = {}
-        for pid, argv in _processes():
+        for pid, argv in processes():
             if (
                 "--exit-dir" in argv
                 and argv[argv.index("--exit-dir") + 1 :][:1] == [str(self._layout.exits)]
@@ -161,7 +157,7 @@ class Monitor:
 
     def abandon(self, container_id: str) -> None:
         """End a launch that hangs: the monitor, and the runtime that it has started."""
-        for pid, argv in _processes():
+        for pid, argv in processes():
             if container_id in argv and (str(self._layout.exits) in argv or str(self._runtime.root) in argv):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -181,47 +177,9 @@ class Monitor:
         root = str(self._runtime.root)
         return [
             pid
-            for pid, argv in _processes()
+            for pid, argv in processes()
             if "--root" in argv[:3]
             and root in argv[:4]
             and "--exit-dir" not in argv
-            and {"create", "start", "delete"} & set(argv)
+            and {"create", "start", "delete", "exec"} & set(argv)
         ]
-
-
-def _processes() -> Iterator[tuple[int, list[str]]]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit():
-            try:
-                raw = Path(entry.path, "cmdline").read_bytes()
-            except OSError:
-                continue
-            yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]
-
-
-async def _read_all(fd: int) -> bytes:
-    """What the monitor says. It ends with its first line: the pipe stays open in the monitor."""
-    os.set_blocking(fd, False)
-    data = bytearray()
-    while len(data) < _SYNC_BYTES and not data.endswith(b"\n"):
-        try:
-            part = os.read(fd, _SYNC_BYTES)
-        except BlockingIOError:
-            await trio.lowlevel.wait_readable(fd)
-            continue
-        if not part:
-            break
-        data += part
-    return bytes(data)
-
-
-def _created_pid(answer: bytes) -> int:
-    try:
-        document = json.loads(answer)
-        pid = int(document.get("data", document.get("pid", -1)))
-        message = str(document.get("message", ""))
-    except (ValueError, AttributeError, TypeError):
-        raise Internal(f"the monitor gave no answer that can be read: {answer[:200]!r}") from None
-    if pid <= 0:
-        raise runtime_error(message, what="create")
-    return pid

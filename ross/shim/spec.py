@@ -38,6 +38,7 @@ _CAPABILITIES: Final = (
     "PERFMON", "BPF", "CHECKPOINT_RESTORE",
 )  # fmt: skip
 """In the order of their bits (capability.h)."""
+ALL_CAPABILITIES: Final = tuple(f"CAP_{name}" for name in _CAPABILITIES)
 
 _MASKED_PATHS: Final = (
     "/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
@@ -137,7 +138,7 @@ def environment(spec: ContainerSpec, execution: Execution, *, hostname: str, hom
 
 
 def _wanted_capabilities(spec: ContainerSpec) -> Sequence[str]:
-    return [f"CAP_{name}" for name in _CAPABILITIES] if spec.privileged else DEFAULT_CAPABILITIES
+    return ALL_CAPABILITIES if spec.privileged else DEFAULT_CAPABILITIES
 
 
 def _process(

@@ -54,7 +54,7 @@ def validate_spec(spec: ContainerSpec) -> None:
     if spec.restart.max_retries and spec.restart.mode is not RestartMode.ON_FAILURE:
         raise InvalidArgument("a number of restarts goes with on-failure only", hint="write on-failure:5")
     for entry in spec.env:
-        _check_env(entry)
+        check_env(entry)
     for text in (*spec.args, *(spec.entrypoint or ()), spec.working_dir, spec.user, *spec.env):
         if "\0" in text:
             raise InvalidArgument("a text of the container has a zero byte in it")
@@ -74,7 +74,12 @@ def normalise_spec(spec: ContainerSpec) -> ContainerSpec:
     return evolve(spec, mounts=tuple(evolve(mount, target=normal_path(mount.target)) for mount in spec.mounts))
 
 
-def _check_env(entry: str) -> None:
+def check_env(entry: str) -> None:
+    """Check that an entry of an environment is one.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
     name, equals, _value = entry.partition("=")
     if not equals or not name:
         raise InvalidArgument(f"the environment entry {entry[:80]!r} is not NAME=value")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ross.errors import InvalidArgument
 from ross.wire.errors import translated
 from ross.wire.schema import schema
 
@@ -17,15 +18,27 @@ CHUNK_BYTES: Final = 256 << 10
 class ByteStreamServer(schema.ByteStream.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """Receives a stream. The writer goes on when ``write`` has returned, so a slow one slows the writer down."""
 
-    def __init__(self, write: Callable[[bytes], Awaitable[None]], *, done: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        write: Callable[[bytes], Awaitable[None]],
+        *,
+        done: Callable[[], Awaitable[None]],
+        gap: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
         self._write = write
         self._done = done
+        self._gap = gap
 
     async def write_context(self, context: Any) -> None:
         await self._write(context.params.data)
 
     async def done_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
         await self._done()
+
+    async def gap_context(self, context: Any) -> None:
+        if self._gap is None:
+            raise InvalidArgument("bytes are missing of a stream of which all are needed")
+        await self._gap(context.params.lostBytes)
 
 
 class ByteStreamSink:
@@ -43,6 +56,15 @@ class ByteStreamSink:
         with translated():
             for start in range(0, len(data), CHUNK_BYTES):
                 await self._stream.write(data=data[start : start + CHUNK_BYTES])
+
+    async def gap(self, lost_bytes: int) -> None:
+        """Say that so many bytes are left out here.
+
+        Raises:
+            RossError: the peer is gone, or needs every byte.
+        """
+        with translated():
+            await self._stream.gap(lostBytes=lost_bytes)
 
     async def done(self) -> None:
         """Say that no more will come; returns when the peer has taken everything.

@@ -17,6 +17,7 @@ from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.mount import mounts_below
 from ross.linux.process import which
+from ross.linux.processes import pids_of_cgroup
 from ross.model.archives import ArchiveFormat, ImportOptions, LoadOptions, SaveOptions
 from ross.model.containers import (
     AttachOptions,
@@ -24,10 +25,12 @@ from ross.model.containers import (
     ContainerSpec,
     ContainerState,
     ContainerUpdate,
+    Pace,
     RestartMode,
     RestartPolicy,
     WaitCondition,
 )
+from ross.model.execs import ExecOptions, GonePolicy
 from ross.model.files import CommitOptions
 from ross.model.images import PullOptions, PushOptions
 from ross.model.logs import LogOptions
@@ -90,7 +93,7 @@ class Services:
         ]
         found += [str(path) for path in self.state.containers.glob("*")]
         found += [str(path) for path in self.state.snapshots.glob("unpack-*")]
-        for directory in (self.run.exits, self.run.monitors, self.run.runtime_root):
+        for directory in (self.run.exits, self.run.monitors, self.run.runtime_root, self.run.execs):
             found += [str(path) for path in directory.glob("*")]
         return found
 
@@ -305,12 +308,46 @@ async def test_wait_logs_attach(place: Path, layered: str) -> None:
             async def write(self, _data: bytes) -> None:
                 await trio.sleep_forever()
 
+            async def gap(self, _lost_bytes: int) -> None:
+                await trio.sleep_forever()
+
             async def done(self) -> None:
                 await trio.sleep_forever()
 
         attachment = await container.attach(AttachOptions(), stdout=Stuck(), stderr=None)
         assert await cancelled_at(0.1, attachment.wait)
         await attachment.detach()
+        await container.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
+
+
+async def test_exec_attach_and_top(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        container = await start_something(services, layered, "sleep", "1000")
+        await container.start()
+        options = ExecOptions(args=("sleep", "1000"), when_gone=GonePolicy.KILL)
+        for part in range(10):
+
+            async def begin() -> None:
+                executed, attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
+                assert attachment is None
+                executed.hold()
+                await executed.let_go()
+                await executed.wait()
+
+            await cancelled_at(0.006 * part, begin)
+        executed, _attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
+        assert await cancelled_at(0.05, executed.wait)
+        attachment = await executed.attach(AttachOptions(pace=Pace.BLOCK), stdout=None, stderr=None)
+        assert await cancelled_at(0.05, attachment.wait)
+        await attachment.detach()
+        await cancelled_at(0, lambda: container.top(""))
+        executed.hold()
+        await executed.let_go()
+        await executed.wait()
+        await container.execs.all_ended()
+        assert len(pids_of_cgroup(f"/ross/{container.id}")) == 1, "only the first process is left"
         await container.remove(force=True)
         await settled(services)
         assert services.leftovers() == []

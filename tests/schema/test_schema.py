@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ross.model import archives, containers, content, engine, images, logs, registries, snapshots, storage
+from ross.model import archives, containers, content, engine, execs, images, logs, registries, snapshots, storage
 from ross.oci.digest import Digest
 from ross.wire.convert import _decoders, camel_case, from_wire, to_wire
 from ross.wire.loop import open_kj_loop
 from ross.wire.schema import schema
 
-MODULES = (archives, containers, content, engine, images, logs, registries, snapshots, storage)
+MODULES = (archives, containers, content, engine, execs, images, logs, registries, snapshots, storage)
 RECORDS = [
     value
     for module in MODULES
@@ -31,6 +31,8 @@ ENUMS = {
     containers.NetworkMode: schema.NetworkMode,
     containers.RestartMode: schema.RestartMode,
     containers.WaitCondition: schema.WaitCondition,
+    containers.Pace: schema.Pace,
+    execs.GonePolicy: schema.GonePolicy,
     archives.ArchiveFormat: schema.ArchiveFormat,
     engine.Role: schema.VersionInfo.Role,
     storage.Severity: schema.Finding.Severity,
@@ -117,6 +119,7 @@ async def test_schema_loads_inside_a_loop_and_its_interfaces_are_there() -> None
             "Containers",
             "Container",
             "Process",
+            "Exec",
             "ByteStream",
             "Progress",
             "EventSink",

@@ -11,7 +11,7 @@ import pytest
 from ross.cli import errors, output
 from ross.cli.app import execute
 from ross.cli.containers import parse_time
-from ross.cli.interactive import DetachKeys
+from ross.cli.keys import DetachKeys
 from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from ross.model.containers import BindMount, Outcome

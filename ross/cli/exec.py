@@ -1,0 +1,210 @@
+"""``ross exec``, ``attach`` and ``top``: what runs in a container, and being connected to it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from ross.cli import output
+from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
+from ross.cli.output import Format
+from ross.cli.parse import parse_env, read_env_files
+from ross.cli.session import with_engine
+from ross.errors import FailedPrecondition, InvalidArgument, RossError
+from ross.linux.terminal import is_terminal
+from ross.model.containers import ContainerState
+
+if TYPE_CHECKING:
+    from ross.client import Container, Engine, Exec
+    from ross.client.processes import ProcessOptions, Write
+    from ross.model.containers import Outcome
+
+
+def exec_(
+    container: str,
+    /,
+    *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
+    tty: Annotated[bool, Parameter(name=["--tty", "-t"], negative=())] = False,
+    detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative=())] = False,
+    env: Annotated[tuple[str, ...], Parameter(name=["--env", "-e"], negative=())] = (),
+    env_file: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    user: Annotated[str, Parameter(name=["--user", "-u"])] = "",
+    workdir: Annotated[str, Parameter(name=["--workdir", "-w"])] = "",
+    privileged: Annotated[bool, Parameter(negative=())] = False,
+    detach_keys: str = DETACH_KEYS,
+) -> int:
+    """Execute a command in a running container; ends with the command's exit code.
+
+    Parameters
+    ----------
+    container
+        Its name or id.
+    command
+        The program and its arguments.
+    interactive
+        Connect its input to ours.
+    tty
+        Give it a terminal.
+    detach
+        Leave it running, and be gone.
+    env
+        NAME=value, or NAME for our own value of it. May be repeated.
+    env_file
+        A file with such entries, one a line. May be repeated.
+    user
+        user[:group], by name or number; the container's if not given.
+    workdir
+        The directory it begins in; the container's if not given.
+    privileged
+        Give it all capabilities that the daemon has.
+    detach_keys
+        What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
+    """
+    if not command:
+        raise InvalidArgument("there is nothing to execute", hint=f"write: ross exec {container} COMMAND")
+    if tty and interactive and not detach and not is_terminal(0):
+        raise InvalidArgument("the input is no terminal, which -it wants", hint="use -i alone to pipe something in")
+    manner = Manner(keys=parse_detach_keys(detach_keys))
+    options: ProcessOptions = {
+        "env": [*read_env_files(env_file, os.environ), *parse_env(env, os.environ)],
+        "user": user,
+        "workdir": workdir,
+        "terminal": tty,
+        "privileged": privileged,
+        "when_gone": "leave" if detach else "hup",
+    }
+
+    async def body(engine: Engine) -> int:
+        found = engine.containers.get(container).now
+        if detach:
+            await found.open_exec(command, **options)
+            return 0
+        if tty:
+            return _code(await _on_terminal(found, command, options, stdin=interactive, manner=manner))
+        return _code(await _on_pipes(found, command, options, stdin=interactive))
+
+    return with_engine(body)
+
+
+async def _on_terminal(
+    container: Container, command: tuple[str, ...], options: ProcessOptions, *, stdin: bool, manner: Manner
+) -> Outcome | None:
+    from ross.cli.interactive import connected
+
+    async def open_process(*, stdin: bool, stdout: Write | None, stderr: Write | None, rows: int, columns: int) -> Exec:
+        sized: ProcessOptions = {**options, "rows": rows, "columns": columns}
+        return await container.open_exec(command, stdin=stdin, stdout=stdout, stderr=stderr, **sized)
+
+    async with connected(open_process, stdin=stdin, terminal=True, manner=manner) as attached:
+        return await attached.wait()
+
+
+async def _on_pipes(
+    container: Container, command: tuple[str, ...], options: ProcessOptions, *, stdin: bool
+) -> Outcome | None:
+    """Hand our own descriptors to the command where they are pipes: then no byte of it comes through here."""
+    import trio
+
+    from ross.cli.interactive import Attached, forward_signals
+    from ross.cli.streams import open_streams
+
+    async with open_streams(stdin=stdin) as streams:
+        executed = await container.open_exec(command, stdio=streams.theirs, **options)
+        streams.begin()
+        attached = Attached(executed)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward_signals, executed)
+            outcome = await attached.wait()
+            nursery.cancel_scope.cancel()
+        await streams.finish()
+        return outcome
+
+
+def _code(outcome: Outcome | None) -> int:
+    if outcome is None:  # the user has let go
+        return 0
+    if outcome.error:
+        raise RossError(f"the command ended, but {outcome.error}")
+    return outcome.exit_code
+
+
+def attach(
+    container: str,
+    /,
+    *,
+    no_stdin: Annotated[bool, Parameter(negative=())] = False,
+    sig_proxy: bool = True,
+    detach_keys: str = DETACH_KEYS,
+    tail: Annotated[int, Parameter(name=["--tail", "-n"])] = 0,
+    pace: Literal["log", "drop", "block"] = "log",
+) -> int:
+    """Be connected to a running container; ends with its exit code, unless you let go.
+
+    Parameters
+    ----------
+    container
+        Its name or id.
+    no_stdin
+        Do not connect its input to ours.
+    sig_proxy
+        Hand the signals that we are sent on to it; on a terminal the keys do that.
+    detach_keys
+        What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
+    tail
+        Begin with the last so many lines of its log; -1: with all of it.
+    pace
+        While our output is slow: log reads on in the container's log, drop leaves something out and says how much, block lets it wait.
+    """
+    from ross.cli.interactive import attach as attach_to
+
+    manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy)
+
+    async def body(engine: Engine) -> int:
+        found = await engine.containers.get(container)
+        info = await found.info()
+        if info.state not in {ContainerState.RUNNING, ContainerState.STOPPING}:
+            raise FailedPrecondition(
+                f"the container {info.name} is {info.state.value}: there is nothing to be connected to",
+                hint=f"start it and be connected: ross start -a {info.name}",
+            )
+        spec = info.spec
+        stdin = (spec.stdin_open or spec.terminal) and not no_stdin
+        async with attach_to(
+            found, stdin=stdin, terminal=spec.terminal, manner=manner, pace=pace, tail=tail
+        ) as attached:
+            outcome = await attached.wait()
+        return outcome.exit_code if outcome is not None else 0
+
+    return with_engine(body)
+
+
+def top(
+    container: str,
+    /,
+    *columns: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    format: Format = "table",  # noqa: A002 -- the flag's name
+) -> None:
+    """Show what runs in a container, as the host sees it.
+
+    Parameters
+    ----------
+    container
+        Its name or id.
+    columns
+        As ps has them: -ef, aux, or -o and names, such as -o pid,args. In the place of -ef.
+    format
+        table, json or jsonl.
+    """
+
+    async def body(engine: Engine) -> None:
+        found = await engine.containers.get(container).now.top(" ".join(columns))
+        if format == "table":
+            output.write(output.table(found.titles, (row.values for row in found.rows)))
+            return
+        named = [dict(zip(found.titles, row.values, strict=True)) for row in found.rows]
+        output.write(output.records(named, format))
+
+    with_engine(body)

@@ -1,0 +1,33 @@
+"""File descriptors that others have handed to us."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_NULL: Final = os.makedev(1, 3)
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close them; each is closed whatever happens to the others."""
+    for fd in fds:
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+
+
+def is_plain_pipe(fd: int) -> bool:
+    """Whether it is a pipe without a name, or the null device: what can be given away without giving away anything else.
+
+    A runtime changes the owner of what it is given for a process's streams, so a file or a terminal is not given to it.
+    """
+    found = os.fstat(fd)
+    if stat.S_ISCHR(found.st_mode):
+        return found.st_rdev == _NULL
+    return stat.S_ISFIFO(found.st_mode) and str(Path(f"/proc/self/fd/{fd}").readlink()).startswith("pipe:")

@@ -1,0 +1,120 @@
+"""The first process of a container, as those see it who attach to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ross.errors import NotFound, RossError
+from ross.model.containers import AttachOptions, ContainerState, Outcome
+from ross.services.attachment import Attachment
+from ross.shim.attach import Sink, resize
+from ross.shim.state import ALIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from ross.services.running import RunnableContainer
+    from ross.services.tracked import Ending
+
+_S = ContainerState
+
+
+class InitProcess:
+    """What a container's attachments are attached to, run after run."""
+
+    def __init__(self, container: RunnableContainer) -> None:
+        self.pending: set[Attachment] = set()
+        self.attachments: set[Attachment] = set()
+        self._container = container
+
+    @property
+    def title(self) -> str:
+        return f"container {self._container.record.name}"
+
+    @property
+    def monitor_directory(self) -> Path:
+        return self._container.layout.bundle
+
+    @property
+    def log(self) -> Path | None:
+        return self._container.layout.log
+
+    @property
+    def has_terminal(self) -> bool:
+        return self._container.record.spec.terminal
+
+    @property
+    def takes_input(self) -> bool:
+        return self._container.record.spec.stdin_open or self.has_terminal
+
+    def spawn(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
+        """Run something in the background."""
+        self._container.spawn(async_fn, name=name)
+
+    @property
+    def ending(self) -> Ending:
+        return self._container.ending
+
+    async def wait_outcome(self) -> Outcome:
+        """Return how its process has ended, when it has."""
+        return await self._container.wait_stopped()
+
+    async def signal(self, name: str) -> None:
+        """Send a signal to it."""
+        await self._container.signal(name)
+
+    # -- attaching ----------------------------------------------------------------------------------------------------
+
+    async def attach(self, options: AttachOptions, *, stdout: Sink | None, stderr: Sink | None) -> Attachment:
+        """Connect to it; before the start: from the first byte on, once it starts.
+
+        Raises:
+            FailedPrecondition: its monitor does not answer.
+            NotFound: the container is being removed, or has been.
+        """
+        state = self._container.state
+        if state in {_S.REMOVING, _S.REMOVED}:
+            raise NotFound(f"the {self.title} has been removed")
+        attachment = Attachment(self, options, stdout, stderr)
+        if state not in ALIVE:
+            self.pending.add(attachment)
+            await trio.lowlevel.checkpoint()
+            return attachment
+        self.attachments.add(attachment)
+        try:
+            await attachment.connect()
+            if options.rows and options.columns and self.has_terminal:
+                await resize(self.monitor_directory, rows=options.rows, columns=options.columns)
+        except BaseException:
+            self.attachments.discard(attachment)
+            await attachment.detach()  # noqa: ASYNC120 -- waits for nothing
+            raise
+        return attachment
+
+    def console_size(self) -> tuple[int, int] | None:
+        """Rows and columns as the last one of those wants them who wait for the start."""
+        sizes = [
+            (one.options.rows, one.options.columns) for one in self.pending if one.options.rows and one.options.columns
+        ]
+        return sizes[-1] if sizes else None
+
+    async def connect_pending(self) -> None:
+        """Connect those who wait for the start, which is about to come."""
+        for attachment in tuple(self.pending):
+            self.pending.discard(attachment)
+            self.attachments.add(attachment)
+            await attachment.connect()
+
+    def fail_pending(self, error: RossError) -> None:
+        """Tell those who wait for the start that there is none."""
+        for attachment in tuple(self.pending):
+            self.pending.discard(attachment)
+            attachment.fail(error)
+
+    async def all_finished(self) -> None:
+        """Wait until everybody has read everything, or has let go."""
+        for attachment in tuple(self.attachments):
+            await attachment.finished()

@@ -1,0 +1,67 @@
+"""What launching a monitor is made of, whatever it is to monitor: its answer, and finding it in the process table (conmon(8))."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ross.errors import Internal
+from ross.shim.runtime import runtime_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SYNC_BYTES: Final = 64 << 10
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """The command line of every process of the host, by pid."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit():
+            try:
+                raw = Path(entry.path, "cmdline").read_bytes()
+            except OSError:
+                continue
+            yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]
+
+
+async def read_answer(fd: int) -> bytes:
+    """What the monitor says. It ends with its first line: the pipe stays open in the monitor."""
+    os.set_blocking(fd, False)
+    data = bytearray()
+    while len(data) < _SYNC_BYTES and not data.endswith(b"\n"):
+        try:
+            part = os.read(fd, _SYNC_BYTES)
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(fd)
+            continue
+        if not part:
+            break
+        data += part
+    return bytes(data)
+
+
+def answered_pid(answer: bytes, *, what: str = "create") -> int:
+    """The pid of the process that the monitor has had made.
+
+    Args:
+        answer: What the monitor said.
+        what: What it was to do: ``create`` or ``exec``.
+
+    Raises:
+        FailedPrecondition: the runtime could not; in its words.
+        Internal: the monitor failed.
+    """
+    try:
+        document = json.loads(answer.partition(b"\n")[0])  # a brief exec's end may already be behind it
+        pid = int(document.get("data", document.get("pid", -1)))
+        message = str(document.get("message", ""))
+    except (ValueError, AttributeError, TypeError):
+        raise Internal(f"the monitor gave no answer that can be read: {answer[:200]!r}") from None
+    if pid <= 0:
+        raise runtime_error(message, what=what)
+    return pid

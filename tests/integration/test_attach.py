@@ -1,0 +1,234 @@
+"""Being connected to a container: several at once, slow ones, late ones; letting go; signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from ross.client import connect
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.images import busybox_image, push
+from tests.support.terminal import Terminal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from ross.client import Engine, Image
+
+pytestmark = pytest.mark.integration
+
+COUNT = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done"
+
+
+@pytest.fixture(scope="module")
+def image(registry: str) -> str:
+    return push(registry, "test/attach:1", busybox_image())
+
+
+@pytest.fixture(scope="module")
+def shared(filesystem: Path, image: str) -> Iterator[Daemon]:
+    """One daemon for all of these tests."""
+    directory = filesystem / "shared"
+    directory.mkdir()
+    with running_daemon(directory) as daemon:
+        assert daemon.ross("pull", "-q", image).returncode == 0
+        yield daemon
+
+
+@pytest.fixture
+async def engine(shared: Daemon) -> AsyncIterator[Engine]:
+    async with connect(shared.socket) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def box(engine: Engine, image: str) -> Image:
+    return await engine.images.get(image)
+
+
+class Kept:
+    """What has come, and what is missing."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.lost = 0
+
+    async def __call__(self, data: bytes) -> None:
+        self.data += data
+
+    async def gap(self, lost_bytes: int) -> None:
+        self.data += b"<gap>"
+        self.lost += lost_bytes
+
+
+def numbers(count: int, first: int = 1) -> bytes:
+    return b"".join(b"%d\n" % number for number in range(first, count + 1))
+
+
+def stuck_until(event: trio.Event, take: Callable[[bytes], Awaitable[None]]) -> Callable[[bytes], Awaitable[None]]:
+    """A reader that takes nothing for a while."""
+
+    async def write(data: bytes) -> None:
+        await event.wait()
+        await take(data)
+
+    return write
+
+
+async def test_several_at_once_see_everything(box: Image) -> None:
+    container = await box.create(["sh", "-c", COUNT])
+    kept = {pace: Kept() for pace in ("log", "drop", "block")}
+    attached = [await container.attach(stdout=one, pace=pace, on_gap=one.gap) for pace, one in kept.items()]
+    await container.start()
+    for process in attached:
+        assert (await process.wait()).exit_code == 0
+    assert kept["log"].data == kept["block"].data == numbers(20000)
+    assert len(kept["drop"].data.replace(b"<gap>", b"")) + kept["drop"].lost == len(numbers(20000))
+    await container.remove()
+
+
+@pytest.mark.parametrize("pace", ["log", "drop"])
+async def test_slow_reader_never_blocks_the_container(box: Image, pace: str) -> None:
+    script = "yes $(head -c 999 /dev/zero | tr '\\0' y) | head -c 4000000; echo end"
+    container = await box.create(["sh", "-c", script])
+    kept, go = Kept(), trio.Event()
+    process = await container.attach(stdout=stuck_until(go, kept), pace=pace, on_gap=kept.gap)
+    await container.start()
+    with trio.fail_after(30):
+        while (await container.info()).outcome is None:  # noqa: ASYNC110 -- waiting for it would wait for its readers too
+            await trio.sleep(0.02)
+    go.set()
+    await process.wait()
+    if pace == "log":
+        assert kept.data == (b"y" * 999 + b"\n") * 4000 + b"end\n"
+    else:
+        assert kept.data.endswith(b"y\nend\n")
+        assert kept.lost > 1000000
+        assert len(kept.data.replace(b"<gap>", b"")) + kept.lost == 4000004
+    await container.remove()
+
+
+async def test_reader_that_blocks_loses_nothing(box: Image) -> None:
+    container = await box.create(["sh", "-c", "yes | head -c 8000000"])
+    kept, go = Kept(), trio.Event()
+    process = await container.attach(stdout=stuck_until(go, kept), pace="block")
+    await container.start()
+    with trio.move_on_after(1):
+        await container.wait()
+    assert (await container.info()).outcome is None, "the container waits"
+    go.set()
+    assert (await process.wait()).exit_code == 0
+    assert kept.data == b"y\n" * 4000000
+    await container.remove()
+
+
+async def test_late_reader_begins_where_it_likes_without_gap_or_double(box: Image) -> None:
+    container = await box.create(["sh", "-c", f"{COUNT}; read line; echo $line"], stdin=True)
+    await container.start()
+    async with container.logs(follow=True) as entries:
+        async for entry in entries:
+            if entry.data == b"20000\n":
+                break
+    all_of_it, some, none = Kept(), Kept(), Kept()
+    attached = [
+        await container.attach(stdout=all_of_it, tail=-1),
+        await container.attach(stdout=some, tail=5),
+        await container.attach(stdout=none),
+        await container.attach(stdin=True, stdout=Kept()),
+    ]
+    await attached[-1].write(b"done\n")
+    for process in attached:
+        await process.wait()
+    assert all_of_it.data == numbers(20000) + b"done\n"
+    assert some.data == numbers(20000, 19996) + b"done\n"
+    assert none.data == b"done\n"
+    await container.remove()
+
+
+async def test_who_looks_on_does_not_end_the_input(box: Image) -> None:
+    """The monitor closes the input when anybody hangs up."""
+    container = await box.create(["sh", "-c", "read line; echo got $line"], stdin=True)
+    kept = Kept()
+    process = await container.attach(stdin=True, stdout=kept, pace="block")
+    await container.start()
+    for pace in ("log", "drop", "block"):
+        looking_on = await container.attach(stdout=Kept(), pace=pace)
+        del looking_on
+    await container.info()
+    await trio.sleep(0.2)
+    await process.write(b"something\n")
+    assert (await process.wait()).exit_code == 0
+    assert kept.data == b"got something\n"
+    await container.remove()
+
+
+async def test_input_that_is_kept_open_outlives_its_writers(box: Image) -> None:
+    container = await box.create(["sh", "-c", "read a; read b; echo $a $b"], stdin=True, stdin_kept=True)
+    await container.start()
+    for word in (b"one\n", b"two\n"):
+        process = await container.attach(stdin=True)
+        await process.write(word)
+        await process.close_stdin()
+        del process
+    assert (await container.wait()).exit_code == 0
+    async with container.logs() as entries:
+        assert [entry.data async for entry in entries] == [b"one two\n"]
+    await container.remove()
+
+
+# -- the command line -------------------------------------------------------------------------------------------------
+
+
+def test_attach_detach_and_exit_code(shared: Daemon, image: str) -> None:
+    script = "stty -echo; while read line; do echo got $line; [ $line = end ] && exit 5; done"
+    assert shared.ross("run", "-dit", "--name", "shell", image, "sh", "-c", script).returncode == 0
+    first = Terminal(shared, "attach", "--detach-keys", "ctrl-x", "shell")
+    first.send(b"one\n")
+    first.read_until(b"got one", seconds=30)
+    second = Terminal(shared, "attach", "--tail", "-1", "shell")
+    second.read_until(b"got one", seconds=30)
+    first.send(b"\x18")
+    assert first.wait() == 0
+    second.send(b"\x10\x11")
+    assert second.wait() == 0
+    third = Terminal(shared, "attach", "--detach-keys", "", "shell")
+    third.send(b"end\n")
+    third.read_until(b"got end", seconds=30)
+    assert third.wait() == 5
+    done = shared.ross("attach", "shell")
+    assert done.returncode == 1
+    assert "is stopped: there is nothing to be connected to" in done.stderr
+    assert shared.ross("rm", "shell").returncode == 0
+
+
+def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, image: str) -> None:
+    script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    for flags, code in (([], 3), (["--no-sig-proxy"], -signal.SIGTERM), (["--sig-proxy=false"], -signal.SIGTERM)):
+        name = f"signals{len(flags)}{code}"
+        client = shared.popen("run", "--name", name, *flags, image, "sh", "-c", script)
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"ready\n"
+        client.terminate()
+        client.communicate(timeout=30)
+        assert client.returncode == code
+        state = json.loads(shared.ross("inspect", name).stdout)[0]["state"]
+        assert state == ("stopped" if code == 3 else "running")
+        assert shared.ross("rm", "-f", name).returncode == 0
+
+
+def test_start_attached_with_other_keys(shared: Daemon, image: str) -> None:
+    assert shared.ross("create", "-it", "--name", "later", image, "sh").returncode == 0
+    terminal = Terminal(shared, "start", "-ai", "--detach-keys", "ctrl-a,d", "later")
+    terminal.read_until(b"# ", seconds=30)
+    terminal.send(b"\x01d")
+    assert terminal.wait() == 0
+    deadline = time.monotonic() + 10
+    while json.loads(shared.ross("inspect", "later").stdout)[0]["state"] != "running":
+        assert time.monotonic() < deadline
+    assert shared.ross("rm", "-f", "later").returncode == 0
