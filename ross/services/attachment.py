@@ -150,7 +150,7 @@ class Attachment:
                 async for batch in batches:
                     await _hand_on(batch, sinks)
                     if not any(sinks.values()):
-                        return
+                        break
             for sink in sinks.values():
                 if sink is not None:
                     with suppress(RossError):
