@@ -17,6 +17,7 @@ from ross.linux.archive.apply import Applied, apply_layer
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
+from ross.linux.mount import mount_overlay, unmount
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import Layer
 
@@ -203,6 +204,75 @@ def test_image_cannot_forge_the_overlays_attributes(place: Place) -> None:
         tar.addfile(info)
     place.apply(layer.getvalue())
     assert os.listxattr(place.root / "d") == ["user.kept"]
+
+
+def merged(place: Place, below: Place) -> set[str]:
+    """The names that an overlay of the two shows."""
+    target = place.top / "merged"
+    target.mkdir()
+    mount_overlay(target, lower=[place.root, below.root], upper=None, work=None)
+    try:
+        names = {entry.name for entry in os.scandir(target)}
+        for name in names:
+            (target / name).lstat()  # what is shown is there
+        return names
+    finally:
+        unmount(target)
+
+
+def test_device_0_0_is_the_whiteout_that_it_looks_like(place: Place, disk: Path) -> None:
+    """As in Docker and containerd, which make the device, and leave it to the overlay. Where nothing is below it is nothing; block
+    devices and other numbers are what they are."""
+    below = Place(disk / f"{place.top.name}-below")
+    below.apply(Layer().add("gone").directory("tree").add("tree/x").add("stays").add("again", b"old").tar())
+    layer = Layer().add("again", type=CHAR).add("again", b"new").directory("mine").add("mine/x").add("mine", type=CHAR)
+    layer.add("gone", type=CHAR).add("tree", type=CHAR).add("none", type=CHAR).add("deep/none", type=CHAR)
+    layer.add("block", type=BLOCK).add("zero-one", type=CHAR, devminor=1)
+    place.apply(layer.tar(), below=below.root)
+    assert merged(place, below) == {"stays", "again", "deep", "block", "zero-one"}
+    assert (place.root / "again").read_bytes() == b"new"
+    assert not list((place.root / "deep").iterdir())
+
+
+def test_device_0_0_is_no_target_of_a_link_and_is_not_left_alone(place: Place, disk: Path) -> None:
+    with pytest.raises(Corrupt, match="which is no file"):
+        place.apply(Layer().add("x", type=CHAR).hard_link("y", "x").tar())
+    alone = Place(disk / f"{place.top.name}-alone")
+    alone.apply(Layer().add("x", type=CHAR).add("y").tar())
+    assert [path.name for path in alone.root.iterdir()] == ["y"]
+
+
+FORGED = (
+    "opaque",
+    "redirect",
+    "metacopy",
+    "origin",
+    "impure",
+    "nlink",
+    "upper",
+    "uuid",
+    "protattr",
+    "whiteout",
+    "overlay.opaque",
+    "xwhiteouts",
+)
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, DIR, CHAR, FIFO, SYMLINK])
+def test_no_attribute_of_the_overlay_comes_from_an_image(place: Place, kind: bytes) -> None:
+    """Those of the kernel's documentation, by both prefixes, and as it escapes them; on every kind of entry, and by a global header."""
+    headers = {f"SCHILY.xattr.{space}.overlay.{name}": "y" for space in ("trusted", "user") for name in FORGED}
+    headers |= {"SCHILY.xattr.trusted.other": "y", "SCHILY.xattr.security.selinux": "y"}
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+        for name in ("once", "twice"):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.devmajor, info.devminor = kind, "x", 1, 3
+            info.pax_headers = headers if name == "once" else {}
+            tar.addfile(info)
+    place.apply(layer.getvalue())
+    for name in ("once", "twice"):
+        assert os.listxattr(place.root / name, follow_symlinks=False) == []
 
 
 def test_attributes_are_exact(place: Place) -> None:

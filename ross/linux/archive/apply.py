@@ -164,6 +164,9 @@ class LayerWriter:
                 self._attributes(parent, base, entry)
             case _:
                 device = _device(entry)
+                if entry.type is EntryType.CHARACTER and not device:
+                    self._forged_whiteout(parent, base)
+                    return
                 mode = entry.mode | _FORMATS[entry.type]
                 self._make(parent, base, lambda: os.mknod(base, mode, device, dir_fd=parent))
                 self._attributes(parent, base, entry)
@@ -264,6 +267,17 @@ class LayerWriter:
             # This layer has the name itself: the whiteout means what is below only.
             if stat.S_ISDIR(os.stat(hidden, dir_fd=parent, follow_symlinks=False).st_mode):
                 _make_opaque(parent, hidden)
+
+    def _forged_whiteout(self, parent: int, base: bytes) -> None:
+        """The device 0:0, as archives of an overlay's own directories have it. It is what it looks like: a whiteout.
+
+        So it is for every engine that unpacks to an overlay, since they make what the entry says. Where nothing is below it is taken
+        away; left, it would be a name that leads to nothing.
+        """
+        path = self._path(parent, base)
+        self._leave_to_settle(path)
+        self._make(parent, base, lambda: os.mknod(base, stat.S_IFCHR, 0, dir_fd=parent))
+        self.applied.whiteouts.add(path)
 
     # -- attributes ---------------------------------------------------------------------------------------------------
 
