@@ -187,6 +187,7 @@ def bombs(*, size: int, trailing: int, entries: int) -> list[Bomb]:
         entries: Of an archive.
     """
     few = min(entries, 400_000)  # each of these takes 4 KiB of the archive
+    named = min(entries, 300_000)  # more than the disk has inodes: so many names are long in the making
     return [
         Bomb(name="zeros, gzip", chunks=lambda: zeros(size), compression="gzip", told=_SPACE),
         Bomb(name="zeros, zstd", chunks=lambda: zeros(size), told=_SPACE),
@@ -198,8 +199,8 @@ def bombs(*, size: int, trailing: int, entries: int) -> list[Bomb]:
         Bomb(name="many headers", chunks=lambda: many_headers(size // 8), told="headers are larger"),
         Bomb(name="many global headers", chunks=lambda: many_headers(size // 8, b"g"), told="global header records"),
         Bomb(name="heavy directories", chunks=lambda: heavy_directories(size // 2), told=f"{_MEMORY}|does not fit"),
-        Bomb(name="files", chunks=lambda: files(entries), told=_INODES),
-        Bomb(name="directories", chunks=lambda: directories(entries), told=_INODES),
+        Bomb(name="files", chunks=lambda: files(named), told=_INODES),
+        Bomb(name="directories", chunks=lambda: directories(named), told=_INODES),
         Bomb(name="whiteouts", chunks=lambda: whiteouts(few), told=_MEMORY),
         Bomb(name="links to what is below", chunks=lambda: links_below(few), told=_MEMORY),
     ]  # fmt: skip
