@@ -208,7 +208,7 @@ def bombs(*, size: int, trailing: int, entries: int) -> list[Bomb]:
 
 def too_many_entries(entries: int) -> Bomb:
     """More than a layer may have: takes a minute or two."""
-    return Bomb(name="entries", chunks=lambda: same_name(entries), told="more than [0-9]+ entries")
+    return Bomb(name="entries", chunks=lambda: same_name(entries), compression="gzip", told="more than [0-9]+ entries")
 
 
 # -- what they do -----------------------------------------------------------------------------------------------------
