@@ -58,6 +58,9 @@ class Container(RunnableContainer):
             FailedPrecondition: it does not run.
         """
         number = parse_signal(name)
+        if self._state is _S.STARTING:  # what it has written is seen before its start is recorded
+            async with self._turn:
+                pass
         if number in {signal.SIGKILL, self._stop_signal("")}:
             self._save(evolve(self.record, stopped_by_hand=True))
             if self._state is _S.RESTARTING:
