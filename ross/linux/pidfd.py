@@ -63,6 +63,21 @@ def send_signal(pidfd: int, number: int) -> bool:
     return True
 
 
+def send_to(identity: ProcessIdentity, number: int) -> bool:
+    """Send a signal to a process, if it is that one still. Returns whether it was.
+
+    Raises:
+        OSError: the number is no signal, or we may not.
+    """
+    fd = open_pidfd(identity)
+    if fd is None:
+        return False
+    try:
+        return send_signal(fd, number)
+    finally:
+        os.close(fd)
+
+
 async def kill_and_wait(identity: ProcessIdentity) -> None:
     """End a process with SIGKILL and wait until it is gone. Nothing happens if it is gone already."""
     fd = open_pidfd(identity)

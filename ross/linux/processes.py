@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
 from ross.linux.cgroups import hierarchies
+from ross.linux.pidfd import ProcessIdentity, identify, send_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,6 +20,8 @@ if TYPE_CHECKING:
 _COMMAND_BYTES: Final = 4096
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+_END_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.002
 
 
 @frozen(kw_only=True)
@@ -121,6 +126,49 @@ def process_status(pid: int, *, booted_at: float) -> ProcessStatus | None:
         resident_bytes=numbers[20] * _PAGE_BYTES,
         locked=status.get("VmLck", "0 kB").split()[0] != "0",
     )
+
+
+def end_with_children(parent: ProcessIdentity) -> None:
+    """End a process that adopts orphans, behind its children and theirs. Blocks, for seconds at worst.
+
+    It is stopped first, so that it starts nothing meanwhile. What does not end in time has been sent SIGKILL, and ends when it can:
+    what is frozen, when it is thawed.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    send_to(parent, signal.SIGSTOP)
+    while _state(parent.pid) not in {"T", "t", "Z", "X", ""} and time.monotonic() < deadline:
+        time.sleep(_LOOK_SECONDS)
+    seen = None
+    while (children := children_of(parent)) != seen and time.monotonic() < deadline:
+        # Stopped, it buries nobody: as long as there is one more than a look before, that one's parent, or that one, may have made another.
+        seen = children if all(_state(pid) == "Z" for pid in children) else None
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)  # while its parent is stopped, no other can get its number
+        time.sleep(_LOOK_SECONDS)
+    send_to(parent, signal.SIGKILL)
+    while identify(parent.pid) == parent and time.monotonic() < deadline + _END_SECONDS:
+        time.sleep(_LOOK_SECONDS)
+
+
+def children_of(parent: ProcessIdentity) -> set[int]:
+    """The pids of its children, and of those that have ended and that it has not waited for."""
+    everybody = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {pid for pid in everybody if _stat(pid)[1:2] == [str(parent.pid)]}
+
+
+def _state(pid: int) -> str:
+    """One letter; nothing for a process that is gone."""
+    return "".join(_stat(pid)[:1])
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields behind a process's name; none if it is gone."""
+    try:
+        # The name, in parentheses, may contain anything; the fields after it do not.
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def boot_time() -> float:

@@ -20,10 +20,10 @@ _SYNC_BYTES: Final = 64 << 10
 
 def processes() -> Iterator[tuple[int, list[str]]]:
     """The command line of every process of the host, by pid."""
-    for entry in os.scandir("/proc"):
+    for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                raw = Path(entry.path, "cmdline").read_bytes()
+                raw = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
             yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]

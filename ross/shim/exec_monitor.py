@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -16,8 +15,9 @@ from attrs import frozen
 
 from ross.errors import Internal, RossError
 from ross.linux.files import make_directory, remove_tree, write_atomic
-from ross.linux.pidfd import ProcessIdentity, identify, open_pidfd
+from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
+from ross.linux.processes import end_with_children
 from ross.shim.conmon import answered_pid, processes, read_answer
 from ross.shim.monitor import Exit
 from ross.shim.runtime import runtime_error
@@ -150,13 +150,21 @@ class ExecMonitor:
         return Exit(status=status & 0xFF, finished_at=written, oom=False)
 
     async def abandon(self, layout: ExecLayout) -> None:
-        """End what a launch has got to: the monitor and with it the runtime, and the process; then remove the directory."""
-        for identity in (self.monitor_of(layout) or self.find_monitor(layout), self.process_of(layout)):
-            if identity is not None and (fd := open_pidfd(identity)) is not None:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(fd, signal.SIGKILL)
-                os.close(fd)
+        """End what a launch has got to: the runtime, the process and the monitor; then remove the directory."""
+        await trio.to_thread.run_sync(self._end_launch, layout)
         await trio.to_thread.run_sync(remove_tree, layout.directory)
+
+    def _end_launch(self, layout: ExecLayout) -> None:
+        """Blocks, for seconds at worst.
+
+        The runtime may have made the process and not told anybody yet. While the monitor lives it adopts what the runtime leaves
+        (PR_SET_CHILD_SUBREAPER), so it is stopped, that it begins nothing more, and ends last.
+        """
+        while (monitor := self.find_monitor(layout)) is not None:
+            end_with_children(monitor)
+        process = self.process_of(layout)
+        if process is not None:
+            send_to(process, signal.SIGKILL)
 
 
 def _identify_in(path: Path) -> ProcessIdentity | None:

@@ -327,7 +327,7 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
         container = await start_something(services, layered, "sleep", "1000")
         await container.start()
         options = ExecOptions(args=("sleep", "1000"), when_gone=GonePolicy.KILL)
-        for part in range(10):
+        for part in range(25):
 
             async def begin() -> None:
                 executed, attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
@@ -336,7 +336,7 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
                 await executed.let_go()
                 await executed.wait()
 
-            await cancelled_at(0.006 * part, begin)
+            await cancelled_at(0.0024 * part, begin)
         executed, _attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
         assert await cancelled_at(0.05, executed.wait)
         attachment = await executed.attach(AttachOptions(pace=Pace.BLOCK), stdout=None, stderr=None)

@@ -143,7 +143,9 @@ def test_pull_and_load_on_a_disk_that_ends_meanwhile(
                 command(*words), env=daemon.environment(), input=data, capture_output=True, timeout=60
             )
             assert done.returncode == 1
-            assert b"no space is left" in done.stderr
+            assert (
+                b"no space" in done.stderr.lower()
+            )  # told by whichever comes to its end first: what is fetched, or what is unpacked
             assert b"\nhint: " in done.stderr
             assert not list(daemon.root.glob("snapshots/unpack-*"))
             assert not list(daemon.root.glob("ingest/spool-*"))
