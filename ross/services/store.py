@@ -194,9 +194,10 @@ class ContentStore:
         """
         async with self.ingest(digest, len(data)) as ingest:
             if ingest is not None:
-                await ingest.restart()
-                await ingest.write(data)
-                await ingest.commit(durable=durable)
+                with trio.CancelScope(shield=True):  # it is all there: half of it would be of use to nobody
+                    await ingest.restart()
+                    await ingest.write(data)
+                    await ingest.commit(durable=durable)
 
     async def doubt(self, digest: Digest) -> bool:
         """Look whether a blob is what it should be, and remove it if it is not. Returns whether it is there and right."""
