@@ -897,20 +897,119 @@ struct ContainerSpec {
   hostname @6 :Text;
   terminal @7 :Bool;
   stdinOpen @8 :Bool;
-  mounts @9 :List(BindMount);
+  mounts @9 :List(Mount);
   network @10 :NetworkMode;
   readOnly @11 :Bool;
   privileged @12 :Bool;
-  noNewPrivileges @13 :Bool;
-  memoryBytes @14 :UInt64;
-  nanoCpus @15 :UInt64;
-  pidsLimit @16 :Int64;
-  labels @17 :List(Pair);
-  autoRemove @18 :Bool;
-  stopSignal @19 :Text;
-  stopGraceSeconds @20 :Int32 = 10;
-  restart @21 :RestartPolicy;
-  stdinKept @22 :Bool;
+  labels @13 :List(Pair);
+  autoRemove @14 :Bool;
+  stopSignal @15 :Text;
+  stopGraceSeconds @16 :Int32 = 10;
+  restart @17 :RestartPolicy;
+  init @18 :Bool;
+  # A small init is the first process.
+  limits @19 :Limits;
+  resources @20 :Resources;
+  security @21 :Security;
+  namespaces @22 :Namespaces;
+  resolution @23 :Resolution;
+  annotations @24 :List(Pair);
+  stdinKept @25 :Bool;
+  # The input stays open when whoever wrote to it is gone.
+}
+
+struct Limits {
+  # Limits of a control group. In a spec 0, or nothing, is what there is without the option; in an update it leaves things as they are,
+  # and -1 takes a limit away. Documented field by field in ross.model.limits.
+
+  memoryBytes @0 :Int64;
+  memorySwapBytes @1 :Int64;
+  memoryReservationBytes @2 :Int64;
+  nanoCpus @3 :Int64;
+  cpuShares @4 :Int64;
+  cpuQuotaUs @5 :Int64;
+  cpuPeriodUs @6 :Int64;
+  cpusetCpus @7 :Text;
+  cpusetMems @8 :Text;
+  pidsLimit @9 :Int64;
+  blkioWeight @10 :Int64;
+}
+
+struct Resources {
+  # What else a container may use. Documented field by field in ross.model.limits.
+
+  shmBytes @0 :UInt64;
+  memorySwappiness @1 :Int32 = -1;
+  oomScoreAdj @2 :Int32;
+  oomKillDisable @3 :Bool;
+  ulimits @4 :List(Ulimit);
+  throttles @5 :List(Throttle);
+}
+
+struct Ulimit {
+  name @0 :Text;
+  soft @1 :Int64;
+  # -1: unlimited.
+  hard @2 :Int64;
+}
+
+struct Throttle {
+  kind @0 :ThrottleKind;
+  device @1 :Text;
+  rate @2 :UInt64;
+}
+
+enum ThrottleKind {
+  unknown @0;
+  readBps @1;
+  writeBps @2;
+  readIops @3;
+  writeIops @4;
+}
+
+struct Security {
+  # What keeps a container in, and what it is given nevertheless. Documented field by field in ross.model.security.
+
+  noNewPrivileges @0 :Bool;
+  capAdd @1 :List(Text);
+  capDrop @2 :List(Text);
+  seccomp @3 :Text;
+  # Empty: the engine's profile. `unconfined`: none. Else a profile in JSON.
+  apparmor @4 :Text;
+  mask @5 :List(Text);
+  unmask @6 :List(Text);
+  devices @7 :List(Device);
+  groups @8 :List(Text);
+  sysctls @9 :List(Pair);
+}
+
+struct Device {
+  source @0 :Text;
+  target @1 :Text;
+  access @2 :Text = "rwm";
+}
+
+struct Namespaces {
+  pid @0 :NamespaceMode = private;
+  ipc @1 :NamespaceMode = private;
+  uts @2 :NamespaceMode = private;
+  cgroup @3 :NamespaceMode = private;
+}
+
+enum NamespaceMode {
+  unknown @0;
+  private @1;
+  host @2;
+}
+
+struct Resolution {
+  # How names become addresses in a container.
+
+  hosts @0 :List(Text);
+  # name:address
+  servers @1 :List(Text);
+  search @2 :List(Text);
+  options @3 :List(Text);
 }
 
 struct CreateMode {
@@ -941,12 +1040,8 @@ enum WaitCondition {
 }
 
 struct ContainerUpdate {
-  # 0 leaves a limit as it is, -1 takes it away.
-
-  memoryBytes @0 :Int64;
-  nanoCpus @1 :Int64;
-  pidsLimit @2 :Int64;
-  restart @3 :RestartPolicy;
+  limits @0 :Limits;
+  restart @1 :RestartPolicy;
   # Null: as it is.
 }
 
@@ -956,11 +1051,33 @@ enum NetworkMode {
   host @2;
 }
 
-struct BindMount {
-  source @0 :Text;
-  target @1 :Text;
-  readOnly @2 :Bool;
-  propagation @3 :Text;
+struct Mount {
+  # Documented field by field in ross.model.mounts.
+
+  kind @0 :MountKind = bind;
+  source @1 :Text;
+  target @2 :Text;
+  readOnly @3 :Bool;
+  propagation @4 :Text = "rprivate";
+  recursion @5 :Recursion = enabled;
+  options @6 :List(Text);
+  relabel @7 :Bool;
+  sizeBytes @8 :UInt64;
+  mode @9 :UInt16;
+}
+
+enum MountKind {
+  unknown @0;
+  bind @1;
+  tmpfs @2;
+}
+
+enum Recursion {
+  unknown @0;
+  enabled @1;
+  disabled @2;
+  writable @3;
+  readonly @4;
 }
 
 struct ContainerFilter {
@@ -1002,6 +1119,8 @@ struct ContainerInfo {
   # How often its policy has started it since somebody did.
   writtenBytes @16 :Int64 = -1;
   # -1 where nobody asked for it to be measured.
+  seccomp @17 :Digest;
+  # Of the system calls that it is allowed, as its runtime is told; empty if all are.
 }
 
 enum ContainerState {

@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.containers import require
+from ross.cli.flags.limits import LimitFlags
 from ross.cli.session import for_each, with_engine
 from ross.errors import InvalidArgument
-from ross.sizes import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,33 +78,25 @@ def rename(container: str, name: str, /) -> None:
 
 def update(
     *container: str,
-    memory: Annotated[str, Parameter(name=["--memory", "-m"])] = "",
-    cpus: float = 0.0,
-    pids_limit: int = 0,
     restart: str = "",
+    limits: LimitFlags | None = None,
 ) -> int:
-    """Change limits of containers, at once if they run, and when they are restarted.
+    """Change limits of containers, at once if they run, and when they are restarted. A limit of -1 is none.
 
     Parameters
     ----------
     container
         Names or ids.
-    memory
-        The most memory, such as 512m or 2g; -1 for no limit.
-    cpus
-        How many processors' worth of time, such as 1.5; -1 for no limit.
-    pids_limit
-        The most processes; -1 for no limit.
     restart
         When to start it again: no, on-failure[:retries], always or unless-stopped.
     """
     from ross.client.specs import parse_restart
 
-    if not (memory or cpus or pids_limit or restart):
+    if limits is None and not restart:
         raise InvalidArgument("nothing to change was given", hint="see: ross update --help")
-    size = -1 if memory == "-1" else parse_size(memory) if memory else 0
     policy = parse_restart(restart) if restart else None
-    return _each(container, lambda found: found.update(memory=size, cpus=cpus, pids_limit=pids_limit, restart=policy))
+    options = (limits or LimitFlags()).options()
+    return _each(container, lambda found: found.update(restart=policy, **options))
 
 
 def _each(names: tuple[str, ...], action: Callable[[Container], Awaitable[None]]) -> int:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
-from ross.model.containers import BindMount, ContainerFilter, ContainerState
+from ross.model.containers import ContainerFilter, ContainerState
 from ross.model.images import ImageFilter
+from ross.model.mounts import MOUNT_OPTIONS, PROPAGATIONS, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _CONTAINER_FILTERS: Final = ("name", "id", "status", "exited", "label", "ancestor", "before", "since")
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
-_PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
 
 def parse_env(entries: Sequence[str], ours: Mapping[str, str]) -> list[str]:
@@ -147,7 +147,7 @@ def _state(text: str) -> ContainerState:
     return names[text]
 
 
-def parse_mount(text: str, *, here: Path) -> BindMount:
+def parse_mount(text: str, *, here: Path) -> Mount:
     """``source:target[:options]``; the source is meant from where we are.
 
     Raises:
@@ -161,15 +161,25 @@ def parse_mount(text: str, *, here: Path) -> BindMount:
             f"{source!r} would be the name of a volume; there are only mounts of files and directories",
             hint=f"for a directory here write ./{source}:{rest[0]}",
         )
-    read_only, propagation = False, "rprivate"
+    read_only, relabel, propagation = False, False, "rprivate"
+    options = []
     for option in rest[1].split(",") if len(rest) == 2 else ():
         if option in {"ro", "rw"}:
             read_only = option == "ro"
-        elif option in _PROPAGATIONS:
+        elif option in {"z", "Z"}:
+            relabel = True
+        elif option in PROPAGATIONS:
             propagation = option
+        elif option in MOUNT_OPTIONS:
+            options.append(option)
         else:
-            raise InvalidArgument(
-                f"{option!r} is no option of a mount", hint=f"ro, rw, {', '.join(sorted(_PROPAGATIONS))}"
-            )
-    path = here / Path(source).expanduser()
-    return BindMount(source=str(path), target=rest[0], read_only=read_only, propagation=propagation)
+            known = ", ".join((*sorted(MOUNT_OPTIONS), *sorted(PROPAGATIONS)))
+            raise InvalidArgument(f"{option!r} is no option of a mount", hint=f"ro, rw, z, Z, {known}")
+    return Mount(
+        source=str(here / Path(source).expanduser()),
+        target=rest[0],
+        read_only=read_only,
+        propagation=propagation,
+        relabel=relabel,
+        options=tuple(options),
+    )

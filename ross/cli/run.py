@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from attrs import define
+from attrs import define, field
 from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.errors import Exit
+from ross.cli.flags.limits import LimitFlags, ResourceFlags
+from ross.cli.flags.mounts import MountFlags
+from ross.cli.flags.namespaces import NamespaceFlags
+from ross.cli.flags.security import SecurityFlags
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
-from ross.cli.parse import parse_env, parse_labels, parse_mount
+from ross.cli.parse import parse_env, parse_labels, read_env_files
 from ross.cli.session import with_engine
 from ross.errors import InvalidArgument, NotFound, RossError
 from ross.linux.terminal import is_terminal
-from ross.sizes import parse_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ross.client import Container, Engine, Image
     from ross.client.specs import CreateOptions
 
@@ -40,6 +46,8 @@ class CreateFlags:
     """How to call it; made up if not given."""
     env: Annotated[tuple[str, ...], Parameter(name=["--env", "-e"], negative=())] = ()
     """NAME=value, or NAME for our own value of it. May be repeated."""
+    env_file: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """A file of such entries, one a line. May be repeated."""
     workdir: Annotated[str, Parameter(name=["--workdir", "-w"])] = ""
     """The directory it begins in."""
     user: Annotated[str, Parameter(name=["--user", "-u"])] = ""
@@ -48,20 +56,8 @@ class CreateFlags:
     """The program in the place of the image's entrypoint; empty for none."""
     hostname: str = ""
     """Its host name."""
-    volume: Annotated[tuple[str, ...], Parameter(name=["--volume", "-v"], negative=())] = ()
-    """source:target[:ro]; a file or directory of this host, seen in the container. May be repeated."""
     network: str = "none"
     """none or host."""
-    read_only: Annotated[bool, Parameter(negative=())] = False
-    """Let it write to nothing but its mounts."""
-    privileged: Annotated[bool, Parameter(negative=())] = False
-    """Give it all the daemon may do. Not a sandbox any more."""
-    memory: Annotated[str, Parameter(name=["--memory", "-m"])] = ""
-    """The most memory, such as 512m or 2g."""
-    cpus: float = 0.0
-    """How many processors' worth of time, such as 1.5."""
-    pids_limit: int = 0
-    """The most processes; -1 for no limit. 4096 if not given."""
     label: Annotated[tuple[str, ...], Parameter(name=["--label", "-l"], negative=())] = ()
     """key=value. May be repeated."""
     pull: PullPolicy = "missing"
@@ -76,8 +72,17 @@ class CreateFlags:
     """Seconds that it has to stop."""
     restart: str = "no"
     """When to start it again: no, on-failure[:retries], always or unless-stopped."""
+    init: Annotated[bool, Parameter(negative=())] = False
+    """Let a small init be the first process, which reaps children and hands signals on."""
+    cidfile: str = ""
+    """A file to write the id to; it must not be there yet."""
     replace: Annotated[bool, Parameter(negative=())] = False
     """Remove the container that has the name first."""
+    mounts: MountFlags = field(factory=MountFlags)
+    limits: LimitFlags = field(factory=LimitFlags)
+    resources: ResourceFlags = field(factory=ResourceFlags)
+    security: SecurityFlags = field(factory=SecurityFlags)
+    namespaces: NamespaceFlags = field(factory=NamespaceFlags)
 
 
 def create(
@@ -168,32 +173,62 @@ async def _begin(container: Container, wanted: CreateFlags) -> None:
 async def _create(
     engine: Engine, image: str, command: tuple[str, ...], wanted: CreateFlags, *, detached: bool = False
 ) -> Container:
-    found = await _image(engine, image, wanted)
+    options = _options(wanted, detached=detached)
+    with _id_file(wanted.cidfile) as write_id:
+        found = await _image(engine, image, wanted)
+        container = await found.create(command, replace=wanted.replace, **options)
+        if wanted.cidfile:
+            write_id((await container.info()).id)
+    return container
+
+
+@contextmanager
+def _id_file(path: str) -> Iterator[Callable[[str], object]]:
+    """A new file for the id of a container; removed if there will be none."""
+    if not path:
+        yield str
+        return
+    try:
+        with Path(path).open("x") as file:
+            try:
+                yield file.write
+            except BaseException:
+                Path(path).unlink(missing_ok=True)
+                raise
+    except FileExistsError:
+        raise InvalidArgument(
+            f"the file {path!r} is there already", hint="is its container still needed? else remove it"
+        ) from None
+    except OSError as error:
+        raise InvalidArgument(f"the file {path!r} cannot be written: {error.strerror}") from None
+
+
+def _options(wanted: CreateFlags, *, detached: bool) -> CreateOptions:
     options: CreateOptions = {
         "name": wanted.name,
-        "env": parse_env(wanted.env, os.environ),
+        "env": [*read_env_files(wanted.env_file, os.environ), *parse_env(wanted.env, os.environ)],
         "workdir": wanted.workdir,
         "user": wanted.user,
         "hostname": wanted.hostname,
         "terminal": wanted.tty,
         "stdin": wanted.interactive,
         "stdin_kept": wanted.interactive and detached,
-        "mounts": [parse_mount(text, here=Path.cwd()) for text in wanted.volume],
         "network": wanted.network,
-        "read_only": wanted.read_only,
-        "privileged": wanted.privileged,
-        "memory": parse_size(wanted.memory) if wanted.memory else 0,
-        "cpus": wanted.cpus,
-        "pids_limit": wanted.pids_limit,
         "labels": parse_labels(wanted.label),
         "auto_remove": wanted.rm,
         "stop_signal": wanted.stop_signal,
         "stop_timeout": wanted.stop_timeout,
         "restart": wanted.restart,
+        "init": wanted.init,
     }
+    options.update(wanted.limits.options())  # type: ignore[typeddict-item]  # its options are among these
+    options.update(wanted.resources.options())
+    options.update(wanted.security.options())
+    options.update(wanted.namespaces.options())
+    options.update(wanted.mounts.options())
     if wanted.entrypoint is not None:
         options["entrypoint"] = [wanted.entrypoint] if wanted.entrypoint else []
-    return await found.create(command, replace=wanted.replace, **options)
+    return options
 
 
 async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:

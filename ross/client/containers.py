@@ -8,6 +8,7 @@ import anyio
 
 from ross.client.connection import Pending, answer
 from ross.client.files import Files
+from ross.client.limits import LimitOptions, make_limits
 from ross.client.processes import (
     Completed,
     Exec,
@@ -121,23 +122,18 @@ class Container:
         """
         await answer(self._capability.rename(name))
 
-    async def update(
-        self, *, memory: int = 0, cpus: float = 0.0, pids_limit: int = 0, restart: RestartPolicy | None = None
-    ) -> None:
-        """Change its limits, at once if it runs, and its restart policy.
+    async def update(self, *, restart: RestartPolicy | None = None, **limits: Unpack[LimitOptions]) -> None:
+        """Change its limits, at once if it runs, and its restart policy: ``await container.update(memory=512 << 20)``.
 
         Args:
-            memory: Bytes; 0 leaves it, -1 takes the limit away.
-            cpus: Processors; likewise.
-            pids_limit: Processes; likewise.
             restart: Its policy from now on.
+            limits: What is given is changed; -1 takes a limit away. See :class:`~ross.client.limits.LimitOptions`.
 
         Raises:
             InvalidArgument: a limit is not allowed.
             FailedPrecondition: the kernel does not allow it now.
         """
-        nano_cpus = -1 if cpus < 0 else round(cpus * 1e9)
-        wanted = ContainerUpdate(memory_bytes=memory, nano_cpus=nano_cpus, pids_limit=pids_limit, restart=restart)
+        wanted = ContainerUpdate(limits=make_limits(limits), restart=restart)
         await answer(self._capability.update(update=to_wire(wanted)))
 
     async def attach(

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
+from ross.client.limits import LimitOptions, make_limits
 from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
-from ross.model.containers import BindMount, ContainerSpec, NetworkMode, RestartMode, RestartPolicy
+from ross.model.containers import ContainerSpec, NetworkMode, RestartMode, RestartPolicy
 from ross.model.images import Platform
+from ross.model.limits import Resources, Throttle, Ulimit
+from ross.model.namespaces import NamespaceMode, Namespaces, Resolution
+from ross.model.security import Device, Security
+
+if TYPE_CHECKING:
+    from ross.model.mounts import Mount
 
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,
@@ -24,7 +31,7 @@ _RESTARTS: Final = {
 }
 
 
-class CreateOptions(TypedDict, total=False):
+class CreateOptions(LimitOptions, total=False):
     """What ``create`` takes beside the command; each as the flag of ``ross run`` with the same name."""
 
     name: str
@@ -36,15 +43,41 @@ class CreateOptions(TypedDict, total=False):
     terminal: bool
     stdin: bool
     stdin_kept: bool
-    mounts: Sequence[BindMount]
+    mounts: Sequence[Mount]
     network: str
     read_only: bool
     privileged: bool
     no_new_privileges: bool
-    memory: int
+    cap_add: Sequence[str]
+    cap_drop: Sequence[str]
+    seccomp: str
+    """``unconfined``, or a profile in JSON."""
+    apparmor: str
+    mask: Sequence[str]
+    unmask: Sequence[str]
+    """Patterns of paths, or ``ALL``."""
+    devices: Sequence[Device]
+    group_add: Sequence[str]
+    sysctls: Mapping[str, str]
+    shm_size: int
     """Bytes."""
-    cpus: float
-    pids_limit: int
+    memory_swappiness: int
+    oom_score_adj: int
+    oom_kill_disable: bool
+    ulimits: Sequence[Ulimit]
+    throttles: Sequence[Throttle]
+    pid: str
+    """``private`` or ``host``; likewise the next three."""
+    ipc: str
+    uts: str
+    cgroupns: str
+    add_hosts: Sequence[str]
+    """``name:address``."""
+    dns: Sequence[str]
+    dns_search: Sequence[str]
+    dns_options: Sequence[str]
+    init: bool
+    annotations: Mapping[str, str]
     labels: Mapping[str, str]
     auto_remove: bool
     stop_signal: str
@@ -84,16 +117,72 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         network=parse_network(options.get("network", "none")),
         read_only=options.get("read_only", False),
         privileged=options.get("privileged", False),
-        no_new_privileges=options.get("no_new_privileges", False),
-        memory_bytes=options.get("memory", 0),
-        nano_cpus=round(options.get("cpus", 0.0) * 1e9),
-        pids_limit=options.get("pids_limit", 0),
+        init=options.get("init", False),
+        limits=make_limits(options),
+        resources=_resources(options),
+        security=_security(options),
+        namespaces=_namespaces(options),
+        resolution=Resolution(
+            hosts=tuple(options.get("add_hosts", ())),
+            servers=tuple(options.get("dns", ())),
+            search=tuple(options.get("dns_search", ())),
+            options=tuple(options.get("dns_options", ())),
+        ),
+        annotations=dict(options.get("annotations", {})),
         labels=dict(options.get("labels", {})),
         auto_remove=options.get("auto_remove", False),
         stop_signal=options.get("stop_signal", ""),
         stop_grace_seconds=options.get("stop_timeout", 10),
         restart=parse_restart(options.get("restart", "no")),
     )
+
+
+def _resources(options: CreateOptions) -> Resources:
+    return Resources(
+        shm_bytes=options.get("shm_size", 0),
+        memory_swappiness=options.get("memory_swappiness", -1),
+        oom_score_adj=options.get("oom_score_adj", 0),
+        oom_kill_disable=options.get("oom_kill_disable", False),
+        ulimits=tuple(options.get("ulimits", ())),
+        throttles=tuple(options.get("throttles", ())),
+    )
+
+
+def _security(options: CreateOptions) -> Security:
+    return Security(
+        no_new_privileges=options.get("no_new_privileges", False),
+        cap_add=tuple(options.get("cap_add", ())),
+        cap_drop=tuple(options.get("cap_drop", ())),
+        seccomp=options.get("seccomp", ""),
+        apparmor=options.get("apparmor", ""),
+        mask=tuple(options.get("mask", ())),
+        unmask=tuple(options.get("unmask", ())),
+        devices=tuple(options.get("devices", ())),
+        groups=tuple(options.get("group_add", ())),
+        sysctls=dict(options.get("sysctls", {})),
+    )
+
+
+def _namespaces(options: CreateOptions) -> Namespaces:
+    """Who has all privileges sees the host's control groups, unless it is said otherwise."""
+    cgroup = options.get("cgroupns", "") or ("host" if options.get("privileged", False) else "")
+    return Namespaces(
+        pid=parse_namespace(options.get("pid", "")),
+        ipc=parse_namespace(options.get("ipc", "")),
+        uts=parse_namespace(options.get("uts", "")),
+        cgroup=parse_namespace(cgroup),
+    )
+
+
+def parse_namespace(text: str) -> NamespaceMode:
+    """``private``, ``host``, or nothing for private.
+
+    Raises:
+        InvalidArgument: it is none of them.
+    """
+    if text not in {"", "private", "host"}:
+        raise InvalidArgument(f"there is no namespace {text!r}", hint="there are private and host")
+    return NamespaceMode(text or "private")
 
 
 def parse_network(text: str) -> NetworkMode:

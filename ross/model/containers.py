@@ -6,6 +6,10 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from ross.model.limits import Limits, Resources
+from ross.model.mounts import Mount
+from ross.model.namespaces import Namespaces, Resolution
+from ross.model.security import Security
 from ross.oci.digest import Digest
 
 
@@ -71,16 +75,6 @@ class NetworkMode(Enum):
 
 
 @frozen(kw_only=True)
-class BindMount:
-    """A directory or file of the host, seen inside the container."""
-
-    source: str
-    target: str
-    read_only: bool = False
-    propagation: str = "rprivate"
-
-
-@frozen(kw_only=True)
 class RestartPolicy:
     """Whether a container that has ended is started again. The pauses between grow from 0.1 s to a minute."""
 
@@ -114,16 +108,19 @@ class ContainerSpec:
     stdin_open: bool = False
     stdin_kept: bool = False
     """The input stays open when whoever wrote to it has ended it or is gone. With a terminal it always does."""
-    mounts: tuple[BindMount, ...] = ()
+    mounts: tuple[Mount, ...] = ()
     network: NetworkMode = NetworkMode.NONE
     read_only: bool = False
     privileged: bool = False
-    no_new_privileges: bool = False
-    memory_bytes: int = 0
-    nano_cpus: int = 0
-    """Billionths of a processor: ``--cpus 1.5`` is 1_500_000_000."""
-    pids_limit: int = 0
-    """0: the engine's default. -1: unlimited."""
+    init: bool = False
+    """A small init is the first process, which reaps the others' children and hands signals on."""
+    limits: Limits = field(factory=Limits)
+    resources: Resources = field(factory=Resources)
+    security: Security = field(factory=Security)
+    namespaces: Namespaces = field(factory=Namespaces)
+    resolution: Resolution = field(factory=Resolution)
+    annotations: dict[str, str] = field(factory=dict)
+    """For the runtime and its hooks. An image has no say in them."""
     labels: dict[str, str] = field(factory=dict)
     auto_remove: bool = False
     stop_signal: str = ""
@@ -143,11 +140,9 @@ class CreateMode:
 
 @frozen(kw_only=True)
 class ContainerUpdate:
-    """What to change of a container, at once where it runs, and for its next runs. 0: leave it as it is; -1: no limit."""
+    """What to change of a container, at once where it runs, and for its next runs."""
 
-    memory_bytes: int = 0
-    nano_cpus: int = 0
-    pids_limit: int = 0
+    limits: Limits = field(factory=Limits)
     restart: RestartPolicy | None = None
 
 
@@ -192,6 +187,8 @@ class ContainerInfo:
     """How often its restart policy has started it since somebody did."""
     written_bytes: int = -1
     """What it has written to its root filesystem; -1 where nobody asked for it to be measured."""
+    seccomp: str = ""
+    """The digest of the system calls that it is allowed, as its runtime is told; empty if all are."""
 
 
 @frozen(kw_only=True)

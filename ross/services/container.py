@@ -23,6 +23,7 @@ from ross.linux.pidfd import open_pidfd, send_signal
 from ross.model.containers import ContainerState
 from ross.services.running import RunnableContainer
 from ross.services.top import process_table
+from ross.shim.host_check import check_host
 from ross.shim.logs import read_log
 from ross.shim.signals import parse_signal, signal_name
 from ross.shim.state import ACTIVE, ALIVE, check_alive, check_transition
@@ -229,6 +230,7 @@ class Container(RunnableContainer):
             check_alive(self.record.name, self._state)
             spec = updated_spec(self.record.spec, update)
             validate_spec(spec)
+            check_host(spec, self._parts.host)
             if self._state in ALIVE and (resources := changed_resources(spec, update, self._parts.host)):
                 await self._parts.runtime.update(self.id, resources)
             record = evolve(self.record, spec=spec)

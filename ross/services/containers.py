@@ -31,9 +31,10 @@ from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
 from ross.shim.exec_monitor import ExecMonitor
+from ross.shim.facts import HostFacts, host_facts
+from ross.shim.host_check import check_host
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
-from ross.shim.spec import HostFacts, host_facts
 from ross.shim.validate import NAME, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Containers:
         """
         validate_spec(spec)
         spec = normalise_spec(spec)
+        check_host(spec, self._parts.host)
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)

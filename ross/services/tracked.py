@@ -13,6 +13,7 @@ import trio
 
 from ross.errors import NotFound
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
+from ross.shim.security import seccomp_digest
 from ross.shim.state import ALIVE
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class TrackedContainer:
             log_path=str(self.layout.log),
             rootfs_path=str(self.layout.rootfs),
             restart_count=record.restart_count,
+            seccomp=seccomp_digest(record.spec, self._parts.host),
         )
 
     # -- waiting ------------------------------------------------------------------------------------------------------

@@ -14,22 +14,29 @@ from attrs import frozen
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.files import write_atomic
 from ross.model.containers import NetworkMode
+from ross.model.mounts import MountKind
+from ross.model.namespaces import NamespaceMode
 from ross.shim.command import effective_command
 from ross.shim.hostfiles import write_host_files
+from ross.shim.init_program import find_init
 from ross.shim.programs import check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
-from ross.shim.spec import HostFacts, Resolved, environment, runtime_config
-from ross.shim.users import resolve_user
+from ross.shim.security import find_devices
+from ross.shim.spec import Resolved, environment, runtime_config
+from ross.shim.users import resolve_group, resolve_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ross.layout import ContainerLayout
     from ross.model.containers import ContainerSpec
+    from ross.model.mounts import Mount
     from ross.oci.image import Execution
+    from ross.shim.facts import HostFacts
 
 
 _KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
+_TMPFS_MODE: Final = 0o1777
 
 
 @frozen(kw_only=True)
@@ -55,33 +62,38 @@ def write_bundle(
     ``console_size`` is rows and columns that its terminal begins with.
 
     Raises:
-        InvalidArgument: there is nothing to run, or a mount's source does not exist.
+        InvalidArgument: there is nothing to run, or a mount's source or a device does not exist.
         FailedPrecondition: the user, working directory, a mount target or the program is not what it must be in this image; for the
             program ``reason`` says how. Or the container has made something else of a place that the engine mounts on.
     """
     command = effective_command(spec, execution)
     _check_texts(execution, command)
-    hostname = os.uname().nodename if spec.network is NetworkMode.HOST else spec.hostname or container_id[:12]
+    hostname = _hostname(spec, container_id)
     working_dir = _working_dir(spec, execution)
-    sources = {mount.target: _source(mount.source) for mount in spec.mounts}
+    sources = {mount.target: _source(mount.source) for mount in spec.mounts if mount.kind is MountKind.BIND}
+    targets = tuple(mount.target for mount in spec.mounts)
     with open_rootfs(layout.rootfs) as rootfs:
         user = resolve_user(spec.user or execution.user, rootfs)
+        groups = [resolve_group(text, rootfs) for text in spec.security.groups]
         _make_working_dir(rootfs, working_dir)
-        host_files = write_host_files(layout, hostname=hostname, network=spec.network)
+        host_files = write_host_files(layout, hostname=hostname, network=spec.network, resolution=spec.resolution)
         _check_mount_points(rootfs, host_files)
-        _make_targets(rootfs, {target: path.is_dir() for target, path in sources.items()})
+        _make_targets(rootfs, spec.mounts, sources)
         variables = dict(
             entry.split("=", 1) for entry in environment(spec, execution, hostname=hostname, home=user.home)
         )
-        check_program(rootfs, command, search_path=variables["PATH"], working_dir=working_dir, mounted=tuple(sources))
+        check_program(rootfs, command, search_path=variables["PATH"], working_dir=working_dir, mounted=targets)
     resolved = Resolved(
         command=command,
         user=user,
+        groups=groups,
         working_dir=working_dir,
         hostname=hostname,
         rootfs=layout.rootfs,
         host_files=host_files,
         bind_sources=sources,
+        devices=find_devices(spec.security.devices),
+        init=find_init() if spec.init else None,
         cgroups_path=cgroups_path,
         console_size=console_size if spec.terminal else None,
     )
@@ -89,6 +101,11 @@ def write_bundle(
     # Not waited for: it is made anew at each start.
     write_atomic(layout.runtime_config, json.dumps(config, separators=(",", ":")).encode(), sync=False)
     return BundleFacts(command=command, terminal=spec.terminal)
+
+
+def _hostname(spec: ContainerSpec, container_id: str) -> str:
+    shared = spec.network is NetworkMode.HOST or spec.namespaces.uts is NamespaceMode.HOST
+    return os.uname().nodename if shared else spec.hostname or container_id[:12]
 
 
 def _working_dir(spec: ContainerSpec, execution: Execution) -> str:
@@ -157,15 +174,26 @@ def _check_mount_points(rootfs: Rootfs, files: Iterable[str]) -> None:
             )
 
 
-def _make_targets(rootfs: Rootfs, targets: Mapping[str, bool]) -> None:
-    """Make the mount points, parents first: directories where the value is true, files else. The runtime makes those in what it mounts."""
-    for target, is_directory in sorted(targets.items(), key=lambda item: item[0].count("/")):
+def _make_targets(rootfs: Rootfs, mounts: Sequence[Mount], sources: Mapping[str, Path]) -> None:
+    """Make the mount points, parents first: directories or files, as what is mounted. The runtime makes those in what it mounts."""
+    for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):
+        target = mount.target
         if target.startswith(tuple(f"{path}/" for path in _KERNELS_OWN)):
             continue
         try:
-            if is_directory:
+            if mount.kind is MountKind.TMPFS:
+                _make_tmpfs_target(rootfs, target, mount.mode)
+            elif sources[target].is_dir():
                 rootfs.make_directory(target)
             else:
                 rootfs.make_file(target)
         except OSError as error:
             raise FailedPrecondition(f"nothing can be mounted on {target!r} in this image: {error.strerror}") from None
+
+
+def _make_tmpfs_target(rootfs: Rootfs, target: str, mode: int) -> None:
+    """Runtimes give a tmpfs the mode of the directory that it is mounted on, some also if another was asked for."""
+    is_new = rootfs.stat(target) is None
+    place = rootfs.make_directory(target)
+    if mode or is_new:
+        rootfs.set_mode(place, mode or _TMPFS_MODE)

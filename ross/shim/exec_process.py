@@ -11,11 +11,13 @@ from attrs import frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument, Reason
 from ross.layout import ContainerLayout
+from ross.linux.capabilities import ALL_CAPABILITIES
 from ross.model.execs import GonePolicy
 from ross.shim.bundle import refuse_kernels_own
+from ross.shim.facts import HostFacts
 from ross.shim.programs import check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
-from ross.shim.spec import ALL_CAPABILITIES, DEFAULT_PATH, HostFacts
+from ross.shim.spec import DEFAULT_PATH
 from ross.shim.users import resolve_user
 from ross.shim.validate import check_env
 

@@ -83,6 +83,14 @@ class Rootfs:
         os.close(self._directory(resolved))
         return "/" + "/".join(resolved)
 
+    def set_mode(self, path: str, mode: int) -> None:
+        """Give a directory these permission bits; ``path`` is one without links, as :meth:`make_directory` returns it."""
+        fd = self._directory([part for part in path.split("/") if part])
+        try:
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+
     def locate(self, path: str) -> str:
         """Where a path leads, as an absolute path without links; parts that are not there stay as they are written."""
         try:

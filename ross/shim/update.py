@@ -4,26 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from attrs import evolve
+from attrs import asdict, evolve
 
-from ross.shim.spec import resources_of
+from ross.model.limits import Limits
+from ross.shim.resources import changes_of, resources_of
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec, ContainerUpdate
-    from ross.shim.spec import HostFacts
+    from ross.shim.facts import HostFacts
+
+_MINUS_ONE_STAYS = frozenset({"pids_limit", "memory_swap_bytes"})
+"""Those of which a spec says so too that there is no limit."""
 
 
 def updated_spec(spec: ContainerSpec, update: ContainerUpdate) -> ContainerSpec:
     """The spec with what an update changes; -1 takes a limit away."""
-    changes: dict[str, Any] = {}
-    for name in ("memory_bytes", "nano_cpus"):
-        if value := getattr(update, name):
-            changes[name] = max(0, value)
-    if update.pids_limit:
-        changes["pids_limit"] = update.pids_limit
-    if update.restart is not None:
-        changes["restart"] = update.restart
-    return evolve(spec, **changes)
+    changes: dict[str, Any] = {
+        name: 0 if value == -1 and name not in _MINUS_ONE_STAYS else value
+        for name, value in asdict(update.limits).items()
+        if value
+    }
+    if changes.get("nano_cpus") and not (update.limits.cpu_quota_us or update.limits.cpu_period_us):
+        changes |= {"cpu_quota_us": 0, "cpu_period_us": 0}  # the one way of saying it takes the place of the other
+    elif changes.get("cpu_quota_us") or changes.get("cpu_period_us"):
+        changes.setdefault("nano_cpus", 0)
+    if update.limits.memory_bytes == -1:
+        changes.setdefault("memory_swap_bytes", 0)
+    limits = evolve(spec.limits, **changes)
+    restart = update.restart if update.restart is not None else spec.restart
+    return evolve(spec, limits=limits, restart=restart)
 
 
 def changed_resources(spec: ContainerSpec, update: ContainerUpdate, host: HostFacts) -> dict[str, Any]:
@@ -34,12 +43,6 @@ def changed_resources(spec: ContainerSpec, update: ContainerUpdate, host: HostFa
         update: What was asked for.
         host: The host's facts.
     """
-    wanted = resources_of(spec, host)
-    changed: dict[str, Any] = {}
-    if update.memory_bytes:
-        changed["memory"] = wanted.get("memory", {"limit": -1, **({"swap": -1} if host.swap_accounting else {})})
-    if update.nano_cpus:
-        changed["cpu"] = wanted.get("cpu", {"quota": -1})
-    if update.pids_limit:
-        changed["pids"] = wanted.get("pids", {"limit": -1})
-    return changed
+    if update.limits == Limits():
+        return {}
+    return changes_of(resources_of(spec, host), update.limits, host)

@@ -49,7 +49,7 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
     assert uid is not None  # noqa: S101 -- one of the two was there
     home = entry.home if entry is not None and entry.home else "/"
     if colon and group:
-        return User(uid=uid, gid=_resolve_group(group, rootfs), groups=(), home=home)
+        return User(uid=uid, gid=resolve_group(group, rootfs), groups=(), home=home)
     gid = entry.gid if entry is not None else 0
     groups = _groups_of(rootfs, entry.name, gid) if entry is not None else ()
     return User(uid=uid, gid=gid, groups=groups, home=home)
@@ -83,7 +83,12 @@ def _passwd(rootfs: Rootfs, wanted: str) -> _Entry | None:
     return None
 
 
-def _resolve_group(wanted: str, rootfs: Rootfs) -> int:
+def resolve_group(wanted: str, rootfs: Rootfs) -> int:
+    """The id of a group, by name or number. A number need not be in the files.
+
+    Raises:
+        FailedPrecondition: the name is not in the files, or the number is no id.
+    """
     number = _id(wanted, "group")
     if number is not None:
         return number

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
@@ -11,16 +10,16 @@ from attrs import evolve
 from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode, RestartMode
 from ross.shim.signals import parse_signal
+from ross.shim.valid_limits import check_limits, check_resources
+from ross.shim.valid_mounts import check_mounts, normal_path
+from ross.shim.valid_security import check_annotations, check_resolution, check_security
 
 if TYPE_CHECKING:
-    from ross.model.containers import BindMount, ContainerSpec
+    from ross.model.containers import ContainerSpec
 
 NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}|[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?\Z")
 _LABEL_BYTES: Final = 64 << 10
-_MIN_MEMORY_BYTES: Final = 6 << 20
-_PROPAGATIONS: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
-_FORBIDDEN_TARGETS: Final = frozenset({"/", "/proc", "/sys", "/dev"})
 
 
 def validate_spec(spec: ContainerSpec) -> None:
@@ -58,15 +57,14 @@ def validate_spec(spec: ContainerSpec) -> None:
     for text in (*spec.args, *(spec.entrypoint or ()), spec.working_dir, spec.user, *spec.env):
         if "\0" in text:
             raise InvalidArgument("a text of the container has a zero byte in it")
-    _check_limits(spec)
-    _check_mounts(spec.mounts)
+    check_limits(spec.limits)
+    check_resources(spec.resources)
+    check_security(spec)
+    check_resolution(spec.resolution)
+    check_annotations(spec.annotations)
+    check_mounts(spec.mounts)
     if sum(len(key) + len(value) for key, value in spec.labels.items()) > _LABEL_BYTES or "" in spec.labels:
         raise InvalidArgument(f"labels need a key, and take no more than {_LABEL_BYTES} bytes in all")
-
-
-def normal_path(path: str) -> str:
-    """Without doubled, trailing and single-dot parts; ``..`` stays. A path that begins with two slashes begins with one."""
-    return "/" * path.startswith("/") + "/".join(part for part in path.split("/") if part not in {"", "."})
 
 
 def normalise_spec(spec: ContainerSpec) -> ContainerSpec:
@@ -83,31 +81,3 @@ def check_env(entry: str) -> None:
     name, equals, _value = entry.partition("=")
     if not equals or not name:
         raise InvalidArgument(f"the environment entry {entry[:80]!r} is not NAME=value")
-
-
-def _check_limits(spec: ContainerSpec) -> None:
-    if spec.memory_bytes and spec.memory_bytes < _MIN_MEMORY_BYTES:
-        raise InvalidArgument(f"a memory limit of {spec.memory_bytes} bytes is too small", hint="the least is 6m")
-    if spec.nano_cpus and spec.nano_cpus < 10_000_000:
-        raise InvalidArgument("that is too little of a processor", hint="the least is 0.01")
-    if spec.pids_limit < -1:
-        raise InvalidArgument("a limit of processes is a number, or -1 for none")
-
-
-def _check_mounts(mounts: tuple[BindMount, ...]) -> None:
-    targets: set[str] = set()
-    for mount in mounts:
-        target = normal_path(mount.target)
-        if not mount.source.startswith("/") or "\0" in mount.source:
-            raise InvalidArgument(f"the source {mount.source!r} of a mount is not an absolute path")
-        if not target.startswith("/") or ".." in PurePosixPath(target).parts or "\0" in target:
-            raise InvalidArgument(f"the target {mount.target!r} of a mount is not an absolute path without '..'")
-        if target in _FORBIDDEN_TARGETS:
-            raise InvalidArgument(f"nothing can be mounted on {target} of a container")
-        if target in targets:
-            raise InvalidArgument(f"two mounts have the target {target}")
-        if mount.propagation not in _PROPAGATIONS:
-            raise InvalidArgument(
-                f"{mount.propagation!r} is not a propagation", hint=f"one of {', '.join(sorted(_PROPAGATIONS))}"
-            )
-        targets.add(target)

@@ -33,6 +33,7 @@ from ross.model.containers import (
 from ross.model.execs import ExecOptions, GonePolicy
 from ross.model.files import CommitOptions
 from ross.model.images import PullOptions, PushOptions
+from ross.model.limits import Limits
 from ross.model.logs import LogOptions
 from ross.model.snapshots import SnapshotKind
 from ross.oci.digest import Digest
@@ -256,7 +257,7 @@ async def test_pause_resume_restart_rename_update(place: Path, layered: str) -> 
 
             async def change(number: int = part) -> None:
                 await container.rename(f"name{number}")
-                await container.update(ContainerUpdate(pids_limit=50 + number))
+                await container.update(ContainerUpdate(limits=Limits(pids_limit=50 + number)))
 
             await cancelled_at(seconds, change)
             name = container.record.name

@@ -125,14 +125,15 @@ def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
     ok(daemon, "update", "-m", "128m", "--cpus", "0.5", "--pids-limit", "77", "--restart", "on-failure:3", "one")
     until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{128 << 20}\n")
     spec = inspect(daemon, "one")["spec"]
-    assert (spec["memory_bytes"], spec["nano_cpus"], spec["pids_limit"]) == (128 << 20, 500_000_000, 77)
+    limits = spec["limits"]
+    assert (limits["memory_bytes"], limits["nano_cpus"], limits["pids_limit"]) == (128 << 20, 500_000_000, 77)
     assert spec["restart"] == {"mode": "onFailure", "max_retries": 3}
     ok(daemon, "update", "--memory", "-1", "one")
     until(lambda: int(ok(daemon, "logs", "-n", "1", "one").replace("max", str(1 << 60))) > 1 << 40)
     assert "nothing to change" in refused(daemon, "update", "one")
     assert "too small" in refused(daemon, "update", "-m", "1m", "one")
     ok(daemon, "restart", "-t", "0", "one")
-    assert inspect(daemon, "one")["spec"]["pids_limit"] == 77
+    assert inspect(daemon, "one")["spec"]["limits"]["pids_limit"] == 77
 
 
 def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> None:

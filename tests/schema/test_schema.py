@@ -12,13 +12,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ross.model import archives, containers, content, engine, execs, images, logs, registries, snapshots, storage
+from ross.model import (
+    archives,
+    containers,
+    content,
+    engine,
+    execs,
+    images,
+    limits,
+    logs,
+    mounts,
+    namespaces,
+    registries,
+    security,
+    snapshots,
+    storage,
+)
 from ross.oci.digest import Digest
 from ross.wire.convert import _decoders, camel_case, from_wire, to_wire
 from ross.wire.loop import open_kj_loop
 from ross.wire.schema import schema
 
-MODULES = (archives, containers, content, engine, execs, images, logs, registries, snapshots, storage)
+MODULES = (
+    archives,
+    containers,
+    content,
+    engine,
+    execs,
+    images,
+    limits,
+    logs,
+    mounts,
+    namespaces,
+    registries,
+    security,
+    snapshots,
+    storage,
+)
 RECORDS = [
     value
     for module in MODULES
@@ -33,6 +63,10 @@ ENUMS = {
     containers.WaitCondition: schema.WaitCondition,
     containers.Pace: schema.Pace,
     execs.GonePolicy: schema.GonePolicy,
+    limits.ThrottleKind: schema.ThrottleKind,
+    mounts.MountKind: schema.MountKind,
+    mounts.Recursion: schema.Recursion,
+    namespaces.NamespaceMode: schema.NamespaceMode,
     archives.ArchiveFormat: schema.ArchiveFormat,
     engine.Role: schema.VersionInfo.Role,
     storage.Severity: schema.Finding.Severity,

@@ -14,7 +14,8 @@ from ross.cli.containers import parse_time
 from ross.cli.keys import DetachKeys
 from ross.cli.parse import parse_env, parse_labels, parse_mount
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
-from ross.model.containers import BindMount, Outcome
+from ross.model.containers import Outcome
+from ross.model.mounts import Mount
 from ross.sizes import parse_size
 
 SECOND = 10**9
@@ -84,8 +85,8 @@ def test_environment_and_labels() -> None:
 
 def test_mounts() -> None:
     here = Path("/here")
-    assert parse_mount("/a:/b", here=here) == BindMount(source="/a", target="/b")
-    assert parse_mount("./a:/b:ro", here=here) == BindMount(source="/here/a", target="/b", read_only=True)
+    assert parse_mount("/a:/b", here=here) == Mount(source="/a", target="/b")
+    assert parse_mount("./a:/b:ro", here=here) == Mount(source="/here/a", target="/b", read_only=True)
     assert parse_mount("../a:/b:ro,rslave", here=here).propagation == "rslave"
     for text, message in (
         ("a:/b", "name of a volume"),

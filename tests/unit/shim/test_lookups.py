@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ross.errors import FailedPrecondition, InvalidArgument, Reason
-from ross.model.containers import BindMount, ContainerSpec, NetworkMode
+from ross.model.containers import ContainerSpec, NetworkMode
+from ross.model.limits import Limits
+from ross.model.mounts import Mount
 from ross.oci.image import Execution
 from ross.shim.command import effective_command
 from ross.shim.programs import check_program
@@ -247,17 +249,17 @@ def test_signal_names() -> None:
         ({"env": ("x",)}, "NAME=value"),
         ({"env": ("=x",)}, "NAME=value"),
         ({"args": ("a\0b",)}, "zero byte"),
-        ({"memory_bytes": 5}, "too small"),
-        ({"nano_cpus": 5}, "too little"),
-        ({"pids_limit": -2}, "limit of processes"),
+        ({"limits": Limits(memory_bytes=5)}, "too small"),
+        ({"limits": Limits(nano_cpus=5)}, "too little"),
+        ({"limits": Limits(pids_limit=-2)}, "limit of processes"),
         ({"labels": {"": "x"}}, "labels"),
         ({"labels": {"x": "y" * 70_000}}, "labels"),
-        ({"mounts": (BindMount(source="x", target="/y"),)}, "source"),
-        ({"mounts": (BindMount(source="/x", target="y"),)}, "target"),
-        ({"mounts": (BindMount(source="/x", target="/a/../../b"),)}, "target"),
-        ({"mounts": (BindMount(source="/x", target="/proc"),)}, "nothing can be mounted on /proc"),
-        ({"mounts": (BindMount(source="/x", target="/a"), BindMount(source="/y", target="/a/"))}, "two mounts"),
-        ({"mounts": (BindMount(source="/x", target="/a", propagation="up"),)}, "propagation"),
+        ({"mounts": (Mount(source="x", target="/y"),)}, "source"),
+        ({"mounts": (Mount(source="/x", target="y"),)}, "target"),
+        ({"mounts": (Mount(source="/x", target="/a/../../b"),)}, "target"),
+        ({"mounts": (Mount(source="/x", target="/proc"),)}, "nothing can be mounted on /proc"),
+        ({"mounts": (Mount(source="/x", target="/a"), Mount(source="/y", target="/a/"))}, "two mounts"),
+        ({"mounts": (Mount(source="/x", target="/a", propagation="up"),)}, "propagation"),
     ],
 )
 def test_specs_that_are_refused(change: dict[str, Any], message: str) -> None:
@@ -290,11 +292,11 @@ def test_failures_of_the_runtime_are_told_in_its_words(text: str, reason: str | 
 
 
 def test_targets_of_mounts_have_one_form() -> None:
-    spec = ContainerSpec(mounts=(BindMount(source="/x", target="//a//./b/"),))
+    spec = ContainerSpec(mounts=(Mount(source="/x", target="//a//./b/"),))
     assert normalise_spec(spec).mounts[0].target == "/a/b"
     for target in ("//", "//proc", "/./sys/", "///dev"):
         with pytest.raises(InvalidArgument, match="nothing can be mounted"):
-            validate_spec(ContainerSpec(mounts=(BindMount(source="/x", target=target),)))
+            validate_spec(ContainerSpec(mounts=(Mount(source="/x", target=target),)))
 
 
 def test_zero_byte_does_not_end_a_path(rootfs: Rootfs) -> None:

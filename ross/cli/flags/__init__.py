@@ -1,0 +1,1 @@
+"""Flags of commands that make containers, by what they are about: attrs classes whose fields are flags."""

@@ -1,0 +1,40 @@
+"""What a container shares with the host, and the names it knows."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from attrs import frozen
+
+
+class NamespaceMode(Enum):
+    """Whose namespace a container is in (namespaces(7))."""
+
+    UNKNOWN = "unknown"
+    PRIVATE = "private"
+    """Its own."""
+    HOST = "host"
+
+
+@frozen(kw_only=True)
+class Namespaces:
+    """Its namespaces, but for the network."""
+
+    pid: NamespaceMode = NamespaceMode.PRIVATE
+    ipc: NamespaceMode = NamespaceMode.PRIVATE
+    uts: NamespaceMode = NamespaceMode.PRIVATE
+    cgroup: NamespaceMode = NamespaceMode.PRIVATE
+
+
+@frozen(kw_only=True)
+class Resolution:
+    """How names become addresses in a container."""
+
+    hosts: tuple[str, ...] = ()
+    """``name:address``, for its ``/etc/hosts``."""
+    servers: tuple[str, ...] = ()
+    """Addresses of name servers, in the place of those it would have."""
+    search: tuple[str, ...] = ()
+    """Domains in which names are looked for; ``.`` for none."""
+    options: tuple[str, ...] = ()
+    """Options of the resolver (resolv.conf(5))."""
