@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 from attrs import frozen
 
+from ross.cli.holes import known_holes
 from ross.client.connection import socket_path
 from ross.linux.host import cgroup_version
 from ross.linux.process import run, which
@@ -40,6 +41,7 @@ def examine() -> list[Finding]:
         _cgroups(),
         _seccomp(),
         trio.run(_program, "runc", (1, 1), "the OCI runtime", "apt install runc"),
+        _init(),
         trio.run(_program, "conmon", (2, 0), "the container monitor", "apt install conmon"),
         _space(),
         _daemon(),
@@ -98,7 +100,21 @@ async def _program(name: str, least: tuple[int, ...], what: str, fix: str) -> Fi
     if done.returncode != 0 or _numbers(text) < least:
         wanted = ".".join(map(str, least))
         return Finding(what=name, verdict="fail", detail=f"{text or done.how}; at least {wanted} is needed", fix=fix)
+    if holes := known_holes(text):
+        detail = f"{text}, which has {', '.join(holes)} unless the distribution has mended it under the same number"
+        return Finding(
+            what=name, verdict="warn", detail=detail, fix="see the distribution's advisories; 1.4.3 has none of them"
+        )
     return Finding(what=name, verdict="ok", detail=f"{text} ({path})")
+
+
+def _init() -> Finding:
+    for name in ("tini-static", "catatonit"):
+        if (path := which(name)) is not None:
+            return Finding(what="init", verdict="ok", detail=str(path))
+    return Finding(
+        what="init", verdict="ok", detail="none is installed, so there is no run --init", fix="apt install tini"
+    )
 
 
 def _space() -> Finding:
