@@ -797,6 +797,57 @@ interface Container {
   top @21 (columns :Text) -> (processes :ProcessTable);
   # What runs in it, as the host sees it: read from the kernel, never from a program of the image. `columns` as `ps` has them: `-ef` (or
   # nothing), `aux`, or `-o` and names.
+
+  stats @22 (intervalMs :UInt32, sink :StatsSink) -> ();
+  # Sends what it uses to `sink`, at once and then so often (0: only once), and returns when it has stopped for good. Read from the counters
+  # of its control group: one that hangs or is paused is measured as any other. Fails with failedPrecondition for one that does not run.
+}
+
+interface StatsSink {
+  # Receives samples. Implemented by the client; one that is too slow receives fewer.
+
+  write @0 (stats :ContainerStats) -> stream;
+}
+
+struct ContainerStats {
+  # Documented field by field in ross.model.stats. Counters begin with each run.
+
+  sampledAt @0 :TimeInNs;
+  elapsedNs @1 :Int64;
+  cpu @2 :CpuUse;
+  memory @3 :MemoryUse;
+  io @4 :IoUse;
+  pids @5 :PidsUse;
+}
+
+struct CpuUse {
+  timeNs @0 :UInt64;
+  userNs @1 :UInt64;
+  systemNs @2 :UInt64;
+  periods @3 :UInt64;
+  throttledPeriods @4 :UInt64;
+  throttledNs @5 :UInt64;
+}
+
+struct MemoryUse {
+  usedBytes @0 :UInt64;
+  cacheBytes @1 :UInt64;
+  peakBytes @2 :UInt64;
+  limitBytes @3 :UInt64;
+  swapBytes @4 :UInt64;
+  oomKills @5 :UInt64;
+}
+
+struct IoUse {
+  readBytes @0 :UInt64;
+  writtenBytes @1 :UInt64;
+  reads @2 :UInt64;
+  writes @3 :UInt64;
+}
+
+struct PidsUse {
+  count @0 :UInt64;
+  limit @1 :UInt64;
 }
 
 interface FileWriting {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ross.capabilities.session import Session
     from ross.model.snapshots import SnapshotChange
+    from ross.model.stats import ContainerStats
     from ross.services.container import Container
     from ross.services.engine import Engine
 
@@ -146,6 +147,14 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
 
     async def execs_context(self, context: Any) -> None:
         context.results.execs = found_execs(self._container, self._session)
+
+    async def stats_context(self, context: Any) -> None:
+        sink = context.params.sink
+
+        async def write(stats: ContainerStats) -> None:
+            await sink.write(stats=to_wire(stats))
+
+        await self._container.stats.sample(context.params.intervalMs, write)
 
     async def top_context(self, context: Any) -> None:
         context.results.processes = to_wire(await self._container.top(context.params.columns))

@@ -49,6 +49,7 @@ def build_app() -> App:
         ("listing", ("ps",)),
         ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
         ("exec", ("exec", "attach", "top")),
+        ("stats", ("stats",)),
         ("images", ("pull", "images", "rmi")),
         ("naming", ("tag", "untag", "history")),
         ("push", ("push",)),
@@ -75,6 +76,7 @@ def build_app() -> App:
     container.command("ross.cli.listing:ps", name="ls")
     for name in ("exec", "attach", "top"):
         container.command(f"ross.cli.exec:{_function(name)}", name=name)
+    container.command("ross.cli.stats:stats", name="stats")
     container.command("ross.cli.containers:inspect_containers", name="inspect")
     for name in ("run", "create"):
         container.command(f"ross.cli.run:{name}", name=name)

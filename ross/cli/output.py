@@ -95,6 +95,16 @@ def size(count: int) -> str:
     return f"{value:.3g}{unit}"
 
 
+def binary_size(count: int) -> str:
+    """Bytes in binary units, four figures: ``1.234MiB``."""
+    value, units = float(count), iter(("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+    unit = next(units)
+    while value >= 1023.95 and unit != "PiB":
+        value /= 1024
+        unit = next(units)
+    return f"{value:.4g}{unit}"
+
+
 def ago(nanoseconds: int, *, now: int | None = None) -> str:
     """How long since a time: ``3 minutes``; ``N/A`` for no time."""
     if not nanoseconds:

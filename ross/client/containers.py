@@ -21,8 +21,8 @@ from ross.client.processes import (
     run_exec,
     sinks,
 )
-from ross.client.receive import LogReceiver, receiving
-from ross.errors import NotFound
+from ross.client.receive import LogReceiver, StatsReceiver, receiving
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound
 from ross.model.containers import (
     AttachOptions,
     ContainerFilter,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from ross.client.connection import Session
     from ross.client.images import Image
+    from ross.model.stats import ContainerStats
 
 
 class Container:
@@ -241,6 +242,36 @@ class Container:
             FailedPrecondition: it does not run.
         """
         return from_wire(ProcessTable, (await answer(self._capability.top(columns=columns))).processes)
+
+    def stats(self, *, interval: float = 1.0) -> AbstractAsyncContextManager[AsyncIterator[ContainerStats]]:
+        """What it uses, at once and then so often: ``async with container.stats() as samples: async for sample in samples: ...``
+
+        Ends when it has stopped for good. Use ``sample.processors_since(earlier)`` for what it did in between.
+
+        Args:
+            interval: Seconds between two samples; 0: only one.
+
+        Raises:
+            FailedPrecondition: it does not run.
+            InvalidArgument: that is too often.
+        """
+        milliseconds = round(interval * 1000)
+        if milliseconds < 0:
+            raise InvalidArgument("an interval cannot be negative")
+        return receiving(
+            lambda sink: self._capability.stats(intervalMs=milliseconds, sink=sink), StatsReceiver, buffered=0
+        )
+
+    async def sample(self) -> ContainerStats:
+        """What it uses now.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        async with self.stats(interval=0) as samples:
+            async for sample in samples:
+                return sample
+        raise FailedPrecondition("the container ended before it could be measured")
 
     def logs(
         self,

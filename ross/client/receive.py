@@ -14,6 +14,7 @@ from ross.model.images import BlobProgress
 from ross.model.logs import LogEntry
 from ross.model.registries import Notice
 from ross.model.snapshots import SnapshotChange
+from ross.model.stats import ContainerStats
 from ross.model.storage import CheckProgress
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
@@ -58,6 +59,16 @@ class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]
     async def write_context(self, context: Any) -> None:
         for change in context.params.changes:
             await self._take(from_wire(SnapshotChange, change))
+
+
+class StatsReceiver(schema.StatsSink.Server):  # type: ignore[misc]
+    """Hands samples on, one at a time; a container is not measured again before the last one was taken."""
+
+    def __init__(self, take: Callable[[ContainerStats], Awaitable[None]]) -> None:
+        self._take = take
+
+    async def write_context(self, context: Any) -> None:
+        await self._take(from_wire(ContainerStats, context.params.stats))
 
 
 class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import trio
 from attrs import frozen
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 @frozen(kw_only=True)
@@ -31,6 +35,11 @@ def identify(pid: int) -> ProcessIdentity | None:
     if state in {"Z", "X"}:
         return None
     return ProcessIdentity(pid=pid, start_time=int(fields[18]))
+
+
+def time_since_start(identity: ProcessIdentity) -> int:
+    """Nanoseconds since a process was started, whether or not it is still there; those in which the machine slept included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - identity.start_time * (1_000_000_000 // _TICKS)
 
 
 def open_pidfd(identity: ProcessIdentity) -> int | None:

@@ -13,6 +13,7 @@ from attrs import evolve, frozen
 
 from ross.errors import AlreadyExists, InvalidArgument, NotFound, RossError
 from ross.layout import RuntimeLayout, StateLayout
+from ross.linux.cgroup_counters import Hierarchies, find_hierarchies
 from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.mount import mounts_below, unmount
@@ -64,6 +65,7 @@ class Parts:
     records: Records
     nursery: trio.Nursery
     host: HostFacts
+    hierarchies: Hierarchies
     committer: Committer
     file_threads: trio.CapacityLimiter
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
@@ -108,6 +110,7 @@ class Containers:
             records=Records(layout),
             nursery=nursery,
             host=host_facts(),
+            hierarchies=find_hierarchies(),
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
             forget=self._forget,

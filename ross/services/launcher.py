@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ross.errors import FailedPrecondition
+from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
@@ -83,7 +84,8 @@ class Launcher:
             signal_number = (
                 ended.status - 128 if ended.status > 128 and ended.status - 128 in signal.valid_signals() else 0
             )
-            return Outcome(exit_code=ended.status, signal=signal_number, oom=ended.oom, finished_at=ended.finished_at)
+            oom = self._out_of_memory(seen_by_monitor=ended.oom)
+            return Outcome(exit_code=ended.status, signal=signal_number, oom=oom, finished_at=ended.finished_at)
         # The monitor was killed. The process may go on, without anybody to write its log or keep its exit code.
         error = "its monitor was killed, so its exit code is not known"
         if run.boot != boot_id():
@@ -91,6 +93,11 @@ class Launcher:
         else:
             await gone(run.process)
         return Outcome(exit_code=_LOST_EXIT_CODE, error=error, finished_at=time.time_ns())
+
+    def _out_of_memory(self, *, seen_by_monitor: bool) -> bool:
+        """What its control group has counted, which is there until it is taken down; else what the monitor has seen meanwhile."""
+        kills = read_oom_kills(self._parts.cgroups_path(self._id), self._parts.hierarchies)
+        return kills > 0 if kills is not None else seen_by_monitor
 
     async def take_down(self) -> None:
         """Undo what a start has made: the runtime's state, the mount, what the monitor left. Safe to repeat."""

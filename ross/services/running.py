@@ -23,6 +23,7 @@ from ross.services.init_process import InitProcess
 from ross.services.launcher import Launcher, gone
 from ross.services.records import Run, boot_id
 from ross.services.restarts import Restarts
+from ross.services.stats import Sampler
 from ross.services.tracked import Ending, TrackedContainer
 from ross.shim.state import ALIVE, check_transition
 
@@ -53,6 +54,7 @@ class RunnableContainer(TrackedContainer):
         self._turn = trio.Lock()
         self.files = Files(self, parts, self._turn)
         self.freezer = Freezer(self, parts, self._turn)
+        self.stats = Sampler(self, parts)
         self._restarts = Restarts()
         self._give_up = trio.Event()
         """Set to end the pause before a restart."""

@@ -83,6 +83,11 @@ class TrackedContainer:
         return self._state
 
     @property
+    def at_rest(self) -> bool:
+        """Whether it has ended, and no policy starts it again."""
+        return self._stopped.is_set()
+
+    @property
     def info(self) -> ContainerInfo:
         """What is known now; never waits."""
         record = self.record

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
+    from ross.model.stats import ContainerStats
     from ross.services.container import Container
 
 pytestmark = pytest.mark.integration
@@ -349,6 +350,29 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
         await executed.wait()
         await container.execs.all_ended()
         assert len(pids_of_cgroup(f"/ross/{container.id}")) == 1, "only the first process is left"
+        await container.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
+
+
+async def test_stats(place: Path, layered: str) -> None:
+    async with open_services(place) as services:
+        container = await start_something(services, layered, "sleep", "1000")
+        await container.start()
+        taken: list[ContainerStats] = []
+
+        async def take(sample: ContainerStats) -> None:
+            taken.append(sample)
+            await trio.lowlevel.checkpoint()
+
+        async def take_for_ever(_sample: ContainerStats) -> None:
+            await trio.sleep_forever()
+
+        for part in range(10):
+            await cancelled_at(0.0004 * part, lambda: container.stats.sample(0, take))
+        assert await cancelled_at(0.1, lambda: container.stats.sample(1000, take))
+        assert taken
+        assert await cancelled_at(0.1, lambda: container.stats.sample(1000, take_for_ever))
         await container.remove(force=True)
         await settled(services)
         assert services.leftovers() == []

@@ -26,6 +26,7 @@ from ross.model import (
     registries,
     security,
     snapshots,
+    stats,
     storage,
 )
 from ross.oci.digest import Digest
@@ -47,6 +48,7 @@ MODULES = (
     registries,
     security,
     snapshots,
+    stats,
     storage,
 )
 RECORDS = [

@@ -1,0 +1,243 @@
+"""What containers use, and that the kernel has killed them for want of memory: from the counters of their control groups."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import ross
+from ross.errors import FailedPrecondition
+from tests.support.daemon import Daemon, running_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ross.model.stats import ContainerStats
+
+pytestmark = pytest.mark.integration
+
+BUSY = "while :; do :; done"
+EATER = "tail /dev/zero"
+SLEEP = "exec sleep 600"
+
+
+@pytest.fixture(scope="module")
+def daemon(filesystem: Path) -> Iterator[Daemon]:
+    """One for all."""
+    directory = filesystem / "one"
+    directory.mkdir()
+    with running_daemon(directory) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def box(daemon: Daemon, busybox: str) -> str:
+    assert daemon.ross("pull", "-q", busybox).returncode == 0
+    return busybox
+
+
+@pytest.fixture
+def names(daemon: Daemon) -> Iterator[list[str]]:
+    """Of containers that are removed at the end of the test."""
+    found: list[str] = []
+    yield found
+    ok(daemon, "rm", "-f", *found)
+
+
+def ok(daemon: Daemon, *words: str) -> str:
+    done = daemon.ross(*words)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def begun(daemon: Daemon, box: str, names: list[str], name: str, script: str, *flags: str) -> str:
+    ok(daemon, "run", "-d", "--name", name, *flags, box, "sh", "-c", script)
+    names.append(name)
+    return name
+
+
+def sampled(daemon: Daemon, *words: str) -> dict[str, dict[str, Any]]:
+    lines = ok(daemon, "stats", "--no-stream", "--format", "jsonl", *words).splitlines()
+    return {one["name"]: one for one in map(json.loads, lines)}
+
+
+def outcome(daemon: Daemon, name: str) -> dict[str, Any]:
+    ok(daemon, "wait", name)
+    (info,) = json.loads(ok(daemon, "inspect", name))
+    return dict(info["outcome"])
+
+
+def test_what_a_busy_container_uses(daemon: Daemon, box: str, names: list[str]) -> None:
+    script = f"head -c 8000000 /dev/zero > /dev/shm/held; sleep 600 & {BUSY}"
+    begun(daemon, box, names, "busy", script, "--cpus", "0.2", "-m", "64m", "--pids-limit", "77")
+    begun(daemon, box, names, "idle", SLEEP)
+
+    found = sampled(daemon)
+
+    busy, idle = found["busy"], found["idle"]
+    assert 2 < busy["cpu_percent"] < 60
+    assert idle["cpu_percent"] < 2
+    assert busy["cpu"]["time_ns"] > 0
+    assert busy["cpu"]["throttled_periods"] > 0
+    assert busy["cpu"]["throttled_ns"] > 0
+    assert busy["memory"]["limit_bytes"] == 64 << 20
+    assert 8_000_000 <= busy["memory"]["used_bytes"] < 32 << 20
+    assert busy["memory_percent"] == pytest.approx(100 * busy["memory"]["used_bytes"] / (64 << 20), abs=0.01)
+    assert busy["memory"]["oom_kills"] == 0
+    assert busy["pids"] == {"count": 2, "limit": 77}
+    assert idle["pids"]["count"] == 1
+    assert idle["memory"]["limit_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    begins = time.time_ns() - busy["elapsed_ns"]
+    (info,) = json.loads(ok(daemon, "inspect", "busy"))
+    assert abs(begins - info["started_at"]) < 5 * 10**9
+
+
+def test_the_cache_of_files_is_no_use(daemon: Daemon, box: str, names: list[str]) -> None:
+    begun(daemon, box, names, "one", "head -c 20000000 /dev/zero > /file; sync; echo done; exec sleep 600")
+    until_logged(daemon, "one", "done")
+
+    memory = sampled(daemon, "one")["one"]["memory"]
+
+    assert memory["cache_bytes"] >= 15_000_000
+    assert memory["used_bytes"] < 15_000_000
+
+
+def until_logged(daemon: Daemon, name: str, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in ok(daemon, "logs", name):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_tables_and_templates(daemon: Daemon, box: str, names: list[str]) -> None:
+    begun(daemon, box, names, "up", SLEEP, "-m", "64m")
+    begun(daemon, box, names, "down", "exit 3")
+    ok(daemon, "wait", "down")
+    identity = ok(daemon, "ps", "-q", "--filter", "name=up").strip()
+
+    table = ok(daemon, "stats", "--no-stream").splitlines()
+    assert " ".join(table[0].split()) == "CONTAINER ID NAME CPU % MEM USAGE / LIMIT MEM % NET I/O BLOCK I/O PIDS"
+    assert [line.split()[:2] for line in table[1:]] == [[identity, "up"]]
+    assert "/ 64MiB" in table[1]
+    assert table[1].split()[-1] == "1"
+    everything = ok(
+        daemon, "stats", "--no-stream", "-a", "--no-trunc", "--format", "{{.ID}} {{.Name}} {{.PIDs}} {{.CPUPerc}}"
+    )
+    lines = sorted(line.split() for line in everything.splitlines())
+    assert {(len(one[0]), one[1]) for one in lines} == {(64, "up"), (64, "down")}
+    assert next(one[2:] for one in lines if one[1] == "down") == ["0", "0.00%"]
+    assert ok(daemon, "stats", "--no-stream", "--format", "table {{.Name}}\t{{.MemPerc}}", "down").split() == [
+        *("NAME", "MEMPERC", "down", "0.00%"),
+    ]
+    done = daemon.ross("stats", "--no-stream", "nobody")
+    assert (done.returncode, "no container" in done.stderr) == (1, True)
+    assert "there is no field" in daemon.ross("stats", "--no-stream", "--format", "{{.Nope}}", "up").stderr
+
+
+def test_a_stream_follows_who_comes_and_goes(daemon: Daemon, box: str, names: list[str]) -> None:
+    begun(daemon, box, names, "first", SLEEP)
+    process = daemon.popen("stats", "--format", "jsonl")
+    assert process.stdout is not None
+    try:
+        assert json.loads(process.stdout.readline())["name"] == "first"
+        begun(daemon, box, names, "second", BUSY)
+        while (seen := json.loads(process.stdout.readline()))["name"] != "second" or seen["cpu_percent"] is None:
+            assert seen["name"] in {"first", "second"}
+        assert seen["cpu_percent"] > 0
+        ok(daemon, "kill", "first")
+        ok(daemon, "wait", "first")
+        seconds = 0
+        while seconds < 3:  # in a row, when only the second is left
+            seconds = seconds + 1 if json.loads(process.stdout.readline())["name"] == "second" else 0
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(10) == 130
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_who_hangs_delays_nobody(daemon: Daemon, box: str, names: list[str]) -> None:
+    """Neither a paused container nor one whose monitor is stopped is asked for anything."""
+    for name in ("paused", "stuck", "fine"):
+        begun(daemon, box, names, name, SLEEP)
+    ok(daemon, "pause", "paused")
+    (info,) = json.loads(ok(daemon, "inspect", "stuck"))
+    monitor = int((daemon.run / "monitors" / info["id"] / "monitor.pid").read_text())
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        found = sampled(daemon)
+        assert time.monotonic() - began < 10
+        assert {name: one["pids"]["count"] for name, one in found.items()} == {"paused": 1, "stuck": 1, "fine": 1}
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_the_library_streams_until_the_end(daemon: Daemon, box: str, backend: str) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            container = await (await engine.images.get(box)).create(["sh", "-c", BUSY])
+            with pytest.raises(FailedPrecondition, match="nothing to be measured"):
+                await container.sample()
+            await container.start()
+            assert (await container.sample()).pids.count == 1
+            samples: list[ContainerStats] = []
+            async with container.stats(interval=0.05) as found:
+                async for one in found:
+                    samples.append(one)
+                    if len(samples) == 5:
+                        await container.kill()
+            assert len(samples) >= 5
+            times = [one.cpu.time_ns for one in samples]
+            assert times == sorted(times)
+            assert samples[4].processors_since(samples[0]) > 0
+            async with container.stats() as found:
+                with pytest.raises(FailedPrecondition):
+                    await anext(found)
+            await container.remove()
+
+    anyio.run(body, backend=backend)
+
+
+def test_out_of_memory_is_counted_and_told(daemon: Daemon, box: str, names: list[str]) -> None:
+    """The container's own counters say so, whatever its monitor has seen; and a next run begins anew."""
+    script = (
+        f"[ -e /once ] && exit 4; touch /once; trap 'exit 3' USR1; {EATER}; echo killed; while :; do sleep 0.05; done"
+    )
+    begun(daemon, box, names, "eater", script, "-m", "16m", "--memory-swap", "16m")
+    until_logged(daemon, "eater", "killed")
+    assert sampled(daemon, "eater")["eater"]["memory"]["oom_kills"] >= 1
+    (info,) = json.loads(ok(daemon, "inspect", "eater"))
+    for seen in (daemon.root / "containers" / info["id"] / "bundle").glob("oom"):
+        seen.unlink()
+
+    ok(daemon, "kill", "-s", "USR1", "eater")
+    first = outcome(daemon, "eater")
+    assert (first["exit_code"], first["oom"]) == (3, True)
+    assert "(out of memory)" in ok(daemon, "ps", "-a")
+    ok(daemon, "start", "eater")
+    second = outcome(daemon, "eater")
+    assert (second["exit_code"], second["oom"]) == (4, False)
+
+
+def test_out_of_memory_while_there_was_no_daemon(daemon: Daemon, box: str, names: list[str]) -> None:
+    begun(daemon, box, names, "alone", f"sleep 2; exec {EATER}", "-m", "16m", "--memory-swap", "16m")
+    (info,) = json.loads(ok(daemon, "inspect", "alone"))
+    daemon.kill()
+    deadline = time.monotonic() + 30
+    while not (daemon.run / "exits" / info["id"]).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    daemon.start()
+
+    ended = outcome(daemon, "alone")
+    assert (ended["exit_code"], ended["signal"], ended["oom"]) == (137, 9, True)
