@@ -742,7 +742,8 @@ interface Container {
   # `stdout`. A sink may be null. Dropping `process` and `stdin` detaches and ends nothing.
 
   logs @6 (options :LogOptions, sink :LogSink) -> ();
-  # Sends the log to `sink` and returns at its end; with `follow`, when the container has stopped and all was sent.
+  # Sends the log to `sink` and returns at its end; with `follow`, when the container has stopped and all was sent. Fails with
+  # failedPrecondition if the container keeps none. Cancelling stops the reading.
 
   remove @7 (force :Bool) -> ();
   # Removes it and all that is its own; with `force` also one that runs. Returns when nothing of it is left.
@@ -920,13 +921,15 @@ interface ByteStream {
   # No more will come. Dropping the stream without it means that the rest was lost.
 
   gap @2 (lostBytes :UInt64) -> stream;
-  # So many bytes were left out here, because their receiver was too slow. Only where the receiver has agreed to it.
+  # So many bytes were left out here, because their receiver was too slow; 0 where nobody has counted them. Only where the
+  # receiver has agreed to it.
 }
 
 interface LogSink {
   # Receives a log. Implemented by the client.
 
-  write @0 (entries :List(LogEntry)) -> stream;
+  write @0 (chunk :LogChunk) -> stream;
+  # The next stretch of it.
 }
 
 interface EventSink {
@@ -967,6 +970,7 @@ struct ContainerSpec {
   annotations @24 :List(Pair);
   stdinKept @25 :Bool;
   # The input stays open when whoever wrote to it is gone.
+  log @26 :LogConfig;
 }
 
 struct Limits {
@@ -1283,19 +1287,33 @@ struct LogOptions {
   until @3 :TimeInNs;
   stdout @4 :Bool = true;
   stderr @5 :Bool = true;
+  after @6 :UInt64;
+  # Only what stands behind this position, so that whoever was disconnected goes on exactly where it was; 0: from the beginning.
 }
 
-struct LogEntry {
-  time @0 :TimeInNs;
-  stream @1 :Stream;
-  data @2 :Data;
-  partial @3 :Bool;
+struct LogChunk {
+  # A stretch of a log, in the CRI's text form: `time stream P|F text`, a record a line, P if the output's line goes on in the next record
+  # of its stream. The time is RFC 3339 with nine digits behind the point and the difference to UTC, so all text begins at the 45th byte.
+  # A line of dashes stands in for records that were not asked for.
 
-  enum Stream {
-    unknown @0;
-    stdout @1;
-    stderr @2;
-  }
+  position @0 :UInt64;
+  # Of its first byte. Positions rise, and mean nothing else. Reading goes on behind a record at this + the end of the record in `records`.
+  records @1 :Data;
+  gap @2 :Bool;
+  # Something before it was wanted and is not there any more: it made place for newer output.
+}
+
+struct LogConfig {
+  driver @0 :LogDriver = file;
+  maxBytes @1 :UInt64 = 10485760;
+  # When a file is about this large the next one is begun; 0: never.
+  maxFiles @2 :UInt32 = 3;
+}
+
+enum LogDriver {
+  unknown @0;
+  file @1;
+  none @2;
 }
 
 struct Event {

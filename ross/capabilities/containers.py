@@ -9,7 +9,7 @@ from ross.capabilities.loading import FeedServer
 from ross.capabilities.processes import ProcessServer, begin_exec, found_execs, given, sink_of
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.files import CommitOptions
-from ross.model.logs import LogEntry, LogOptions
+from ross.model.logs import LogChunk, LogOptions
 from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -82,8 +82,8 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
         sink = context.params.sink
         options = from_wire(LogOptions, context.params.options) if given(context.params, "options") else LogOptions()
 
-        async def write(entries: Sequence[LogEntry]) -> None:
-            await sink.write(entries=[to_wire(entry) for entry in entries])
+        async def write(chunk: LogChunk) -> None:
+            await sink.write(chunk=to_wire(chunk))
 
         await self._container.logs(options, write)
 

@@ -45,8 +45,9 @@ def build_app() -> App:
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
         ("run", ("run", "create")),
-        ("containers", ("start", "stop", "kill", "rm", "logs", "wait", "inspect")),
+        ("containers", ("start", "stop", "kill", "rm", "wait", "inspect")),
         ("listing", ("ps",)),
+        ("logs", ("logs",)),
         ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
         ("exec", ("exec", "attach", "top")),
         ("stats", ("stats",)),
@@ -69,7 +70,8 @@ def build_app() -> App:
         image.command(f"ross.cli.archives:{name}", name=name)
     for group in (app, image):
         group.command("ross.cli.archives:import_", name="import")
-    for name in ("start", "stop", "kill", "rm", "logs", "wait"):
+    container.command("ross.cli.logs:logs", name="logs")
+    for name in ("start", "stop", "kill", "rm", "wait"):
         container.command(f"ross.cli.containers:{name}", name=name)
     for name in ("restart", "pause", "unpause", "rename", "update"):
         container.command(f"ross.cli.lifecycle:{name}", name=name)

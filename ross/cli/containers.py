@@ -1,9 +1,7 @@
-"""``ross start``, ``stop``, ``kill``, ``rm``, ``ps``, ``logs``, ``wait``, ``inspect``."""
+"""``ross start``, ``stop``, ``kill``, ``rm``, ``ps``, ``wait``, ``inspect``."""
 
 from __future__ import annotations
 
-import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -134,82 +132,6 @@ def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"],
         return await for_each(container, remove)
 
     return with_engine(body)
-
-
-def logs(
-    container: str,
-    /,
-    *,
-    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative=())] = False,
-    tail: Annotated[str, Parameter(name=["--tail", "-n"])] = "all",
-    since: str = "",
-    until: str = "",
-    timestamps: Annotated[bool, Parameter(name=["--timestamps", "-t"], negative=())] = False,
-) -> None:
-    """Print a container's log.
-
-    Parameters
-    ----------
-    container
-        Name or id.
-    follow
-        Go on until it has stopped.
-    tail
-        The last so many lines, or all.
-    since
-        From this time on: 2026-01-31T12:00:00Z, seconds since the epoch, or how long ago, as 10m.
-    until
-        Up to this time, in the same forms.
-    timestamps
-        Print the time before each line.
-    """
-    lines = _lines(tail)
-    begin, end = (parse_time(text) if text else 0 for text in (since, until))
-
-    async def body(engine: Engine) -> None:
-        found = await engine.containers.get(container)
-        continued: dict[object, bool] = {}
-        async with found.logs(follow=follow, tail=lines, since=begin, until=end) as entries:
-            async for entry in entries:
-                head = b""
-                if timestamps and not continued.get(entry.stream):
-                    head = f"{_rfc3339(entry.time)} ".encode()
-                continued[entry.stream] = entry.partial
-                output.write_bytes(2 if entry.stream.value == "stderr" else 1, head + entry.data)
-
-    with_engine(body)
-
-
-def _lines(text: str) -> int:
-    if text == "all":
-        return -1
-    if not text.isdigit():
-        raise InvalidArgument(f"--tail takes a number of lines or 'all', not {text!r}")
-    return int(text)
-
-
-def parse_time(text: str, *, now: float | None = None) -> int:
-    """A moment as people give it, in nanoseconds since the epoch.
-
-    Raises:
-        InvalidArgument: it is none.
-    """
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    try:
-        if text[-1:] in units:
-            return int(((now or time.time()) - float(text[:-1]) * units[text[-1]]) * 1e9)
-        if text.replace(".", "", 1).isdigit():
-            return int(float(text) * 1e9)
-        return int(datetime.fromisoformat(text).timestamp() * 1e9)
-    except ValueError:
-        raise InvalidArgument(
-            f"{text!r} is not a time", hint="write 2026-01-31T12:00:00Z, seconds since the epoch, or 10m"
-        ) from None
-
-
-def _rfc3339(nanoseconds: int) -> str:
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(nanoseconds // 10**9))
-    return f"{whole}.{nanoseconds % 10**9:09d}Z"
 
 
 def wait(*container: str, condition: Literal["not-running", "next-exit", "removed"] = "not-running") -> int:

@@ -128,7 +128,7 @@ def attach(
 
 
 async def _tell_gap(lost_bytes: int) -> None:
-    sys.stderr.write(f"[{lost_bytes} bytes of output are missing here]\n")
+    sys.stderr.write(f"[{f'{lost_bytes} bytes' if lost_bytes else 'some'} of output are missing here]\n")
     sys.stderr.flush()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _CONTAINER_FILTERS: Final = ("name", "id", "status", "exited", "label", "ancestor", "before", "since")
+_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 
 
@@ -74,6 +79,49 @@ def parse_labels(entries: Sequence[str]) -> dict[str, str]:
             raise InvalidArgument(f"{entry!r} is not a label", hint="write key=value")
         found[key] = value
     return found
+
+
+def parse_options(entries: Sequence[str]) -> dict[str, str]:
+    """``key=value`` entries; the last of a key counts.
+
+    Raises:
+        InvalidArgument: an entry is not of that form.
+    """
+    found = {}
+    for entry in entries:
+        key, _equals, value = entry.partition("=")
+        if not key or not value:
+            raise InvalidArgument(f"{entry!r} is not an option", hint="write key=value")
+        found[key] = value
+    return found
+
+
+def parse_time(text: str, *, now: float | None = None) -> int:
+    """A moment as people give it, in nanoseconds since the epoch.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    try:
+        if _DURATION.fullmatch(text):
+            parts = re.findall(r"([0-9.]+)(ms|[smhdw])", text)
+            return int(((now or time.time()) - sum(float(count) * _UNITS[unit] for count, unit in parts)) * 1e9)
+        if text.replace(".", "", 1).isdigit():
+            whole, _point, fraction = text.partition(".")
+            return int(whole or "0") * 10**9 + int(fraction[:9].ljust(9, "0") or "0")
+        return _nanoseconds(text)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(
+            f"{text!r} is not a time",
+            hint="write 2026-01-31T12:00:00Z, seconds since the epoch, or 10m for ten minutes ago",
+        ) from None
+
+
+def _nanoseconds(text: str) -> int:
+    """A date, or a date and time; without a zone, in ours. The kinds of RFC 3339 with up to nine digits behind the point."""
+    match = re.fullmatch(r"([^.]*)\.([0-9]{1,9})(.*)", text)
+    whole, fraction = (match[1] + match[3], match[2]) if match else (text, "")
+    return int(datetime.fromisoformat(whole).timestamp()) * 10**9 + int(fraction.ljust(9, "0"))
 
 
 def parse_image_filter(terms: Sequence[str], *, name: str = "", all: bool = False) -> ImageFilter:  # noqa: A002 -- the flag's

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from ross.cli import output
 from ross.cli.errors import Exit
 from ross.cli.flags.limits import LimitFlags, ResourceFlags
+from ross.cli.flags.logs import LogFlags
 from ross.cli.flags.mounts import MountFlags
 from ross.cli.flags.namespaces import NamespaceFlags
 from ross.cli.flags.security import SecurityFlags
@@ -83,6 +84,7 @@ class CreateFlags:
     resources: ResourceFlags = field(factory=ResourceFlags)
     security: SecurityFlags = field(factory=SecurityFlags)
     namespaces: NamespaceFlags = field(factory=NamespaceFlags)
+    logs: LogFlags = field(factory=LogFlags)
 
 
 def create(
@@ -226,6 +228,7 @@ def _options(wanted: CreateFlags, *, detached: bool) -> CreateOptions:
     options.update(wanted.security.options())
     options.update(wanted.namespaces.options())
     options.update(wanted.mounts.options())
+    options.update(wanted.logs.options())
     if wanted.entrypoint is not None:
         options["entrypoint"] = [wanted.entrypoint] if wanted.entrypoint else []
     return options

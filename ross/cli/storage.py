@@ -216,7 +216,7 @@ def parse_prune_filter(terms: Sequence[str]) -> PruneOptions:
     Raises:
         InvalidArgument: a term is not one of these, or ``until`` stands twice.
     """
-    from ross.cli.containers import parse_time
+    from ross.cli.parse import parse_time
     from ross.errors import InvalidArgument
     from ross.model.storage import PruneOptions
 

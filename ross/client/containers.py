@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio
 
@@ -34,16 +35,19 @@ from ross.model.containers import (
 )
 from ross.model.execs import ExecInfo, ProcessTable
 from ross.model.files import CommitOptions
-from ross.model.logs import LogEntry, LogOptions
+from ross.model.logs import LogChunk, LogOptions
+from ross.model.records import LogEntry, entries
 from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ross.client.connection import Session
     from ross.client.images import Image
     from ross.model.stats import ContainerStats
+
+_LOG_CHUNKS: Final = 4
 
 
 class Container:
@@ -162,7 +166,8 @@ class Container:
                 ``drop``: they miss some, and ``on_gap`` is told. ``block``: the process waits.
             tail: With ``log``: begin with the last so many lines that are there already; -1: with all.
             since: With ``log``: begin with what is not older than this, in nanoseconds since the epoch.
-            on_gap: Told how many bytes are missing, with ``drop``.
+            on_gap: Told how many bytes are missing, with ``drop``; with ``log``, where a reader was so slow that the log had to make
+                place for newer output, told 0, since nobody has counted them. Without it the attachment then fails.
         """
         options = AttachOptions(
             stdin=stdin,
@@ -273,7 +278,8 @@ class Container:
                 return sample
         raise FailedPrecondition("the container ended before it could be measured")
 
-    def logs(
+    @asynccontextmanager
+    async def logs(
         self,
         *,
         follow: bool = False,
@@ -282,19 +288,34 @@ class Container:
         until: int = 0,
         stdout: bool = True,
         stderr: bool = True,
-    ) -> AbstractAsyncContextManager[AsyncIterator[LogEntry]]:
+        after: int = 0,
+    ) -> AsyncIterator[AsyncIterator[LogEntry]]:
         """Its log: ``async with container.logs(follow=True) as entries: async for entry in entries: ...``
 
         Args:
             follow: Go on until it has stopped.
-            tail: The last so many lines; all if negative.
+            tail: The last so many lines, of those that the rest asks for; all if negative.
             since: From this time on, in nanoseconds since the epoch.
             until: To this time; 0 for no end.
             stdout: Include its output.
             stderr: Include its error output.
+            after: Only what comes behind the entry with this position: whoever was disconnected goes on exactly there.
+
+        Raises:
+            FailedPrecondition: in the iteration: it keeps no log.
+            InvalidArgument: in the iteration: the position is none of this log.
         """
-        options = LogOptions(follow=follow, tail=tail, since=since, until=until, stdout=stdout, stderr=stderr)
-        return receiving(lambda sink: self._capability.logs(options=to_wire(options), sink=sink), LogReceiver)
+        wanted = LogOptions(
+            follow=follow, tail=tail, since=since, until=until, stdout=stdout, stderr=stderr, after=after
+        )
+        async with self.log_chunks(wanted) as chunks, aclosing(_entries(chunks)) as found:
+            yield found
+
+    def log_chunks(self, options: LogOptions) -> AbstractAsyncContextManager[AsyncIterator[LogChunk]]:
+        """Its log as it is kept, in large pieces, for those who have much of it to go through; see ``ross.model.records``."""
+        return receiving(
+            lambda sink: self._capability.logs(options=to_wire(options), sink=sink), LogReceiver, buffered=_LOG_CHUNKS
+        )
 
     @property
     def files(self) -> Files:
@@ -375,6 +396,12 @@ class Containers:
         chosen = to_wire(wanted or ContainerFilter(all=all))
         found = (await answer(self._capability.list(filter=chosen))).containers
         return tuple(from_wire(ContainerInfo, container) for container in found)
+
+
+async def _entries(chunks: AsyncIterator[LogChunk]) -> AsyncGenerator[LogEntry, None]:
+    async for chunk in chunks:
+        for entry in entries(chunk):
+            yield entry
 
 
 def _nothing(_answered: Any) -> None:

@@ -11,7 +11,7 @@ from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
 from ross.model.engine import Event
 from ross.model.images import BlobProgress
-from ross.model.logs import LogEntry
+from ross.model.logs import LogChunk
 from ross.model.registries import Notice
 from ross.model.snapshots import SnapshotChange
 from ross.model.stats import ContainerStats
@@ -30,14 +30,13 @@ _BUFFERED = 64
 
 
 class LogReceiver(schema.LogSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
-    """Hands log entries on, one at a time; the daemon waits until they are taken."""
+    """Hands stretches of a log on; the daemon waits until they are taken."""
 
-    def __init__(self, take: Callable[[LogEntry], Awaitable[None]]) -> None:
+    def __init__(self, take: Callable[[LogChunk], Awaitable[None]]) -> None:
         self._take = take
 
     async def write_context(self, context: Any) -> None:
-        for entry in context.params.entries:
-            await self._take(from_wire(LogEntry, entry))
+        await self._take(from_wire(LogChunk, context.params.chunk))
 
 
 class EventReceiver(schema.EventSink.Server):  # type: ignore[misc]

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
 from ross.client.limits import LimitOptions, make_limits
 from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
 from ross.model.containers import ContainerSpec, NetworkMode, RestartMode, RestartPolicy
 from ross.model.images import Platform
 from ross.model.limits import Resources, Throttle, Ulimit
+from ross.model.logs import LogConfig, LogDriver
 from ross.model.namespaces import NamespaceMode, Namespaces, Resolution
 from ross.model.security import Device, Security
+from ross.sizes import parse_size
 
 if TYPE_CHECKING:
     from ross.model.mounts import Mount
 
+_LOG_DRIVERS: Final = {
+    **dict.fromkeys(("file", "json-file", "k8s-file", "local"), LogDriver.FILE),
+    "none": LogDriver.NONE,
+}
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,
     "oci-archive": ArchiveFormat.OCI_ARCHIVE,
@@ -85,6 +93,10 @@ class CreateOptions(LimitOptions, total=False):
     """Seconds."""
     restart: str
     """``no``, ``on-failure[:retries]``, ``always`` or ``unless-stopped``."""
+    log_driver: str
+    """``file`` or ``none``."""
+    log_options: Mapping[str, str]
+    """``max-size`` and ``max-file``."""
 
 
 def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
@@ -134,6 +146,7 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         stop_signal=options.get("stop_signal", ""),
         stop_grace_seconds=options.get("stop_timeout", 10),
         restart=parse_restart(options.get("restart", "no")),
+        log=parse_log(options.get("log_driver", "file"), options.get("log_options", {})),
     )
 
 
@@ -198,6 +211,32 @@ def parse_network(text: str) -> NetworkMode:
     if mode is NetworkMode.UNKNOWN:
         raise InvalidArgument(f"there is no network {text!r}", hint="the networks are none and host")
     return mode
+
+
+def parse_log(driver: str, options: Mapping[str, str]) -> LogConfig:
+    """The drivers are ``file`` (also by the names of what others write to files) and ``none``.
+
+    Raises:
+        InvalidArgument: there is no such driver or option, or its value is none.
+    """
+    found = _LOG_DRIVERS.get(driver)
+    if found is None:
+        raise InvalidArgument(f"there is no log driver {driver!r}", hint="the drivers are file and none")
+    unknown = set(options) - {"max-size", "max-file"}
+    if unknown or (options and found is LogDriver.NONE):
+        raise InvalidArgument(
+            f"there is no option {min(unknown or options)!r} of the log driver {driver}",
+            hint="the driver file has max-size and max-file",
+        )
+    size, files = options.get("max-size", ""), options.get("max-file", "")
+    if files and not files.isdigit():
+        raise InvalidArgument(f"{files!r} is not a number of files", hint="write max-file=5")
+    plain = LogConfig(driver=found)
+    return evolve(
+        plain,
+        max_bytes=plain.max_bytes if not size else 0 if size == "-1" else parse_size(size),
+        max_files=int(files) if files else plain.max_files,
+    )
 
 
 def parse_restart(text: str) -> RestartPolicy:

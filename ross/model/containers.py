@@ -7,6 +7,7 @@ from enum import Enum
 from attrs import field, frozen
 
 from ross.model.limits import Limits, Resources
+from ross.model.logs import LogConfig
 from ross.model.mounts import Mount
 from ross.model.namespaces import Namespaces, Resolution
 from ross.model.security import Security
@@ -126,6 +127,7 @@ class ContainerSpec:
     stop_signal: str = ""
     stop_grace_seconds: int = 10
     restart: RestartPolicy = RestartPolicy()
+    log: LogConfig = field(factory=LogConfig)
 
 
 @frozen(kw_only=True)

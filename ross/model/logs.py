@@ -1,4 +1,4 @@
-"""What a container has written."""
+"""What a container has written: what is asked for, and how it is sent."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ from enum import Enum
 from attrs import frozen
 
 
-class Stream(Enum):
-    """Which of a process's outputs a piece of log comes from."""
+class LogDriver(Enum):
+    """Where the output of a container is kept."""
 
     UNKNOWN = "unknown"
-    STDOUT = "stdout"
-    STDERR = "stderr"
+    FILE = "file"
+    """In files beside the container, in the CRI's form."""
+    NONE = "none"
+    """Nowhere."""
+
+
+@frozen(kw_only=True)
+class LogConfig:
+    """Whether a container's output is kept, and how much of it."""
+
+    driver: LogDriver = LogDriver.FILE
+    max_bytes: int = 10 << 20
+    """When a file is about this large the next one is begun. 0: never."""
+    max_files: int = 3
+    """So many files at most, with the one that is written; the oldest goes."""
 
 
 @frozen(kw_only=True)
 class LogOptions:
-    """What to read of a log."""
+    """What to read of a log. Everything must hold at once; the last lines are the last of those for which the rest holds."""
 
     follow: bool = False
     tail: int = -1
@@ -26,15 +39,17 @@ class LogOptions:
     until: int = 0
     stdout: bool = True
     stderr: bool = True
+    after: int = 0
+    """Only what stands behind this position; 0: from the beginning."""
 
 
 @frozen(kw_only=True)
-class LogEntry:
-    """A piece of output, as the monitor recorded it."""
+class LogChunk:
+    """A stretch of a log as it is kept. ``ross.model.records`` takes it apart."""
 
-    time: int
-    stream: Stream
-    data: bytes
-    """With its newline, except where the output had none."""
-    partial: bool
-    """The line goes on in the next entry of the same stream."""
+    position: int
+    """Where it begins. It ends, and reading goes on, ``len(records)`` behind that."""
+    records: bytes
+    """Whole records, one a line. A line of dashes stands in for records that were not asked for."""
+    gap: bool = False
+    """Something before it is not there any more: it made place for newer output."""

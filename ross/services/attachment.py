@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
-from itertools import groupby
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from ross.errors import FailedPrecondition, RossError
 from ross.model.containers import Pace
-from ross.model.logs import LogOptions, Stream
+from ross.model.logs import LogOptions
+from ross.model.records import Printer, Stream
 from ross.services.pacing import Dropping
 from ross.shim.attach import AttachStream, Sink, connect, resize
-from ross.shim.logs import log_position, read_log
+from ross.shim.logs import find_begin, read_log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ross.model.containers import AttachOptions, Outcome
-    from ross.model.logs import LogEntry
     from ross.services.tracked import Ending
+    from ross.shim.logfiles import LogFiles
+    from ross.shim.logs import LogBegin
+
+
+_UNKNOWN_BYTES: Final = 0
+"""In a gap: nobody has counted them."""
 
 
 class Attachable(Protocol):
@@ -41,7 +46,7 @@ class Attachable(Protocol):
         """Where its monitor has its attach socket and its control fifo."""
 
     @property
-    def log(self) -> Path | None:
+    def log(self) -> LogFiles | None:
         """Where its output is kept, if it is."""
 
     @property
@@ -84,6 +89,7 @@ class Attachment:
         self._ending: Ending | None = None
         # The monitor closes the process's input when anybody hangs up: who only looks on does not connect to it.
         looks_on = target.takes_input and not target.has_terminal and not options.stdin
+        # Without a log there is nothing to be behind in: who wants to read it lets the process wait.
         self._log = target.log if options.pace in {Pace.LOG, Pace.UNKNOWN} or looks_on else None
 
     async def connect(self) -> None:
@@ -91,9 +97,9 @@ class Attachment:
         if self._detached:
             return
         self._ending = self._target.ending
-        position = 0
+        begin = None
         if self._log is not None and not self.options.since:
-            position = await trio.to_thread.run_sync(log_position, self._log, self.options.tail)
+            begin = await trio.to_thread.run_sync(find_begin, self._log, LogOptions(tail=self.options.tail))
         if self._log is None or self.options.stdin:
             self._stream = await connect(self._target.monitor_directory)
             if self._input_closed:
@@ -101,15 +107,15 @@ class Attachment:
         self._connected.set()
 
         async def pump() -> None:
-            await self._pump(position)
+            await self._pump(begin)
 
         self._target.spawn(pump, name=f"attachment of {self._target.title}")
 
-    async def _pump(self, position: int) -> None:
+    async def _pump(self, begin: LogBegin | None) -> None:
         try:
             with self._pumping:
                 if self._log is not None:
-                    await self._follow(self._log, position)
+                    await self._follow(self._log, begin)
                 elif self._stream is not None and self.options.pace is Pace.DROP:
                     await self._drop(self._stream)
                 elif self._stream is not None:
@@ -132,7 +138,7 @@ class Attachment:
                 if sink is not None:
                     sink.end()
 
-    async def _follow(self, log: Path, position: int) -> None:
+    async def _follow(self, log: LogFiles, begin: LogBegin | None) -> None:
         """Read the log. What comes by the socket, which is there for the input, is in it already."""
         async with trio.open_nursery() as nursery:
             if self._stream is not None:
@@ -145,16 +151,32 @@ class Attachment:
                 stderr=self._stderr is not None,
             )
             ending = self._target.ending if self._ending is None else self._ending
-            batches = read_log(log, options, ended=ending.is_set, wait_ended=ending.wait, position=position)
-            async with aclosing(batches):
-                async for batch in batches:
-                    await _hand_on(batch, sinks)
+            chunks = read_log(log, options, ended=ending.is_set, wait_ended=ending.wait, begin=begin)
+            printer = Printer()
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    if chunk.gap:
+                        await self._tell_gap(sinks)
+                    await _hand_on(printer.feed(chunk.records), sinks)
                     if not any(sinks.values()):
                         break
             for sink in sinks.values():
                 if sink is not None:
                     with suppress(RossError):
                         await sink.done()
+
+    async def _tell_gap(self, sinks: dict[Stream, Sink | None]) -> None:
+        """The log has made place for newer output before it was read. Who needs every byte gets no more, and is told why."""
+        for stream, sink in sinks.items():
+            if sink is not None:
+                try:
+                    await sink.gap(_UNKNOWN_BYTES)
+                except RossError:
+                    sinks[stream] = None
+                    self._failure = FailedPrecondition(
+                        f"some output of the {self._target.title} made place in its log for newer before it was read",
+                        hint="read faster, or create it with --log-opt max-size=-1",
+                    )
 
     def fail(self, error: RossError) -> None:
         """The start that this waited for has failed."""
@@ -170,7 +192,7 @@ class Attachment:
         """Wait until the process has ended and all of its output went to the sinks, or they failed.
 
         Raises:
-            RossError: the start failed.
+            RossError: the start failed, or some of the output was gone before it was read.
         """
         await self._finished.wait()
         if self._failure is not None:
@@ -227,12 +249,12 @@ async def _discard(stream: AttachStream) -> None:
     await stream.pump(stdout=None, stderr=None)
 
 
-async def _hand_on(batch: list[LogEntry], sinks: dict[Stream, Sink | None]) -> None:
-    """Give a batch of the log to the sinks, what belongs together at once. A sink that fails is left out from then on."""
-    for stream, entries in groupby(batch, key=lambda entry: entry.stream):
+async def _hand_on(output: list[tuple[Stream, bytes]], sinks: dict[Stream, Sink | None]) -> None:
+    """Give output to the sinks. A sink that fails is left out from then on."""
+    for stream, data in output:
         sink = sinks.get(stream)
         if sink is not None:
             try:
-                await sink.write(b"".join(entry.data for entry in entries))
+                await sink.write(data)
             except RossError:
                 sinks[stream] = None

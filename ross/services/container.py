@@ -21,6 +21,7 @@ from ross.errors import FailedPrecondition, NotFound
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import open_pidfd, send_signal
 from ross.model.containers import ContainerState
+from ross.model.logs import LogDriver
 from ross.services.running import RunnableContainer
 from ross.services.top import process_table
 from ross.shim.host_check import check_host
@@ -31,12 +32,12 @@ from ross.shim.update import changed_resources, updated_spec
 from ross.shim.validate import validate_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from ross.model.containers import AttachOptions, ContainerUpdate
     from ross.model.execs import ProcessTable
     from ross.model.files import CommitOptions
-    from ross.model.logs import LogEntry, LogOptions
+    from ross.model.logs import LogChunk, LogOptions
     from ross.services.attachment import Attachment
     from ross.services.images import Image
     from ross.shim.attach import Sink
@@ -312,18 +313,28 @@ class Container(RunnableContainer):
     async def _at_rest(self) -> None:
         await self._stopped.wait()
 
-    async def logs(self, options: LogOptions, write: Callable[[Sequence[LogEntry]], Awaitable[None]]) -> None:
-        """Hand its log to ``write``, in batches; with ``follow`` until it has stopped and all was handed over."""
+    async def logs(self, options: LogOptions, write: Callable[[LogChunk], Awaitable[None]]) -> None:
+        """Hand its log to ``write``, in chunks; with ``follow`` until it has stopped and all was handed over.
+
+        Raises:
+            FailedPrecondition: it keeps none.
+            InvalidArgument: the position to go on from is none of its log.
+            NotFound: it has been removed.
+        """
         if self._state is _S.REMOVED:
             raise NotFound(f"the container {self.record.name} has been removed")
+        if self.record.spec.log.driver is LogDriver.NONE:
+            raise FailedPrecondition(
+                f"the container {self.record.name} keeps no log", hint="it was created with --log-driver none"
+            )
         if options.follow and self._state in {_S.CREATED, _S.STARTING}:
             await self._begun.wait()
-        batches = read_log(
-            self.layout.log,
+        chunks = read_log(
+            self.log_files,
             options,
             ended=lambda: self._state not in ACTIVE,
             wait_ended=self._at_rest,
         )
-        async with aclosing(batches):
-            async for batch in batches:
-                await write(batch)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                await write(chunk)

@@ -16,6 +16,7 @@ from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.cgroup_counters import Hierarchies, find_hierarchies
 from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
+from ross.linux.inotify import Watches
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.pidfd import identify
 from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
@@ -69,6 +70,7 @@ class Parts:
     committer: Committer
     file_threads: trio.CapacityLimiter
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
+    watches: Watches
     forget: Callable[[Container], None]
     rename: Callable[[Container, str], None]
     """Makes the name denote the container; raises AlreadyExists if it denotes another one."""
@@ -113,6 +115,7 @@ class Containers:
             hierarchies=find_hierarchies(),
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
+            watches=Watches(),
             forget=self._forget,
             rename=self._rename,
         )

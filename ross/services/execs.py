@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ross.layout import ExecLayout
     from ross.services.containers import Parts
     from ross.services.running import RunnableContainer
+    from ross.shim.logfiles import LogFiles
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class Exec:
         return self.layout.directory
 
     @property
-    def log(self) -> Path | None:
+    def log(self) -> LogFiles | None:
         return None
 
     @property

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from ross.errors import NotFound, RossError
+from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.model.containers import AttachOptions, ContainerState, Outcome
+from ross.model.logs import LogDriver
 from ross.services.attachment import Attachment
 from ross.shim.attach import Sink, resize
 from ross.shim.state import ALIVE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from ross.services.running import RunnableContainer
     from ross.services.tracked import Ending
+    from ross.shim.logfiles import LogFiles
 
 _S = ContainerState
 
@@ -39,8 +41,9 @@ class InitProcess:
         return self._container.layout.bundle
 
     @property
-    def log(self) -> Path | None:
-        return self._container.layout.log
+    def log(self) -> LogFiles | None:
+        kept = self._container.record.spec.log.driver is LogDriver.FILE
+        return self._container.log_files if kept else None
 
     @property
     def has_terminal(self) -> bool:
@@ -72,12 +75,18 @@ class InitProcess:
         """Connect to it; before the start: from the first byte on, once it starts.
 
         Raises:
-            FailedPrecondition: its monitor does not answer.
+            FailedPrecondition: its monitor does not answer; or to look on would end its input.
             NotFound: the container is being removed, or has been.
         """
         state = self._container.state
         if state in {_S.REMOVING, _S.REMOVED}:
             raise NotFound(f"the {self.title} has been removed")
+        kept = self.has_terminal or self._container.record.spec.stdin_kept
+        if self.log is None and self.takes_input and not options.stdin and not kept:
+            raise FailedPrecondition(
+                f"the {self.title} keeps no log, and its input ends when somebody who looks on lets go",
+                hint="connect to its input too",
+            )
         attachment = Attachment(self, options, stdout, stderr)
         if state not in ALIVE:
             self.pending.add(attachment)

@@ -25,6 +25,7 @@ from ross.services.records import Run, boot_id
 from ross.services.restarts import Restarts
 from ross.services.stats import Sampler
 from ross.services.tracked import Ending, TrackedContainer
+from ross.shim.logfiles import LogFiles
 from ross.shim.state import ALIVE, check_transition
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class RunnableContainer(TrackedContainer):
     def __init__(self, parts: Parts, record: ContainerRecord, image: Image | None) -> None:
         super().__init__(parts, record)
         self._image = image
+        self.log_files = LogFiles(self.layout, record.spec.log, parts.watches)
         self.init = InitProcess(self)
         self.execs = Execs(parts, self)
         self.launcher = Launcher(parts, record.id)
@@ -168,7 +170,7 @@ class RunnableContainer(TrackedContainer):
 
     async def _watch(self, run: Run) -> None:
         """Wait for the end of a run, record it, and take down what is left of it."""
-        await gone(run.monitor)
+        await self.log_files.tended(lambda: gone(run.monitor))
         if self._state in ALIVE:
             self._end_run(await self.launcher.outcome(run))
         async with self._turn:

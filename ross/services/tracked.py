@@ -13,6 +13,7 @@ import trio
 
 from ross.errors import NotFound
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
+from ross.model.logs import LogDriver
 from ross.shim.security import seccomp_digest
 from ross.shim.state import ALIVE
 
@@ -105,7 +106,7 @@ class TrackedContainer:
             started_at=record.started_at,
             outcome=record.outcome,
             error=record.error,
-            log_path=str(self.layout.log),
+            log_path=str(self.layout.log) if record.spec.log.driver is LogDriver.FILE else "",
             rootfs_path=str(self.layout.rootfs),
             restart_count=record.restart_count,
             seccomp=seccomp_digest(record.spec, self._parts.host),

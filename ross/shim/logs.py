@@ -1,192 +1,374 @@
-"""Reading the log that a monitor writes: the CRI format, ``time stream P|F text``, a record a line.
+"""Reading a container's log, across its files, as stretches of whole records; a client takes them apart.
 
-A record begins at the beginning of a line, and what a container prints never begins one: the monitor writes the time and the stream
-before it. So no output can forge a record. Everything is read in bounded pieces.
+What nobody asked for is not read twice and not sent: a stretch without a wanted record is left out, and a few unwanted records between
+wanted ones are blanked, so that a position in a stretch is one in the log. Everything is read in bounded pieces, in worker threads.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from datetime import datetime
+import time
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import define, evolve, frozen
 
-from ross.linux.inotify import FileWatch
-from ross.model.logs import LogEntry, LogOptions, Stream
+from ross.errors import InvalidArgument
+from ross.model.logs import LogChunk, LogOptions
+from ross.model.records import Stream, kind_of, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
-    from pathlib import Path
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+
+    from ross.shim.logfiles import LogFiles
 
 _BLOCK_BYTES: Final = 256 << 10
-_MAX_RECORD_BYTES: Final = 1 << 20
-"""A monitor splits long lines long before; more than this is no record."""
-_BATCH: Final = 512
-_HEAD: Final = re.compile(
-    rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d) (stdout|stderr) ([PF])(?::[^ ]*)? "
-)
-_STREAMS: Final = {b"stdout": Stream.STDOUT, b"stderr": Stream.STDERR}
+"""A monitor splits long lines into records of some kilobytes; a longer one is none."""
+_BLOCKS: Final = 4
+"""Read in one visit to a thread."""
+_SMALL_HOLE: Final = 4 << 10
+_OFFSET_BITS: Final = 40
+_LOOK_BACK_BYTES: Final = 8 << 20
+"""How far back the beginning of a line is looked for, of whose stream nothing comes."""
+_NEVER: Final = (1 << 63) - 1
 
 
-def parse_record(line: bytes) -> LogEntry | None:
-    """A record of the log, without its newline; None if it is none."""
-    match = _HEAD.match(line)
-    if match is None:
-        return None
-    whole, fraction, zone, stream, tag = match.groups()
-    try:
-        seconds = datetime.fromisoformat((whole + (b"+00:00" if zone == b"Z" else zone)).decode()).timestamp()
-    except ValueError:
-        return None
-    partial = tag == b"P"
-    return LogEntry(
-        time=int(seconds) * 10**9 + int((fraction or b"0").ljust(9, b"0")),
-        stream=_STREAMS[stream],
-        data=line[match.end() :] + (b"" if partial else b"\n"),
-        partial=partial,
-    )
+def position_of(number: int, offset: int) -> int:
+    """A place in a log as one number, which rises: the file's number and the offset in it."""
+    return number << _OFFSET_BITS | offset
+
+
+@define
+class _Wanted:
+    """Which records are wanted."""
+
+    options: LogOptions
+    begins: dict[Stream, int]
+    """The position of the first one of each stream."""
+    past_until: bool = False
+
+    @property
+    def all(self) -> bool:
+        options = self.options
+        return (
+            options.stdout
+            and options.stderr
+            and not options.since
+            and not options.until
+            and not any(self.begins.values())
+        )
+
+    def fits(self, line: bytes, position: int) -> bool:
+        """Whether a record is wanted; a line that is no record is not."""
+        kind = kind_of(line)
+        if kind is None:
+            return False
+        options, stream = self.options, kind[0]
+        if not (options.stdout if stream is Stream.STDOUT else options.stderr) or position < self.begins.get(stream, 0):
+            return False
+        if options.since or options.until:
+            moment = time_of(line)
+            if moment is None or moment < options.since:
+                return False
+            if options.until and moment > options.until:
+                self.past_until = True
+                return False
+        return True
+
+    def select(self, records: bytes, position: int) -> Iterator[LogChunk]:
+        """The wanted ones among some records."""
+        if self.all:
+            yield LogChunk(position=position, records=records)
+            return
+        kept: list[bytes] = []
+        begin, hole = position, 0
+        for line in records.split(b"\n")[:-1]:
+            wanted = self.fits(line, position)
+            if self.past_until:
+                break
+            size = len(line) + 1
+            if wanted:
+                if hole > _SMALL_HOLE or not kept:
+                    if kept:
+                        yield LogChunk(position=begin, records=b"".join(kept))
+                    kept, begin = [], position
+                elif hole:
+                    kept.append(b"-" * (hole - 1) + b"\n")
+                kept += (line, b"\n")
+                hole = 0
+            else:
+                hole += size
+            position += size
+        if kept:
+            yield LogChunk(position=begin, records=b"".join(kept))
+
+
+class _Reader:
+    """Reads one file from an offset on. Its methods run in worker threads, one at a time."""
+
+    def __init__(self, fd: int, number: int, offset: int, wanted: _Wanted) -> None:
+        self.fd = fd
+        self.seen = offset
+        """How far the file has been read, with the beginning of a record that is not complete."""
+        self._number = number
+        self._offset = offset
+        self._wanted = wanted
+        self._skipping = False
+
+    def read(self) -> tuple[list[LogChunk], bool]:
+        """Some more chunks, and whether this was all that is there now."""
+        found: list[LogChunk] = []
+        for _block in range(_BLOCKS):
+            block = os.pread(self.fd, _BLOCK_BYTES, self._offset)
+            self.seen = self._offset + len(block)
+            end = block.rfind(b"\n") + 1
+            if not end:
+                if len(block) < _BLOCK_BYTES:
+                    return found, True
+                self._skipping = (
+                    True  # this is no record, whoever wrote it: what stands behind it on its line is none either
+                )
+                self._offset += len(block)
+                continue
+            begin = block.index(b"\n") + 1 if self._skipping else 0
+            self._skipping = False
+            found += self._wanted.select(block[begin:end], position_of(self._number, self._offset + begin))
+            self._offset += end
+            if self._wanted.past_until:
+                break
+        return found, False
+
+    def lost(self) -> bool:
+        """Whether what it was to read is not there any more."""
+        size = os.fstat(self.fd).st_size
+        return size == 0 or size < self._offset
 
 
 async def read_log(
-    path: Path,
+    files: LogFiles,
     options: LogOptions,
     *,
     ended: Callable[[], bool],
-    wait_ended: Callable[[], object],
-    position: int | None = None,
-) -> AsyncGenerator[list[LogEntry], None]:
-    """The log in batches: what is there, and with ``follow`` what comes, until the container has stopped and all was read.
+    wait_ended: Callable[[], Awaitable[object]],
+    begin: LogBegin | None = None,
+) -> AsyncGenerator[LogChunk, None]:
+    """The log in chunks: what is there, and with ``follow`` what comes, until the container has stopped and all was read.
 
     Args:
-        path: The log; one that does not exist is empty.
+        files: The log.
         options: What of it.
         ended: Whether the container has stopped.
-        wait_ended: An async function that returns when it has.
-        position: Begin at this record (see :func:`log_position`), in the place of what ``options.tail`` says.
+        wait_ended: Returns when it has.
+        begin: Where to begin, if somebody has looked already, in the place of what ``options`` say of it.
+
+    Raises:
+        InvalidArgument: the position to go on from is none of this log.
     """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    try:
-        offset = position if position is not None else await trio.to_thread.run_sync(_tail_offset, fd, options.tail)
-        reader = _Reader(fd, offset, options)
-        with FileWatch(path) as watch:
-            while True:
-                last = ended()  # asked before reading: what was written before the end is then surely read
-                while batch := await trio.to_thread.run_sync(reader.read_batch):
-                    entries = [entry for entry in batch if entry is not None]
-                    if entries:
-                        yield entries  # noqa: ASYNC119 -- closed by its only caller
-                    if reader.past_until:
+    begin = begin or await trio.to_thread.run_sync(find_begin, files, options)
+    place, gap, wanted = begin.place, begin.gap, _Wanted(options, begin.begins)
+    while True:
+        fd = files.open(place.number)
+        if fd is None:
+            later = files.following(place.number)
+            if later is None:
+                return
+            place, gap = _Place(later, 0), True
+            continue
+        try:
+            reader = _Reader(fd, place.number, place.offset, wanted)
+            following = None
+            while following is None:
+                # Asked before reading: what was written before is then surely read.
+                last, following = ended(), files.following(place.number)
+                everything = False
+                while not everything:
+                    chunks, everything = await trio.to_thread.run_sync(reader.read)
+                    for chunk in chunks:
+                        yield evolve(chunk, gap=gap)  # noqa: ASYNC119 -- closed by its only caller
+                        gap = False
+                    if wanted.past_until:
                         return
-                if last or not options.follow:
+                if following is None and (last or not options.follow or _is_past(options.until)):
                     return
-                await _either(watch.changed, wait_ended)
-    finally:
-        os.close(fd)
+                if following is None:
+                    await _more(files, reader, place.number, options, wait_ended)
+            gap = gap or reader.lost() or following != place.number + 1
+            place = _Place(following, 0)
+        finally:
+            os.close(fd)
 
 
-def log_position(path: Path, tail: int) -> int:
-    """Where the last so many lines of a log begin that are there now; 0 for all if negative. Blocks."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return 0
-    try:
-        return _tail_offset(fd, tail)
-    finally:
-        os.close(fd)
+def _is_past(moment: int) -> bool:
+    return moment != 0 and time.time_ns() > moment
 
 
-async def _either(*waits: Callable[[], object]) -> None:
+async def _more(
+    files: LogFiles, reader: _Reader, number: int, options: LogOptions, wait_ended: Callable[[], Awaitable[object]]
+) -> None:
+    """Wait until there may be more to read, or nothing will come any more."""
+    begun = files.next_begun
+    with files.watches.armed(reader.fd) as watch, trio.CancelScope() as scope:
+        if options.until:
+            scope.deadline = trio.current_time() + max(0, options.until - time.time_ns()) / 1e9
+        if os.fstat(reader.fd).st_size == reader.seen and files.following(number) is None:
+            await _either(watch.changed, begun.wait, wait_ended)
+
+
+async def _either(*waits: Callable[[], Awaitable[object]]) -> None:
     async with trio.open_nursery() as nursery:
 
-        async def one(wait: Callable[[], object]) -> None:
-            await wait()  # type: ignore[misc]  # an async function, by contract
+        async def one(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
             nursery.cancel_scope.cancel()
 
         for wait in waits:
             nursery.start_soon(one, wait)
 
 
-class _Reader:
-    """Reads records from an offset on; runs in worker threads, one at a time."""
-
-    def __init__(self, fd: int, offset: int, options: LogOptions) -> None:
-        self._fd = fd
-        self._offset = offset
-        self._options = options
-        self._rest = b""
-        self._skipping = False
-        self.past_until = False
-
-    def read_batch(self) -> list[LogEntry | None]:
-        """Some more records, None for those that are not wanted; empty at the end of what is there."""
-        found: list[LogEntry | None] = []
-        while len(found) < _BATCH and not self.past_until:
-            block = os.pread(self._fd, _BLOCK_BYTES, self._offset)
-            if not block:
-                break
-            self._offset += len(block)
-            *lines, rest = (self._rest + block).split(b"\n")
-            if self._skipping and lines:
-                del lines[0]
-                self._skipping = False
-            self._rest = rest
-            if len(rest) > _MAX_RECORD_BYTES:
-                self._rest, self._skipping = b"", True
-            found += [self._wanted(line) for line in lines]
-        return found
-
-    def _wanted(self, line: bytes) -> LogEntry | None:
-        entry = parse_record(line)
-        options = self._options
-        if entry is None or entry.time < options.since:
-            return None
-        if options.until and entry.time > options.until:
-            self.past_until = True
-            return None
-        shown = options.stdout if entry.stream is Stream.STDOUT else options.stderr
-        return entry if shown else None
+# -- where to begin ---------------------------------------------------------------------------------------------------
 
 
-def _tail_offset(fd: int, lines: int) -> int:
-    """Where the last so many lines begin; 0 for all. Records of one line that was split count as one."""
-    if lines < 0:
+@frozen
+class _Place:
+    number: int
+    offset: int
+
+
+@frozen
+class LogBegin:
+    """Where to begin reading. Made by :func:`find_begin`."""
+
+    place: _Place
+    begins: dict[Stream, int]
+    """Where each stream begins, behind the place."""
+    gap: bool = False
+    """Something before it is not there any more."""
+
+
+def find_begin(files: LogFiles, options: LogOptions) -> LogBegin:
+    """Where to begin, as the log is now, for what ``tail`` and ``after`` say. Blocks; runs in a worker thread of Trio's.
+
+    Raises:
+        InvalidArgument: the position to go on from is none of this log.
+    """
+    place, gap = _first_place(files, options)
+    if options.tail < 0:
+        return LogBegin(place, {}, gap)
+    return evolve(_find_tail(files, options, place), gap=gap)
+
+
+def _first_place(files: LogFiles, options: LogOptions) -> tuple[_Place, bool]:
+    """Where the oldest thing that may be wanted stands, and whether older things are not there any more."""
+    numbers = files.numbers() or [1]
+    if not options.after:
+        return _Place(numbers[0], 0), False
+    number, offset = options.after >> _OFFSET_BITS, options.after & ((1 << _OFFSET_BITS) - 1)
+    if number < numbers[0]:
+        return _Place(numbers[0], 0), True
+    if number > numbers[-1] or (number == numbers[-1] and offset > _size(files, number)):
+        raise InvalidArgument(
+            "the log does not go as far as the position to go on from", hint="use a position of this very log"
+        )
+    return _Place(number, offset), False
+
+
+def _size(files: LogFiles, number: int) -> int:
+    fd = files.open(number)
+    if fd is None:
         return 0
-    end = os.fstat(fd).st_size
-    if lines == 0:
-        return end
-    found = 0
-    last = True
-    offset, later = end, b""
-    while offset > 0:
-        size = min(_BLOCK_BYTES, offset)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def _find_tail(files: LogFiles, options: LogOptions, first: _Place) -> LogBegin:
+    """Where the last lines begin.
+
+    Parts of one line count as one. The lines of the two streams may be interwoven: each stream begins at a place of its own.
+    """
+    search = _Backwards(options)
+    end = _NEVER
+    for number in reversed([one for one in files.numbers() if one >= first.number]):
+        fd = files.open(number)
+        if fd is None:
+            continue
+        try:
+            floor = first.offset if number == first.number else 0
+            for offset, line in _lines_backwards(fd, floor):
+                if end == _NEVER:
+                    end = position_of(number, offset + len(line) + 1)
+                if search.take(line, position_of(number, offset)):
+                    return _tail_at(search.begins, end)
+        finally:
+            os.close(fd)
+        if end == _NEVER and number == first.number:
+            end = position_of(number, first.offset)
+    return _tail_at(search.begins, end if end != _NEVER else position_of(first.number, first.offset))
+
+
+def _tail_at(begins: dict[Stream, int], end: int) -> LogBegin:
+    """Streams of which nothing was found begin at the end of what there was."""
+    begins = {stream: begins.get(stream, end) for stream in Stream}
+    place = min(begins.values())
+    return LogBegin(_Place(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1)), begins)
+
+
+class _Backwards:
+    """Counts lines from the end on."""
+
+    def __init__(self, options: LogOptions) -> None:
+        self.begins: dict[Stream, int] = {}
+        """Where the earliest line of each stream that counts begins, as far as is known."""
+        self._wanted = _Wanted(options, {})
+        self._lines = options.tail
+        self._complete: set[Stream] = set()
+        """Streams whose earliest line is known to begin there."""
+        self._looked = 0
+
+    def take(self, line: bytes, position: int) -> bool:
+        """The record before those taken so far. Returns whether no more are needed."""
+        fits, kind = self._wanted.fits(line, position), kind_of(line)
+        self._wanted.past_until = False  # later ones come first here
+        if self._lines == 0:
+            self._looked += len(line) + 1
+            if self._looked > _LOOK_BACK_BYTES or self._complete >= set(self.begins):
+                return True
+        if not fits or kind is None:
+            return False
+        stream, goes_on = kind
+        if goes_on and stream in self.begins:
+            if stream not in self._complete:
+                self.begins[stream] = position
+                self._looked = 0
+        elif self._lines:
+            self._lines -= 1
+            self.begins[stream] = position
+        else:
+            self._complete.add(stream)
+        return False
+
+
+def _lines_backwards(fd: int, floor: int) -> Iterator[tuple[int, bytes]]:
+    """The complete lines of a file from its end back to an offset, each with its own."""
+    offset = os.fstat(fd).st_size
+    later: bytes | None = None
+    """The end of a line whose beginning was not read yet; None as long as no newline was found."""
+    while offset > floor:
+        trio.from_thread.check_cancelled()
+        size = min(_BLOCK_BYTES, offset - floor)
         offset -= size
-        data = os.pread(fd, size, offset) + later
-        starts = [match.end() for match in re.finditer(rb"\n", data[:-1])]
-        for start in reversed(starts):
-            match = _HEAD.match(data, start)
-            # The parts of a line end with one that is full, unless they end the log.
-            found += last or match is None or match[5] == b"F"
-            last = False
-            if found >= lines:
-                return _line_start(data, start, offset)
-        later = data[: starts[0]] if starts else data
-        if len(later) > _MAX_RECORD_BYTES:
-            later = b""
-    return 0
-
-
-def _line_start(data: bytes, start: int, offset: int) -> int:
-    """The beginning of the line that ends with the record at ``start``: also the parts before it, as far as they are at hand."""
-    while start > 0:
-        before = data.rfind(b"\n", 0, start - 1) + 1
-        match = _HEAD.match(data, before)
-        if match is None or match[5] != b"P":
-            break
-        start = before
-    return offset + start
+        block = os.pread(fd, size, offset)
+        *lines, rest = block.split(b"\n")
+        at = offset + size - len(rest)
+        if lines:
+            if later is not None:
+                yield at, rest + later
+            for line in reversed(lines[1:]):
+                at -= len(line) + 1
+                yield at, line
+            later = lines[0]
+        elif later is not None:
+            later = rest + later if len(later) < _BLOCK_BYTES else later
+    if later is not None:
+        yield floor, later

@@ -19,6 +19,7 @@ from ross.errors import Internal
 from ross.linux.files import make_directory
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import spawn_and_forget
+from ross.model.logs import LogDriver
 from ross.shim.conmon import answered_pid, processes, read_answer
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Monitor:
             "--conmon-pidfile", str(directory / "monitor.pid"),
             "--exit-dir", str(self._layout.exits),
             "--full-attach",
-            "--log-path", f"k8s-file:{bundle.log}",
+            "--log-path", f"k8s-file:{bundle.log}" if spec.log.driver is LogDriver.FILE else "none",
             "--log-level", "error",
             "--no-sync-log",
             # With a terminal its input is always there; else a pipe only if somebody may want to write to it.

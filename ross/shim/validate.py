@@ -11,6 +11,7 @@ from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode, RestartMode
 from ross.shim.signals import parse_signal
 from ross.shim.valid_limits import check_limits, check_resources
+from ross.shim.valid_logs import check_log
 from ross.shim.valid_mounts import check_mounts, normal_path
 from ross.shim.valid_security import check_annotations, check_resolution, check_security
 
@@ -58,6 +59,7 @@ def validate_spec(spec: ContainerSpec) -> None:
         if "\0" in text:
             raise InvalidArgument("a text of the container has a zero byte in it")
     check_limits(spec.limits)
+    check_log(spec.log)
     check_resources(spec.resources)
     check_security(spec)
     check_resolution(spec.resolution)

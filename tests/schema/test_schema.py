@@ -73,7 +73,7 @@ ENUMS = {
     engine.Role: schema.VersionInfo.Role,
     storage.Severity: schema.Finding.Severity,
     storage.CheckStage: schema.CheckStage,
-    logs.Stream: schema.LogEntry.Stream,
+    logs.LogDriver: schema.LogDriver,
     snapshots.SnapshotKind: schema.SnapshotKind,
     snapshots.SnapshotOwner: schema.SnapshotOwner,
     snapshots.ChangeKind: schema.ChangeKind,

@@ -10,9 +10,8 @@ import pytest
 
 from ross.cli import errors, output
 from ross.cli.app import execute
-from ross.cli.containers import parse_time
 from ross.cli.keys import DetachKeys
-from ross.cli.parse import parse_env, parse_labels, parse_mount
+from ross.cli.parse import parse_env, parse_labels, parse_mount, parse_time
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason
 from ross.model.containers import Outcome
 from ross.model.mounts import Mount
