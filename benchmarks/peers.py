@@ -109,7 +109,9 @@ class Ross(Peer):
         return command("run", "--rm", reference, *words)
 
     def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
-        return command("run", "-d", "--name", name, reference, *words)
+        return command(
+            "run", "-d", "--log-opt", "max-size=-1", "--name", name, reference, *words
+        )  # as the others keep it
 
     def wait(self, name: str) -> list[str]:
         return command("wait", name)

@@ -8,6 +8,7 @@ All heads are of one length: the monitor writes nanoseconds, and the difference 
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import datetime
 from enum import Enum
@@ -53,6 +54,16 @@ _KINDS: Final = {
     b" stderr F ": (Stream.STDERR, False),
     b" stderr P ": (Stream.STDERR, True),
 }
+_PLAIN: Final = {
+    f" {stream.value} F ".encode(): (
+        stream,
+        re.compile(rb"\n.{35} %b F " % stream.value.encode()),
+        re.compile(rb"\n.{29}\+00:00 %b F " % stream.value.encode()),
+        b"+00:00 %b F " % stream.value.encode(),
+    )
+    for stream in Stream
+}
+"""By the kind of a record that is a whole line: its stream, its head behind the end of the line before, one in UTC, the end of that."""
 _SECONDS: Final = slice(0, 19)
 _FRACTION: Final = slice(20, 29)
 _ZONE: Final = slice(29, 35)
@@ -110,14 +121,29 @@ class Printer:
 
     def feed(self, records: bytes) -> list[tuple[Stream, bytes]]:
         """The output of some records, in order; what follows each other on one stream is joined."""
+        plain = self._plain(records)
+        if plain is not None:
+            return [plain]
         lines = records.split(b"\n")
         lines.pop()
-        if b" stderr " not in records:
-            runs: Iterable[tuple[Stream | None, Iterable[bytes]]] = [(Stream.STDOUT, lines)]
-        else:
-            runs = groupby(lines, key=_stream_of)
         text = self._timed if self._timestamps else _join
-        return [(stream, text(run)) for stream, run in runs if stream is not None]
+        return [(stream, text(run)) for stream, run in groupby(lines, key=_stream_of) if stream is not None]
+
+    def _plain(self, records: bytes) -> tuple[Stream, bytes] | None:
+        """The output of what a log mostly is, whole lines of one stream; looking at no line by itself, which would take far longer."""
+        found = _PLAIN.get(records[_KIND])
+        if found is None or any(self._going_on.values()):
+            return None
+        stream, head, utc, end_of_head = found
+        texts = (utc if self._timestamps else head).split(b"\n" + records)
+        lines = records.count(b"\n")
+        if len(texts) != lines + 1:
+            return None
+        if not self._timestamps:
+            return stream, b"\n".join(texts[1:])
+        if records.count(end_of_head) != lines:  # there is output that looks like it
+            return None
+        return stream, records.replace(end_of_head, b"Z ")
 
     def _timed(self, lines: Iterable[bytes]) -> bytes:
         found = []

@@ -164,7 +164,8 @@ async def read_log(
     Raises:
         InvalidArgument: the position to go on from is none of this log.
     """
-    begin = begin or await trio.to_thread.run_sync(find_begin, files, options)
+    if begin is None:
+        begin = await trio.to_thread.run_sync(find_begin, files, options)
     place, gap, wanted = begin.place, begin.gap, _Wanted(options, begin.begins)
     while True:
         fd = files.open(place.number)

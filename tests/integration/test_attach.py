@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from ross.client import connect
+from ross.errors import FailedPrecondition
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import busybox_image, push
 from tests.support.terminal import Terminal
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from ross.client import Engine, Image
+    from ross.client import Container, Engine, Image
 
 pytestmark = pytest.mark.integration
 
@@ -81,6 +82,13 @@ def stuck_until(event: trio.Event, take: Callable[[bytes], Awaitable[None]]) -> 
     return write
 
 
+async def ended(container: Container) -> None:
+    """Wait until it has ended; to wait for it would be to wait for its readers too."""
+    with trio.fail_after(30):
+        while (await container.info()).outcome is None:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
 async def test_several_at_once_see_everything(box: Image) -> None:
     container = await box.create(["sh", "-c", COUNT])
     kept = {pace: Kept() for pace in ("log", "drop", "block")}
@@ -100,9 +108,7 @@ async def test_slow_reader_never_blocks_the_container(box: Image, pace: str) -> 
     kept, go = Kept(), trio.Event()
     process = await container.attach(stdout=stuck_until(go, kept), pace=pace, on_gap=kept.gap)
     await container.start()
-    with trio.fail_after(30):
-        while (await container.info()).outcome is None:  # noqa: ASYNC110 -- waiting for it would wait for its readers too
-            await trio.sleep(0.02)
+    await ended(container)
     go.set()
     await process.wait()
     if pace == "log":
@@ -165,6 +171,49 @@ async def test_who_looks_on_does_not_end_the_input(box: Image) -> None:
     await process.write(b"something\n")
     assert (await process.wait()).exit_code == 0
     assert kept.data == b"got something\n"
+    await container.remove()
+
+
+async def test_reader_is_told_when_the_log_has_made_place(box: Image) -> None:
+    """A log of bounded size does not wait for readers either."""
+    options = {"max-size": "64k", "max-file": "2"}
+    container = await box.create(["sh", "-c", COUNT], log_options=options)
+    kept, deaf, go = Kept(), Kept(), trio.Event()
+    attached = [
+        await container.attach(stdout=stuck_until(go, kept), on_gap=kept.gap),
+        await container.attach(stdout=stuck_until(go, deaf)),
+    ]
+    await container.start()
+    await ended(container)
+    go.set()
+    assert (await attached[0].wait()).exit_code == 0
+    before, *_between, after = bytes(kept.data).split(b"<gap>")
+    assert numbers(20000).startswith(before)
+    assert numbers(20000).endswith(after)
+    with pytest.raises(FailedPrecondition, match="made place in its log"):
+        await attached[1].wait()
+    assert numbers(20000).startswith(deaf.data)
+    await container.remove()
+
+
+async def test_without_a_log_the_process_waits_for_its_readers(box: Image) -> None:
+    container = await box.create(["sh", "-c", COUNT], log_driver="none")
+    kept = Kept()
+    process = await container.attach(stdout=kept, tail=-1)
+    await container.start()
+    assert (await process.wait()).exit_code == 0
+    assert kept.data == numbers(20000)
+    await container.remove()
+    container = await box.create(["cat"], log_driver="none", stdin=True)
+    with pytest.raises(FailedPrecondition, match="keeps no log, and its input ends"):
+        await container.attach(stdout=Kept())
+    kept = Kept()
+    process = await container.attach(stdin=True, stdout=kept)
+    await container.start()
+    await process.write(b"x\n")
+    await process.close_stdin()
+    assert (await process.wait()).exit_code == 0
+    assert kept.data == b"x\n"
     await container.remove()
 
 

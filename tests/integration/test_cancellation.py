@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -63,7 +64,6 @@ from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from ross.model.stats import ContainerStats
     from ross.services.container import Container
@@ -287,6 +287,10 @@ async def test_create_cancelled_at_once(place: Path, layered: str) -> None:
         assert services.leftovers() == []
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_wait_logs_attach(place: Path, layered: str) -> None:
     async with open_services(place) as services:
         container = await start_something(services, layered, "sh", "-c", "while true; do echo x; sleep 0.01; done")
@@ -296,8 +300,18 @@ async def test_wait_logs_attach(place: Path, layered: str) -> None:
         await container.start()
         assert await cancelled_at(0.1, container.wait)
 
-        async def take(_entries: object) -> None:
+        async def take(_chunk: object) -> None:
             await trio.lowlevel.checkpoint()
+
+        async def take_nothing(_chunk: object) -> None:
+            await trio.sleep_forever()
+
+        descriptors = open_descriptors()
+        for options in (LogOptions(), LogOptions(tail=1), LogOptions(follow=True, tail=0)):
+            for part in range(4):
+                await cancelled_at(0.003 * part, partial(container.logs, options, take_nothing))
+        assert await cancelled_at(0.1, partial(container.logs, LogOptions(), take_nothing))
+        assert open_descriptors() <= descriptors + 1, "the one who changes files has one of the log now and then"
 
         async def follow() -> None:
             await container.logs(LogOptions(follow=True), take)

@@ -24,7 +24,7 @@ from ross.linux.inotify import Watches
 from ross.model.logs import LogChunk, LogConfig, LogOptions
 from ross.model.records import LogEntry, Printer, Stream, entries, kind_of, time_of
 from ross.shim.logfiles import LogFiles
-from ross.shim.logs import _BLOCK_BYTES, position_of, read_log
+from ross.shim.logs import _BLOCK_BYTES, LogBegin, find_begin, position_of, read_log
 
 SECOND = 10**9
 BEGIN = int(datetime(2026, 11, 24, 8, 6, tzinfo=UTC).timestamp()) * SECOND
@@ -84,6 +84,30 @@ def test_whatever_a_container_prints_is_never_a_record_of_its_own(data: bytes) -
         (run,) = Printer(timestamps=timestamps).feed(stored)
         stamp = b"2026-11-24T08:06:00.050269449Z " if timestamps else b""
         assert run == (Stream.STDOUT, b"".join(stamp + line + b"\n" for line in lines))
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"+00:00 stdout F ",
+        b"+00:00 stderr F x",
+        record("x").rstrip(b"\n"),
+        b"\r" + record("x", stream="stderr").rstrip(b"\n"),
+        b" stdout P ",
+    ],
+)
+@pytest.mark.parametrize("zone", ["+00:00", "+02:00"])
+def test_what_looks_like_a_record_in_a_line_is_printed_as_it_is(text: bytes, stream: str, zone: str) -> None:
+    for rest in (b"", record("p", tag="P"), record("o", stream="stderr"), b"-" * 60 + b"\n"):
+        stored = record(text, stream=stream, zone=zone) + record(text, stream=stream, zone=zone) + rest
+        for timestamps in (False, True):
+            (which, run), *_others = Printer(timestamps=timestamps).feed(stored)
+            hour = "08" if zone == "+00:00" else "06"
+            stamp = f"2026-11-24T{hour}:06:00.050269449Z ".encode() if timestamps else b""
+            assert which is Stream(stream)
+            assert run.startswith((stamp + text + b"\n") * 2)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +368,24 @@ async def test_following_goes_on_in_the_next_file(tmp_path: Path) -> None:
         [b"late\n", b"next\n"],
         [b"first\n", b"late\n", b"next\n"],
     ]
+
+
+async def test_reading_begins_where_somebody_has_looked(tmp_path: Path) -> None:
+    """What comes between looking and reading is not missed."""
+    files = files_of(tmp_path)
+    begins = [await trio.to_thread.run_sync(find_begin, files, LogOptions(tail=tail)) for tail in (0, 1)]
+    (tmp_path / "log").write_bytes(record("o", tag="P") + record("e", stream="stderr"))
+    begins += [await trio.to_thread.run_sync(find_begin, files, LogOptions(tail=tail)) for tail in (0, 1, 2, -1)]
+    (tmp_path / "log").rename(tmp_path / "log.1")
+    (tmp_path / "log").write_bytes(record("x"))
+    found = [[entry.data for chunk in await chunks_from(files, begin) for entry in entries(chunk)] for begin in begins]
+    assert found == [[b"o", b"e\n", b"x\n"]] * 2 + [[b"x\n"], [b"e\n", b"x\n"]] + [[b"o", b"e\n", b"x\n"]] * 2
+
+
+async def chunks_from(files: LogFiles, begin: LogBegin) -> list[LogChunk]:
+    found = read_log(files, LogOptions(), ended=lambda: True, wait_ended=trio.sleep_forever, begin=begin)
+    async with aclosing(found):
+        return [chunk async for chunk in found]
 
 
 async def test_following_ends_at_a_time(tmp_path: Path) -> None:
