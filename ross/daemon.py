@@ -2,7 +2,7 @@
 
 The only module that knows every service. Order of start (each ready before the next), ended in reverse:
 
-    store -> snapshotter -> registry -> images -> containers (a shim task per container) -> listener
+    events -> store -> snapshotter -> registry -> images -> containers (a shim task per container) -> listener
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from ross.services.commit import Committer
 from ross.services.containers import Containers
 from ross.services.content import Content
 from ross.services.engine import VERSION, Engine, Programs
+from ross.services.epochs import begin_epoch, end_epoch
 from ross.services.events import Events
 from ross.services.images import Images
 from ross.services.pins import Pins
@@ -107,8 +108,9 @@ async def run_daemon(settings: Settings) -> None:
 async def _start_services(
     tree: ServiceTree, settings: Settings, state: StateLayout, runtime: RuntimeLayout, request_stop: Callable[[], None]
 ) -> None:
-    events, pins, credentials = Events(), Pins(), CredentialStore()
+    pins, credentials = Pins(), CredentialStore()
     programs = await _find_programs(settings)
+    events = await tree.start("events", _run_events, state, settings)
     store = await tree.start("store", _run_store, state, settings)
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
     registry = await tree.start("registry", _run_registry, settings, credentials)
@@ -152,7 +154,7 @@ async def _start_services(
         containers=containers,
         usage=usage,
     )
-    pruner = Pruner(images=images, containers=containers, usage=usage)
+    pruner = Pruner(images=images, containers=containers, usage=usage, events=events)
     storage = Storage(usage=usage, checker=checker, pruner=pruner)
     engine = Engine(
         settings=settings,
@@ -168,6 +170,16 @@ async def _start_services(
         request_stop=request_stop,
     )
     await tree.start("listener", run_listener, settings, engine)
+
+
+async def _run_events(layout: StateLayout, settings: Settings, *, task_status: trio.TaskStatus[Events]) -> None:
+    epoch = begin_epoch(layout)
+    events = Events(epoch=epoch, kept=settings.kept_events)
+    try:
+        task_status.started(events)
+        await trio.sleep_forever()
+    finally:
+        end_epoch(layout, epoch, last=events.count)
 
 
 async def _run_store(layout: StateLayout, settings: Settings, *, task_status: trio.TaskStatus[ContentStore]) -> None:

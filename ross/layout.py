@@ -23,6 +23,11 @@ class StateLayout:
         return self.root / "lock"
 
     @property
+    def epoch(self) -> Path:
+        """The number of the daemon among all that this root has had."""
+        return self.root / "epoch"
+
+    @property
     def reserve(self) -> Path:
         """Space that is given up when the disk is full, so that things can be removed."""
         return self.root / "reserve"

@@ -121,6 +121,8 @@ class Settings:
     """Of these, for one large layer that comes slowly by one; 1: no more than one."""
     max_bandwidth: int = field(default=0, converter=_size)
     """Bytes a second for all downloads together; no bound if 0."""
+    kept_events: int = field(default=4096, converter=_whole, validator=_at_least_one)
+    """Events that are kept for who comes late or reads slowly."""
     log_level: str = field(default="info", validator=_choice(*LOG_LEVELS), converter=_text)
     log_format: str = field(default="text", validator=_choice(*LOG_FORMATS), converter=_text)
     sources: dict[str, str] = field(factory=dict)

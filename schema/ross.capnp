@@ -51,9 +51,8 @@ interface Engine extends(Gate) {
   containers @2 () -> (containers :Containers);
   # The containers by name.
 
-  events @3 (sink :EventSink) -> ();
-  # Tells `sink` what happens from now on, until this call is cancelled or the sink fails. A sink that is too slow loses
-  # events, never the engine its time: the sequence numbers show the gap.
+  events @3 (options :EventOptions) -> (reader :EventReader, position :UInt64);
+  # What happens, or has happened, behind the sequence number `position`. When this returns, everything that happens from then on is told.
 
   tasks @4 () -> (tasks :List(TaskInfo));
   # The daemon's live task tree, each parent before its children.
@@ -932,10 +931,13 @@ interface LogSink {
   # The next stretch of it.
 }
 
-interface EventSink {
-  # Receives events. Implemented by the client.
+interface EventReader {
+  # A place in the events of the engine. Implemented by the daemon. Dropping it ends the reading; the daemon keeps nothing of it, and never
+  # waits for it. A reader that is too slow misses events, and is told so.
 
-  event @0 (event :Event) -> stream;
+  next @0 (after :UInt64) -> (batch :EventBatch);
+  # The events behind a sequence number, the `position` of the batch before; 0: from where the reading begins. Waits until there is one, or
+  # a gap, or the end. Asking again for the same gives the same, or more: so whoever cancels it misses nothing.
 }
 
 struct ContainerSpec {
@@ -1317,11 +1319,42 @@ enum LogDriver {
 }
 
 struct Event {
+  # Documented field by field in ross.model.events.
+
   sequence @0 :UInt64;
+  # The number of the daemon among those of its root, in the upper 24 bits, and of the event among those of its daemon.
   time @1 :TimeInNs;
   kind @2 :Text;
   action @3 :Text;
   subject @4 :Text;
   name @5 :Text;
   attributes @6 :List(Pair);
+  labels @7 :List(Pair);
+}
+
+struct EventGap {
+  lost @0 :UInt64;
+}
+
+struct EventFilter {
+  kinds @0 :List(Text);
+  actions @1 :List(Text);
+  containers @2 :List(Text);
+  images @3 :List(Text);
+  labels @4 :List(Text);
+}
+
+struct EventOptions {
+  filter @0 :EventFilter;
+  after @1 :UInt64;
+  since @2 :TimeInNs;
+  until @3 :TimeInNs;
+}
+
+struct EventBatch {
+  gap @0 :EventGap;
+  # Null: nothing is missing.
+  events @1 :List(Event);
+  position @2 :UInt64;
+  ended @3 :Bool;
 }

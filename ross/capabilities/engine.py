@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.containers import ContainersServer
 from ross.capabilities.content import ContentServer
+from ross.capabilities.events import EventReaderServer
 from ross.capabilities.images import ImagesServer
 from ross.capabilities.registries import RegistriesServer
 from ross.capabilities.snapshots import SnapshotsServer
 from ross.capabilities.storage import StorageServer
 from ross.model.engine import Role
+from ross.model.events import EventOptions
 from ross.services.engine import version_info
-from ross.wire.convert import to_wire
+from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
@@ -61,10 +63,9 @@ class EngineServer(schema.Engine.Server):  # type: ignore[misc]
         context.results.snapshots = SnapshotsServer(self._engine.snapshots, for_root=for_root)
 
     async def events_context(self, context: Any) -> None:
-        sink = context.params.sink
-        with self._engine.events.subscribe() as events:
-            async for event in events:
-                await sink.event(event=to_wire(event))
+        reader = self._engine.events.open(from_wire(EventOptions, context.params.options))
+        context.results.reader = EventReaderServer(reader)
+        context.results.position = reader.begin
 
     async def tasks_context(self, context: Any) -> None:
         context.results.tasks = [to_wire(task) for task in self._engine.tasks()]

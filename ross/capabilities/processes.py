@@ -47,12 +47,13 @@ class ExecServer(schema.Exec.Server):  # type: ignore[misc]
         self._attachment = attachment
         self._session = session
         executed.hold()
-        self._holding = session.hold(self._let_go)
 
-    async def _let_go(self) -> None:
-        if self._attachment is not None:
-            await self._attachment.detach()
-        await self._exec.let_go()
+        async def let_go() -> None:  # knows nothing of this object, which the session would keep alive
+            if attachment is not None:
+                await attachment.detach()
+            await executed.let_go()
+
+        self._holding = session.hold(let_go)
 
     def __del__(self) -> None:
         self._holding.release()

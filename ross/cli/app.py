@@ -57,6 +57,7 @@ def build_app() -> App:
         ("registries", ("login", "logout")),
         ("archives", ("save", "load")),
         ("files", ("cp", "diff", "export", "commit")),
+        ("events", ("events",)),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -91,6 +92,7 @@ def build_app() -> App:
     for name in ("df", "prune", "check"):
         system.command(f"ross.cli.storage:{name}", name=name)
     system.command("ross.cli.system:info", name="info")
+    system.command("ross.cli.events:events", name="events")
     debug.command("ross.cli.system:tasks", name="tasks")
     for group in (image, container, registry, system, debug):
         app.command(group)

@@ -28,6 +28,7 @@ def daemon(
     max_downloads: str | None = None,
     max_connections_per_blob: str | None = None,
     max_bandwidth: str | None = None,
+    kept_events: str | None = None,
     log_level: LogLevel | None = None,
     log_format: LogFormat | None = None,
 ) -> int:
@@ -56,6 +57,8 @@ def daemon(
         How many of these downloads may be of one large layer, in parts, where it comes slowly by one connection. 1 if not given.
     max_bandwidth
         Bytes a second for all downloads together: 10m, or a number. No bound if not given.
+    kept_events
+        How many events are kept for clients that come late or read slowly. 4096 if not given.
     log_level
         debug, info, warning or error. info if not given.
     log_format
@@ -74,6 +77,7 @@ def daemon(
         "max_downloads": max_downloads,
         "max_connections_per_blob": max_connections_per_blob,
         "max_bandwidth": max_bandwidth,
+        "kept_events": kept_events,
         "log_level": log_level,
         "log_format": log_format,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from attrs import field, frozen
 
@@ -42,6 +42,17 @@ class _Block:
 @frozen
 class _Field:
     path: tuple[str, ...]
+
+
+class Labels(dict[str, Any]):
+    """A map whose keys are anybody's: one that is not there is no error."""
+
+
+class Fields(dict[str, Any]):
+    """A thing whose fields have other names in templates than in JSON, which are good too."""
+
+    also: ClassVar[Mapping[str, str]] = {}
+    """Names in templates, and what they stand for."""
 
 
 class Template:
@@ -184,6 +195,10 @@ def _resolve(operand: Any, value: Any) -> Any:
     if not isinstance(operand, _Field):
         return operand
     for part in operand.path:
+        if isinstance(value, Fields):
+            part = value.also.get(part, part)
+        if isinstance(value, Labels) and part not in value:
+            return None
         if not isinstance(value, Mapping) or part not in value:
             known = ", ".join(value) if isinstance(value, Mapping) else "none"
             raise InvalidArgument(f"there is no field {part!r} for the template", hint=f"the fields are {known}")

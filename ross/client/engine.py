@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ross.client.connection import answer, open_session, socket_path
 from ross.errors import Denied, FailedPrecondition
-from ross.model.engine import EngineInfo, Event, Role, TaskInfo, VersionInfo
+from ross.model.engine import EngineInfo, Role, TaskInfo, VersionInfo
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from ross.client.connection import Session
     from ross.client.containers import Containers
     from ross.client.content import Content
+    from ross.client.events import Events
     from ross.client.images import Images
     from ross.client.registries import Registries
     from ross.client.snapshots import Snapshots
     from ross.client.storage import Storage
+    from ross.model.events import EventFilter
     from ross.model.images import RemovedImages
 
 PROTOCOL: Final = 1
@@ -101,11 +104,25 @@ class Engine:
         """Begin an orderly shutdown of the daemon; containers keep running."""
         await answer(self._capability.shutdown())
 
-    def events(self) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """What happens, from now on: ``async with engine.events() as events: async for event in events: ...``"""
-        from ross.client.receive import EventReceiver, receiving
+    def events(
+        self, *, after: int = 0, since: int = 0, until: int = 0, wanted: EventFilter | None = None
+    ) -> AbstractAsyncContextManager[Events]:
+        """What happens, from now on if nothing else is said: ``async with engine.events() as events: async for event in events: ...``
 
-        return receiving(lambda sink: self._capability.events(sink=sink), EventReceiver)
+        Whatever happens once the block is entered is told, each event once and in its order; what is missing is told by an
+        :class:`~ross.model.events.EventGap` in its place.
+
+        Args:
+            after: Behind the event with this sequence number: ``events.position`` of an earlier reading, also of an earlier daemon.
+            since: From this time on, in nanoseconds since the epoch; what happened before the daemon began is not known.
+            until: To this time; 0 for no end.
+            wanted: Only these.
+        """
+        from ross.client.events import open_events
+        from ross.model.events import EventFilter, EventOptions
+
+        options = EventOptions(filter=wanted or EventFilter(), after=after, since=since, until=until)
+        return open_events(self._capability, options)
 
 
 @asynccontextmanager

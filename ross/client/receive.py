@@ -1,4 +1,4 @@
-"""Receiving what the daemon sends by itself: events, logs, progress."""
+"""Receiving what the daemon sends by itself: logs, progress, differences."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import anyio
 
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
-from ross.model.engine import Event
 from ross.model.images import BlobProgress
 from ross.model.logs import LogChunk
 from ross.model.registries import Notice
@@ -37,16 +36,6 @@ class LogReceiver(schema.LogSink.Server):  # type: ignore[misc]  # the schema is
 
     async def write_context(self, context: Any) -> None:
         await self._take(from_wire(LogChunk, context.params.chunk))
-
-
-class EventReceiver(schema.EventSink.Server):  # type: ignore[misc]
-    """Hands events on."""
-
-    def __init__(self, take: Callable[[Event], Awaitable[None]]) -> None:
-        self._take = take
-
-    async def event_context(self, context: Any) -> None:
-        await self._take(from_wire(Event, context.params.event))
 
 
 class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]

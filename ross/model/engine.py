@@ -1,4 +1,4 @@
-"""The engine itself: what answers, what happens in it."""
+"""The engine itself: what answers, and what it is doing."""
 
 from __future__ import annotations
 
@@ -50,22 +50,6 @@ class EngineInfo:
     containers: int
     containers_running: int
     snapshots: int
-
-
-@frozen(kw_only=True)
-class Event:
-    """Something that happened. Sequence numbers rise by one; a missing number is a gap."""
-
-    sequence: int
-    time: int
-    kind: str
-    """``image``, ``container`` or ``registry``."""
-    action: str
-    """``pull``, ``remove``, ``create``, ``start``, ``exit``, ..."""
-    subject: str
-    """The container's id, the image's digest or the registry's host."""
-    name: str
-    attributes: dict[str, str]
 
 
 @frozen(kw_only=True)

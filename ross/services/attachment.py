@@ -70,6 +70,12 @@ class Attachable(Protocol):
     async def signal(self, name: str) -> None:
         """Send a signal to its process."""
 
+    def detached(self) -> None:
+        """Somebody has let go of it before its end."""
+
+    def resized(self, *, rows: int, columns: int) -> None:
+        """Its terminal has been given another size."""
+
 
 class Attachment:
     """One attachment. Made before the start, it waits for it, so that nothing is missed."""
@@ -214,6 +220,7 @@ class Attachment:
             raise FailedPrecondition(f"the {self._target.title} has no terminal")
         await self._connected.wait()
         await resize(self._target.monitor_directory, rows=rows, columns=columns)
+        self._target.resized(rows=rows, columns=columns)
 
     async def write_stdin(self, data: bytes) -> None:
         """Write to the process's input; waits for the start, and for room.
@@ -239,7 +246,9 @@ class Attachment:
         self._detached = True
         self._pumping.cancel()  # it may be waiting for a sink that takes nothing
         self._target.pending.discard(self)
-        self._finished.set()
+        if not self._finished.is_set():
+            self._finished.set()
+            self._target.detached()
         if self._stream is not None:
             self._stream.close()
         await trio.lowlevel.checkpoint()

@@ -141,6 +141,7 @@ class Committer:
             config=_read_config(config),
             names=[reference or Reference(*UNNAMED, None, digest)],
             pending=self._images.pending(image),  # whose layers it has
+            action="tag",
         )
 
 

@@ -26,7 +26,7 @@ from ross.services.running import RunnableContainer
 from ross.services.top import process_table
 from ross.shim.host_check import check_host
 from ross.shim.logs import read_log
-from ross.shim.signals import parse_signal, signal_name
+from ross.shim.signals import parse_signal
 from ross.shim.state import ACTIVE, ALIVE, check_alive, check_transition
 from ross.shim.update import changed_resources, updated_spec
 from ross.shim.validate import validate_spec
@@ -88,7 +88,7 @@ class Container(RunnableContainer):
             send_signal(fd, number)
         finally:
             os.close(fd)
-        self._publish("kill", signal=signal_name(number))
+        self.publish("kill", signal=str(number))
 
     async def stop(self, *, signal: str, grace_seconds: int) -> None:
         """Ask it to stop, wait, and end it. Does nothing to one that does not run.
@@ -126,7 +126,7 @@ class Container(RunnableContainer):
             self._send(signal.SIGKILL)
             await self._stopped.wait()
         await self._settled.wait()
-        self._publish("stop")
+        self.publish("stop")
 
     async def restart(self, *, signal: str, grace_seconds: int) -> None:
         """Stop it, as :meth:`stop` does, and start it; one that does not run is only started.
@@ -140,7 +140,7 @@ class Container(RunnableContainer):
         async def again() -> None:
             await self._stop(number, grace)
             await self._start()
-            self._publish("restart")
+            self.publish("restart")
 
         await self._to_the_end(again, name="restart")
 
@@ -168,7 +168,7 @@ class Container(RunnableContainer):
                 self._save(evolve(self.record, paused=False))
                 raise FailedPrecondition(f"the container {self.record.name} is {self._state.value}")
             self._state = _S.PAUSED
-        self._publish("pause")
+        self.publish("pause")
 
     async def resume(self) -> None:
         """Let its processes go on.
@@ -194,7 +194,7 @@ class Container(RunnableContainer):
                 if self._state is _S.PAUSED:
                     self._state = _S.RUNNING
                     self._save(evolve(self.record, paused=False))
-                    self._publish("unpause")
+                    self.publish("unpause")
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
@@ -205,17 +205,17 @@ class Container(RunnableContainer):
             InvalidArgument: that is no name.
             AlreadyExists: another container has it.
         """
-        before = self.record.name
         await self._to_the_end(lambda: self._rename(name), name="rename")
-        self._publish("rename", oldName=before)
 
     async def _rename(self, name: str) -> None:
         async with self._turn:
-            check_alive(self.record.name, self._state)
+            before = self.record.name
+            check_alive(before, self._state)
             self._parts.rename(self, name)
             renamed = evolve(self.record, name=name, spec=evolve(self.record.spec, name=name))
             self.record = renamed
             await trio.to_thread.run_sync(lambda: self._parts.records.save(renamed, durable=True))
+        self.publish("rename", oldName=before)
 
     async def update(self, update: ContainerUpdate) -> None:
         """Change its limits, at once where it runs, and its restart policy.
@@ -237,7 +237,7 @@ class Container(RunnableContainer):
             record = evolve(self.record, spec=spec)
             self.record = record
             await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
-        self._publish("update")
+        self.publish("update")
 
     # -- removing -----------------------------------------------------------------------------------------------------
 
@@ -284,12 +284,12 @@ class Container(RunnableContainer):
         for event in (self._begun, self._settled, self._removed):
             event.set()
         self._parts.forget(self)
-        self._publish("remove")
+        self.publish("destroy")
 
     async def commit(self, options: CommitOptions) -> Image:
         """Make an image of what it is now, as :meth:`ross.services.commit.Committer.commit`."""
         image = await self._parts.committer.commit(self, options)
-        self._publish("commit", imageId=str(image.manifest.config.digest))
+        self.publish("commit", imageID=str(image.manifest.config.digest))
         return image
 
     # -- output -------------------------------------------------------------------------------------------------------

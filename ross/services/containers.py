@@ -168,7 +168,7 @@ class Containers:
             self._forget(container)
             remove_tree(container.layout.directory)
             raise
-        self._parts.events.publish("container", "create", subject=record.id, name=name, image=record.image)
+        container.publish("create")
         return container
 
     def _made_by(self, key: str) -> Container | None:

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 from attrs import frozen
@@ -145,6 +145,29 @@ class Exec:
         if not self.has_terminal:
             raise FailedPrecondition(f"the {self.title} has no terminal")
         await resize(self.layout.directory, rows=rows, columns=columns)
+        self.resized(rows=rows, columns=columns)
+
+    # -- events -------------------------------------------------------------------------------------------------------
+
+    def publish(
+        self, action: Literal["exec_create", "exec_start", "exec_die", "exec_detach", "resize"], **attributes: str
+    ) -> None:
+        """Tell that something has happened to it; never what it executes, which may have a secret in it."""
+        self._container.publish(action, execID=self.record.id, **attributes)
+
+    def detached(self) -> None:
+        """Somebody has let go of it before its end."""
+        self.publish("exec_detach")
+
+    def resized(self, *, rows: int, columns: int) -> None:
+        """Its terminal has been given another size."""
+        self.publish("resize", height=str(rows), width=str(columns))
+
+    def _end(self, result: Outcome) -> None:
+        if self.ending.is_set():
+            return  # the watch was begun again behind this
+        self.ending.set(result)
+        self.publish("exec_die", exitCode=str(result.exit_code))
 
     # -- its life -----------------------------------------------------------------------------------------------------
 
@@ -174,6 +197,7 @@ class Exec:
             Unavailable: the runtime hangs.
         """
         options = self.record.options
+        self.publish("exec_create")
         try:
             process = await trio.to_thread.run_sync(exec_process, options, around)
             await trio.to_thread.run_sync(self._write_record)
@@ -196,14 +220,13 @@ class Exec:
             with trio.CancelScope(shield=True):
                 await self._parts.exec_monitor.abandon(self.layout)
             self.failed = True
-            self.ending.set(
-                Outcome(exit_code=_LOST_EXIT_CODE, error="it could not be executed", finished_at=time.time_ns())
-            )
+            self._end(Outcome(exit_code=_LOST_EXIT_CODE, error="it could not be executed", finished_at=time.time_ns()))
             self.ended.set()
             for attachment in (*self.pending, *self.attachments):
                 self.pending.discard(attachment)
                 attachment.fail(error if isinstance(error, RossError) else FailedPrecondition(str(error)))
             raise
+        self.publish("exec_start")
         self.watch()
 
     def _write_record(self) -> None:
@@ -252,7 +275,7 @@ class Exec:
                 await gone(process)
             error = "its monitor was killed, so its exit code is not known"
             result = Outcome(exit_code=_LOST_EXIT_CODE, error=error, finished_at=time.time_ns())
-        self.ending.set(result)
+        self._end(result)
         await trio.to_thread.run_sync(remove_tree, self.layout.directory)
         self.ended.set()
 
@@ -376,9 +399,6 @@ class Execs:
             begun.pending.add(attachment)
         self._add(begun)
         await begun.launch(self._surroundings(), stdio=stdio)
-        self._parts.events.publish(
-            "container", "exec", subject=self._container.id, name=self._container.record.name, exec=record.id
-        )
         return begun, attachment
 
     def _surroundings(self) -> Surroundings:

@@ -136,6 +136,7 @@ class Files:
                 await self._in_thread(lambda: _pack(fd, name or base_name(path), write))
 
         await self._with_tree(read)
+        self._container.publish("copy", direction="out")
 
     async def write(self, path: bytes, feed: Feed, *, keep_owners: bool) -> CopiedFiles:
         """Put what is in a tar into a directory.
@@ -170,9 +171,11 @@ class Files:
                 return await self._in_thread(lambda: _place(feed, fd, how))
 
         try:
-            return await self._with_tree(write)
+            copied = await self._with_tree(write)
         finally:
             feed.close()
+        self._container.publish("copy", direction="in")
+        return copied
 
     async def export(self, write: Write) -> None:
         """Hand a tar of its whole root filesystem, without what is mounted in it, to ``write``.
@@ -182,6 +185,7 @@ class Files:
             FailedPrecondition: it ended meanwhile.
         """
         await self._with_tree(lambda tree: self._in_thread(lambda: _pack(tree.fd, b".", write)), mounts=False)
+        self._container.publish("export")
 
     async def diff(self, write: Callable[[Sequence[SnapshotChange]], Awaitable[None]]) -> None:
         """Hand what it has changed in the files of its image to ``write``, in batches.

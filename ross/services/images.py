@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ross.layout import StateLayout
+    from ross.model.events import ImageAction
     from ross.registry.referrers import ReferrersClient
     from ross.services.collector import Collector
     from ross.services.events import Events
@@ -101,6 +102,10 @@ class Image:
         """Its manifest, byte for byte."""
         return await self._images.read_manifest(self)
 
+    def publish(self, action: ImageAction, name: str = "") -> None:
+        """Tell that something has happened to it."""
+        self._images.publish(self, action, name)
+
     def tag(self, name: str) -> None:
         """Let a name denote it, as :meth:`Images.tag`."""
         self._images.tag(self, name)
@@ -151,7 +156,6 @@ class Images:
             pusher=pusher,
             referrers=referrers,
             tags=self._tags,
-            events=events,
             manifest=lambda digest: self._known[digest].manifest,
         )
         self._settler = Settler(layout=layout, tags=self._tags, store=store, snapshotter=snapshotter)
@@ -210,13 +214,15 @@ class Images:
         config: ImageConfig,
         names: Sequence[Reference],
         pending: Pending | None,
+        action: ImageAction = "load",
     ) -> Image:
-        """Know an image that has got into the store, unpacked, and let these names denote it: behind ``pending``, if there is one."""
+        """Know an image that has got into the store, unpacked, and let these names denote it: behind ``pending``, if there is one.
+        Each name is told of as ``action``."""
         image = Image(self, target=target, digest=digest, manifest=manifest, config=config)
         self._known[digest] = image
         for reference in names:
             self._settler.name(reference, self._record(target, digest), pending)
-            self._events.publish("image", "load", subject=str(digest), name=str(reference))
+            image.publish(action, str(reference))
         self._forget_unused()
         return image
 
@@ -270,7 +276,7 @@ class Images:
                 self._known[digest] = image
                 self._settler.name(reference, self._record(target, digest), pending)
         self._forget_unused()
-        self._events.publish("image", "pull", subject=str(digest), name=str(reference))
+        image.publish("pull", str(reference))
         return image
 
     def _record(self, target: Digest, manifest: Digest) -> TagRecord:
@@ -293,7 +299,7 @@ class Images:
         # Just pulled, it may not be on the disk for certain; then neither is its new name.
         self._settler.name(reference, self._record(image.target, image.digest), self._tags.kept_by(image.digest))
         self._forget_unused()
-        self._events.publish("image", "tag", subject=str(image.digest), name=str(reference))
+        image.publish("tag", str(reference))
 
     def untag(self, name: str, names: Sequence[str]) -> tuple[str, ...]:
         """Take names away from an image, all if ``names`` is empty; nothing is deleted. Returns them.
@@ -310,7 +316,7 @@ class Images:
                 raise NotFound(f"{reference} is not a name of the image {name}")
         for reference in doomed:
             self._tags.remove(reference)
-            self._events.publish("image", "untag", subject=str(image.digest), name=str(reference))
+            image.publish("untag", str(reference))
         self._forget_unused()
         return tuple(str(reference) for reference in doomed)
 
@@ -505,8 +511,9 @@ class Images:
         with self._store.space.room_to_remove():
             for known, record in changes.items():
                 self._tags.change(known, record)
+                if record is None:
+                    image.publish("untag", str(known))
         self._forget_unused()
-        self._events.publish("image", "remove", subject=str(image.digest), name=name)
         dropped, freed = await self._drop(nameless)
         removed = await self._collector.collect()
         return RemovedImages(
@@ -532,8 +539,9 @@ class Images:
             for image in doomed:
                 for known, record in self._tags.without(image.digest).items():
                     self._tags.change(known, record)
-                    untagged += [str(known)] if record is None else []
-                self._events.publish("image", "remove", subject=str(image.digest), name=image.digest.short)
+                    if record is None:
+                        untagged.append(str(known))
+                        image.publish("untag", str(known))
         self._forget_unused()
         dropped, freed = await self._drop(image.digest for image in doomed)
         removed = await self.collect()
@@ -551,7 +559,12 @@ class Images:
     def _forget_unused(self) -> None:
         for digest in tuple(self._known):
             if not self._tags.of(digest) and not self._used_by(digest):
-                del self._known[digest]
+                self._known.pop(digest).publish("delete")
+
+    def publish(self, image: Image, action: ImageAction, name: str = "") -> None:
+        """Tell that something has happened to an image."""
+        labels = image.config.execution.labels or {}
+        self._events.publish("image", action, subject=str(image.manifest.config.digest), name=name, labels=labels)
 
     def _used_by(self, digest: Digest) -> tuple[str, ...]:
         return tuple(user for users in self._users for user in users(digest))

@@ -88,6 +88,7 @@ class InitProcess:
                 hint="connect to its input too",
             )
         attachment = Attachment(self, options, stdout, stderr)
+        self._container.publish("attach")
         if state not in ALIVE:
             self.pending.add(attachment)
             await trio.lowlevel.checkpoint()
@@ -102,6 +103,14 @@ class InitProcess:
             await attachment.detach()  # noqa: ASYNC120 -- waits for nothing
             raise
         return attachment
+
+    def detached(self) -> None:
+        """Somebody has let go of it before its end."""
+        self._container.publish("detach")
+
+    def resized(self, *, rows: int, columns: int) -> None:
+        """Its terminal has been given another size."""
+        self._container.publish("resize", height=str(rows), width=str(columns))
 
     def console_size(self) -> tuple[int, int] | None:
         """Rows and columns as the last one of those wants them who wait for the start."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ross.services.containers import Containers
+    from ross.services.events import Events
     from ross.services.images import Images
     from ross.services.usage import Usage
 
@@ -25,10 +26,11 @@ logger = logging.getLogger(__name__)
 class Pruner:
     """Prunes."""
 
-    def __init__(self, *, images: Images, containers: Containers, usage: Usage) -> None:
+    def __init__(self, *, images: Images, containers: Containers, usage: Usage, events: Events) -> None:
         self._images = images
         self._containers = containers
         self._usage = usage
+        self._events = events
 
     async def prune(self, options: PruneOptions) -> Pruned:
         """Remove what nobody uses, containers first: what they were made of may be unused then.
@@ -44,6 +46,7 @@ class Pruner:
                     if await self._remove(info.id):
                         containers.append(info.id)
                         freed += size
+            self._events.publish("container", "prune", subject="", reclaimed=str(freed))
         removed = RemovedImages(untagged=(), deleted=(), freed_bytes=0)
         if options.images:
 
@@ -51,6 +54,7 @@ class Pruner:
                 return options.all and _fits(options, image.created_at, image.labels)
 
             removed = await self._images.prune(unwanted)
+            self._events.publish("image", "prune", subject="", reclaimed=str(removed.freed_bytes))
         return Pruned(
             containers=tuple(containers),
             untagged=removed.untagged,

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ross.oci.digest import Digest
     from ross.oci.image import Descriptor, Manifest
     from ross.registry.referrers import ReferrersClient
-    from ross.services.events import Events
     from ross.services.images import Image
     from ross.services.pusher import Pusher
     from ross.services.tags import Tags
@@ -32,13 +31,11 @@ class Publisher:
         pusher: Pusher,
         referrers: ReferrersClient,
         tags: Tags,
-        events: Events,
         manifest: Callable[[Digest], Manifest],
     ) -> None:
         self._pusher = pusher
         self._referrers = referrers
         self._tags = tags
-        self._events = events
         self._manifest = manifest
         """The one with this digest, of an image that has a name."""
 
@@ -70,7 +67,7 @@ class Publisher:
             pushed = await self._pusher.push(
                 reference, target, elsewhere=mountable.get, progress=progress, notify=notify
             )
-        self._events.publish("image", "push", subject=str(image.digest), name=str(reference))
+        image.publish("push", str(reference))
         return PushedImage(name=str(reference), digest=pushed.digest, size_bytes=pushed.size)
 
     def _mountable(self, reference: Reference) -> dict[Digest, str]:

@@ -128,7 +128,7 @@ class RunnableContainer(TrackedContainer):
                 raise
             raise failure from error
         self._begin_run(Run(boot=boot_id(), process=launched.process, monitor=launched.monitor), started_at=started_at)
-        self._publish("start")
+        self.publish("start")
 
     async def _launch(self) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""
@@ -193,7 +193,10 @@ class RunnableContainer(TrackedContainer):
         if not again:
             self._stopped.set(result)
         self.files.run_ended()
-        self._publish("exit", exitCode=str(result.exit_code), oom=str(result.oom).lower())
+        if result.oom:
+            self.publish("oom")
+        seconds = max(0, result.finished_at - self.record.started_at) // 10**9
+        self.publish("die", exitCode=str(result.exit_code), execDuration=str(seconds))
 
     # -- restarting ---------------------------------------------------------------------------------------------------
 

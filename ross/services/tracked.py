@@ -20,6 +20,7 @@ from ross.shim.state import ALIVE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ross.model.events import ContainerAction
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
 
@@ -185,7 +186,15 @@ class TrackedContainer:
         except OSError as error:
             logger.error("the record of the container %s cannot be written: %s", self.id[:12], error)
 
-    def _publish(self, action: str, **attributes: str) -> None:
+    def publish(self, action: ContainerAction, **attributes: str) -> None:
+        """Tell that something has happened to it."""
+        record = self.record
         self._parts.events.publish(
-            "container", action, subject=self.id, name=self.record.name, image=self.record.image, **attributes
+            "container",
+            action,
+            subject=record.id,
+            name=record.name,
+            labels=record.spec.labels,
+            image=record.image,
+            **attributes,
         )

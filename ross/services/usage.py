@@ -149,7 +149,14 @@ class Usage:
             known[layout.ingest(ingest_key(digest))] = _Thing("ingest", str(digest))
         for key in self._store.busy_directories():
             known[layout.ingest(key)] = _Thing("ingest", key)
-        for path in (layout.lock, layout.reserve, layout.pending, layout.init_layer, layout.snapshots / "empty"):
+        for path in (
+            layout.lock,
+            layout.epoch,
+            layout.reserve,
+            layout.pending,
+            layout.init_layer,
+            layout.snapshots / "empty",
+        ):
             known[path] = _Thing("record", path.name)
         for record in self._store.labels.all():
             known[self._store.labels.path(record.digest)] = _Thing("record", f"labels of {record.digest}")

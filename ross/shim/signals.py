@@ -27,11 +27,3 @@ def parse_signal(text: str) -> int:
     if number not in signal.valid_signals() or number <= 0:
         raise InvalidArgument(f"{text!r} is not a signal", hint="name one as TERM, SIGTERM or 15")
     return number
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM`` for 15; ``signal 35`` for one without a name."""
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

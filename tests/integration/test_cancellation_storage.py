@@ -12,6 +12,7 @@ from ross.model.containers import ContainerSpec
 from ross.model.images import PullOptions
 from ross.model.storage import PruneOptions
 from ross.services.checker import Checker
+from ross.services.events import Events
 from ross.services.pruner import Pruner
 from ross.services.usage import Usage
 from tests.integration.test_cancellation import Services, cancelled_at, open_services, settled
@@ -85,7 +86,9 @@ async def test_pruning(filesystem: Path, image: str) -> None:
     place = filesystem / "pruned"
     place.mkdir()
     async with open_services(place) as services:
-        pruner = Pruner(images=services.images, containers=services.containers, usage=usage_of(services))
+        pruner = Pruner(
+            images=services.images, containers=services.containers, usage=usage_of(services), events=Events()
+        )
         for seconds in MOMENTS:
             with suppress(RossError):
                 pulled = await services.images.pull(image, PullOptions(), lambda _progress: None)

@@ -12,6 +12,7 @@ import pytest
 import ross
 from ross.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Reason, Unavailable
 from ross.model.containers import ContainerState
+from ross.model.events import Event
 from ross.model.snapshots import SnapshotKind
 from ross.oci.digest import Digest
 
@@ -162,15 +163,15 @@ def test_input_and_output_of_a_process(daemon: Daemon, box: str, run: Run) -> No
 def test_events_tell_what_happens(daemon: Daemon, box: str, run: Run) -> None:
     async def body() -> None:
         async with ross.connect(daemon.socket) as engine, engine.events() as events:
-            await engine.info()  # behind the subscription
             image = await engine.images.get(box)
             await image.run(["true"], name="seen")
             actions = []
             async for event in events:
+                assert isinstance(event, Event)
                 actions.append(event.action)
-                if event.action == "remove":
+                if event.action == "destroy":
                     break
-            assert [action for action in actions if action != "kill"] == ["create", "start", "exit", "remove"]
+            assert [action for action in actions if action != "kill"] == ["create", "attach", "start", "die", "destroy"]
 
     run(body)
 

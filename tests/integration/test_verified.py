@@ -19,7 +19,7 @@ from tests.support.faulty_registry import USER, Auth, FaultyRegistry, Request, f
 from tests.support.images import BuiltImage, ImageBuilder, Layer, busybox_layer
 
 if TYPE_CHECKING:
-    from ross.model.engine import Event
+    from ross.model.events import Event, EventGap
     from tests.support.faulty_registry import Fault
 
 pytestmark = pytest.mark.integration
@@ -126,7 +126,7 @@ async def test_secrets_are_in_no_log_error_event_or_file(
     directory.mkdir()
     said, told = "", list[str]()
 
-    async def keep(events: AsyncIterator[Event]) -> None:
+    async def keep(events: AsyncIterator[Event | EventGap]) -> None:
         async for event in events:
             told.append(repr(event))
 

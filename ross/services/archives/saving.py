@@ -28,6 +28,7 @@ from ross.oci.archive import (
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, ImageConfig, Manifest
 from ross.oci.reference import Reference
+from ross.services.images import Image
 
 Write = Callable[[bytes], Awaitable[None]]
 READ_BYTES: Final = 1 << 20
@@ -37,6 +38,7 @@ READ_BYTES: Final = 1 << 20
 class Saved:
     """An image that is to be saved."""
 
+    image: Image
     target: Descriptor
     reference: Reference | None
     documents: Mapping[Digest, bytes]

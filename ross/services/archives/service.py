@@ -31,6 +31,7 @@ from ross.services.spool import Spooled, open_spool
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
+    from ross.model.events import ImageAction
     from ross.model.images import ImageInfo
     from ross.services.feed import Feed
     from ross.services.images import Images
@@ -79,6 +80,8 @@ class Archives:
             saved = [await self._find(name, options.platform, pin) for name in dict.fromkeys(names)]
             contents = Contents.of(saved, options.format, self._store.path)
             await contents.write(write)
+        for one in saved:
+            one.image.publish("save", str(one.reference or ""))
 
     async def _find(self, name: str, platform: Platform | None, pin: Pin) -> Saved:
         image, reference, target = self._images.resolve(name)
@@ -99,6 +102,7 @@ class Archives:
         ordered = [ours, *(one for one in images.values() if one is not ours)] if ours is not None else images.values()
         data, document = documents[target]
         return Saved(
+            image=image,
             target=Descriptor(media_type=_media_type(document), digest=target, size=len(data)),
             reference=reference,
             documents={
@@ -154,11 +158,11 @@ class Archives:
             async with open_spool(self._store, purpose="load") as spool:
                 members = await trio.to_thread.run_sync(_read_members, feed, spool)
                 plan = await trio.to_thread.run_sync(make_plan, members, wanted)
-                return await self._take_in(plan, progress)
+                return await self._take_in(plan, progress, action="load")
         finally:
             feed.close()
 
-    async def _take_in(self, plan: Plan, progress: Report) -> tuple[LoadedImage, ...]:
+    async def _take_in(self, plan: Plan, progress: Report, *, action: ImageAction) -> tuple[LoadedImage, ...]:
         """Bring everything into the store, unpack it, and only then set the names; the disk is behind, as with a pull."""
         images = plan.named()
         with self._pins.hold() as pin, self._images.bringing_in() as pending:
@@ -171,7 +175,7 @@ class Archives:
             return tuple(
                 LoadedImage(
                     names=tuple(str(reference) for reference in references),
-                    image=self._name(brought, references, pending),
+                    image=self._name(brought, references, pending, action),
                 )
                 for brought, references in images
             )
@@ -218,7 +222,9 @@ class Archives:
         else:
             await self._store.adopt(digest, content.path, content.size_bytes, durable=durable)
 
-    def _name(self, brought: Brought, references: Sequence[Reference], pending: Pending | None) -> ImageInfo:
+    def _name(
+        self, brought: Brought, references: Sequence[Reference], pending: Pending | None, action: ImageAction
+    ) -> ImageInfo:
         """Let names denote an image that is in the store; without an await, so that all are set or, after a crash, the first."""
         names = references or [Reference(*UNNAMED, None, brought.target)]
         image = self._images.add(
@@ -228,6 +234,7 @@ class Archives:
             config=brought.config,
             names=names,
             pending=pending,
+            action=action,
         )
         return image.info
 
@@ -262,7 +269,7 @@ class Archives:
                 plan = Plan()
                 brought = assemble(data, config, [layer], what="the imported image")
                 plan.add(brought, [reference] if reference is not None else [])
-                (loaded,) = await self._take_in(plan, progress)
+                (loaded,) = await self._take_in(plan, progress, action="import")
                 return loaded
         finally:
             feed.close()

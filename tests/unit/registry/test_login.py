@@ -13,6 +13,7 @@ import trio
 from attrs import frozen
 
 from ross.errors import InvalidArgument, NotFound, RossError, Unauthenticated, Unavailable
+from ross.model.events import EventOptions
 from ross.nursery.introspect import task_tree
 from ross.oci.reference import Reference
 from ross.registry.client import RegistryClient
@@ -93,9 +94,9 @@ def with_tokens(*, refresh: str = "") -> Handler:
 @pytest.mark.parametrize("handler", [basic, with_tokens()], ids=["basic", "bearer"])
 async def test_credentials_are_proved_and_then_kept(handler: Handler, tmp_path: Path) -> None:
     async with setting(handler, tmp_path) as here:
-        with here.events.subscribe() as events:
-            login, proved = await here.registries.login(here.server.host, "me", SECRET)
-            event = events.receive_nowait()
+        reader = here.events.open(EventOptions())
+        login, proved = await here.registries.login(here.server.host, "me", SECRET)
+        (event,) = reader.ready().events
         assert proved
         assert (login.registry, login.username, login.encrypted, login.token) == (here.server.host, "me", False, False)
         assert await here.store.find(here.server.host) == Credentials(username="me", password=SECRET)

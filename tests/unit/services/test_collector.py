@@ -1,4 +1,4 @@
-"""Pins, tags, events, and the collection of what nothing references: nothing more, nothing less."""
+"""Pins, tags, and the collection of what nothing references: nothing more, nothing less."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from ross.layout import StateLayout
 from ross.oci.digest import Digest
 from ross.oci.reference import Reference
 from ross.services.collector import Collector
-from ross.services.events import BUFFERED, Events
 from ross.services.pins import Pins
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
@@ -162,17 +161,3 @@ def test_what_is_no_name_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [str(name) for name, _ in tags.records()] == ["docker.io/library/good:latest"]
     assert len(caplog.records) == 4
     caplog.clear()
-
-
-async def test_slow_subscriber_loses_events_and_sees_the_gap() -> None:
-    events = Events()
-    with events.subscribe() as slow, events.subscribe() as other:
-        for number in range(BUFFERED + 5):
-            events.publish("container", "start", subject=str(number))
-            if number >= BUFFERED:
-                assert (await other.receive()).sequence == number - BUFFERED + 1
-        for number in range(BUFFERED):
-            assert (await slow.receive()).sequence == number + 1
-        events.publish("container", "start", subject="later")
-        assert (await slow.receive()).sequence == BUFFERED + 6
-    events.publish("container", "start", subject="to nobody")

@@ -22,7 +22,7 @@ from ross.shim.programs import check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.runtime import runtime_error
 from ross.shim.seccomp import default_profile
-from ross.shim.signals import parse_signal, signal_name
+from ross.shim.signals import parse_signal
 from ross.shim.users import User, resolve_user
 from ross.shim.validate import normalise_spec, validate_spec
 
@@ -228,11 +228,6 @@ def test_signals(text: str, number: int) -> None:
 def test_what_is_no_signal(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is not a signal"):
         parse_signal(text)
-
-
-def test_signal_names() -> None:
-    assert signal_name(9) == "SIGKILL"
-    assert signal_name(40) == "signal 40"
 
 
 @pytest.mark.parametrize(
