@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -68,10 +69,15 @@ class Daemon:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([*under, *argv], env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + _START_SECONDS
-        while self.ross("health").returncode != 0:
+        while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the daemon did not start: {self.log}")
-            time.sleep(0.05)
+            time.sleep(0.02)
+
+    def _listens(self) -> bool:
+        """Its socket is bound when it can answer, not earlier; what an earlier one has left refuses."""
+        with socket.socket(socket.AF_UNIX) as ours:
+            return ours.connect_ex(str(self.socket)) == 0
 
     def kill(self) -> None:
         """End it with SIGKILL."""
@@ -136,6 +142,8 @@ class Daemon:
         """Remove every container, so that nothing outlives the test."""
         if not self.running:
             self.start()
+        if not any((self.root / "containers").iterdir()):
+            return
         identities = self.ross("ps", "-aq").stdout.split()
         if identities:
             self.ross("rm", "-f", *identities)

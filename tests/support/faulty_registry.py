@@ -24,6 +24,7 @@ from attrs import define, frozen
 from tests.support.images import MANIFEST, BuiltImage
 
 USER: Final = ("ross", "secret-word")
+_TLS_HANDSHAKE = 0x16
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)\Z")
 _PIECE: Final = 32 << 10
 
@@ -375,7 +376,7 @@ def _read(connection: socket.socket, redirected: bool) -> Request | None:
     data = bytearray()
     while b"\r\n\r\n" not in data:
         more = connection.recv(8192)
-        if not more:
+        if not more or more[0] == _TLS_HANDSHAKE:  # who tries TLS first is to know at once that there is none
             return None
         data += more
     head, _blank, rest = bytes(data).partition(b"\r\n\r\n")
