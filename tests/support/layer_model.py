@@ -218,6 +218,8 @@ class LayerModel:
     def _hide_below(self, directory: Path) -> None:
         """Take away what lower layers have in a directory."""
         own = {path for path in self._inside(directory) if self._tree[path].layer == self._layer}
+        if own & self._linked_below:
+            raise Ambiguous  # a lower file that this layer has linked to: it is hidden, or this layer's own by now
         for path in own:
             if any(self._tree[path[:end]].layer < self._layer for end in range(len(directory) + 1, len(path))):
                 raise Ambiguous  # below a directory that goes, and that it needs
