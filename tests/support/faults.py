@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = RetryPolicy(attempts=5, initial_seconds=0.001, maximum_seconds=0.01, patience_seconds=1.5)
 TIMING: Final = Timing(
-    connect_seconds=1.0, silence_seconds=0.25, document_seconds=0.6, window_seconds=0.3, window_bytes=4096
+    connect_seconds=2.0, silence_seconds=0.6, document_seconds=1.2, window_seconds=0.6, window_bytes=4096
 )
 EAGER: Final = Splitting(
     smallest_bytes=64 << 10,
