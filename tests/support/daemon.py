@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_START_SECONDS = 20
-_STOP_SECONDS = 20
+_START_SECONDS = 60
+_STOP_SECONDS = 60
 _COMPLAINT = re.compile(r"^\S+ (?:warning|error|critical) .*|^Traceback .*", re.MULTILINE)
 
 _TRANSIENT_SECONDS = 5
@@ -71,6 +71,7 @@ class Daemon:
         deadline = time.monotonic() + _START_SECONDS
         while not self._listens():
             if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
                 raise RuntimeError(f"the daemon did not start: {self.log}")
             time.sleep(0.02)
 
