@@ -45,7 +45,8 @@ def build_app() -> App:
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
         ("run", ("run", "create")),
-        ("containers", ("start", "stop", "kill", "rm", "wait", "inspect")),
+        ("containers", ("start", "stop", "kill", "rm", "wait")),
+        ("inspect", ("inspect",)),
         ("listing", ("ps",)),
         ("logs", ("logs",)),
         ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
@@ -62,7 +63,7 @@ def build_app() -> App:
     ):
         for name in names:
             app.command(f"ross.cli.{module}:{_function(name)}", name=name)
-    for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi"), ("inspect", "inspect_images")):
+    for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi")):
         image.command(f"ross.cli.images:{target}", name=name)
     for name in ("tag", "untag", "history"):
         image.command(f"ross.cli.naming:{name}", name=name)
@@ -80,7 +81,8 @@ def build_app() -> App:
     for name in ("exec", "attach", "top"):
         container.command(f"ross.cli.exec:{_function(name)}", name=name)
     container.command("ross.cli.stats:stats", name="stats")
-    container.command("ross.cli.containers:inspect_containers", name="inspect")
+    container.command("ross.cli.inspect:inspect_containers", name="inspect")
+    image.command("ross.cli.inspect:inspect_images", name="inspect")
     for name in ("run", "create"):
         container.command(f"ross.cli.run:{name}", name=name)
     for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):

@@ -1,4 +1,4 @@
-"""``ross start``, ``stop``, ``kill``, ``rm``, ``ps``, ``wait``, ``inspect``."""
+"""``ross start``, ``stop``, ``kill``, ``rm``, ``ps``, ``wait``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
-from ross.cli.output import Format
 from ross.cli.session import for_each, with_engine
 from ross.errors import InvalidArgument, NotFound
 
@@ -159,60 +158,6 @@ def wait(*container: str, condition: Literal["not-running", "next-exit", "remove
             output.write(f"{outcome.exit_code}\n")
 
         return await for_each(container, until_stopped)
-
-    return with_engine(body)
-
-
-def inspect(*name: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
-    """Show all that is known of containers or images.
-
-    Parameters
-    ----------
-    name
-        Names or ids; of a container if there is one, else of an image.
-    format
-        json, jsonl or table.
-    """
-    return _inspect(name, format, images=True)
-
-
-def inspect_containers(*container: str, format: Format = "json") -> int:  # noqa: A002 -- the flag's name
-    """Show all that is known of containers.
-
-    Parameters
-    ----------
-    container
-        Names or ids.
-    format
-        json, jsonl or table.
-    """
-    return _inspect(container, format, images=False)
-
-
-def _inspect(names: tuple[str, ...], form: Format, *, images: bool) -> int:
-    from ross.cli.images import inspected, show_records
-
-    require(names)
-
-    async def body(engine: Engine) -> int:
-        found: list[object] = []
-
-        async def look(name: str) -> None:
-            try:
-                found.append(await (await engine.containers.get(name)).info())
-            except NotFound:
-                if not images:
-                    raise
-                try:
-                    found.append(await inspected(await engine.images.get(name)))
-                except NotFound:
-                    raise NotFound(
-                        f"no container and no image {name!r}", hint="see: ross ps -a, and ross images"
-                    ) from None
-
-        code = await for_each(names, look)
-        show_records(found, form)
-        return code
 
     return with_engine(body)
 

@@ -1,4 +1,4 @@
-"""``ross pull``, ``images``, ``rmi``, ``image inspect``."""
+"""``ross pull``, ``images``, ``rmi``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ross.cli import output
-from ross.cli.output import Format
 from ross.cli.session import for_each, with_engine
 
 if TYPE_CHECKING:
@@ -148,80 +147,6 @@ def rmi(
         return await for_each(image, remove)
 
     return with_engine(body)
-
-
-def inspect_images(
-    *image: str,
-    referrers: Annotated[bool, Parameter(negative=())] = False,
-    format: Format = "json",  # noqa: A002 -- the flag's name
-) -> int:
-    """Show all that is known of images, with their config and manifest.
-
-    Parameters
-    ----------
-    image
-        Names, ids or digests.
-    referrers
-        Ask the image's registry what else it has about it: signatures, SBOMs, attestations.
-    format
-        json, jsonl or table.
-    """
-    _require(image)
-
-    async def body(engine: Engine) -> int:
-        found: list[object] = []
-
-        async def look(name: str) -> None:
-            got = await engine.images.get(name)
-            record = await inspected(got)
-            if referrers:
-                record["referrers"] = await _referrers(got, name)
-            found.append(record)
-
-        code = await for_each(image, look)
-        show_records(found, format)
-        return code
-
-    return with_engine(body)
-
-
-async def inspected(image: Image) -> dict[str, object]:
-    """All that is known of an image: its record, with ``image_config`` and ``image_manifest`` as they are in the store."""
-    from ross.oci.codec import parse_json, to_plain
-
-    record = to_plain(await image.info())
-    return {
-        **(record if isinstance(record, dict) else {}),
-        "image_config": parse_json(await image.config(), what="the config"),
-        "image_manifest": parse_json(await image.manifest(), what="the manifest"),
-    }
-
-
-async def _referrers(image: Image, name: str) -> list[object]:
-    """Those at the registry of this very name, if it is one; else of the image's first name."""
-    from ross.errors import InvalidArgument
-    from ross.oci.codec import to_plain
-    from ross.oci.reference import Reference
-
-    names = (await image.info()).names
-    try:
-        given = str(Reference.parse(name).with_default_tag())
-    except InvalidArgument:
-        given = ""
-    return [to_plain(one) for one in await image.referrers(given if given in names else "")]
-
-
-def show_records(found: list[object], form: Format) -> None:
-    """Print records whole: as JSON, or as a table of fields and values."""
-    if form != "table":
-        output.write(output.records(found, form))
-        return
-    from ross.oci.codec import to_plain
-
-    for record in found:
-        plain = to_plain(record)
-        fields = plain.items() if isinstance(plain, dict) else ()
-        output.write(output.table(("FIELD", "VALUE"), [(str(key), str(value)) for key, value in fields]))
 
 
 def _require(names: tuple[str, ...]) -> None:

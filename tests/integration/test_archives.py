@@ -315,8 +315,8 @@ def test_hostile_archives_are_refused_in_a_line_and_leave_nothing(daemon: Daemon
 def test_saving_fails_without_leaving_half_a_file(daemon: Daemon, pulled: list[str], tmp_path: Path) -> None:
     target = tmp_path / "x.tar"
     target.write_text("as it was")
-    manifest = json.loads(daemon.ross("inspect", pulled[0]).stdout)[0]
-    blob = daemon.root / "blobs" / manifest["layers"][0].replace(":", "/")
+    (info,) = json.loads(daemon.ross("inspect", pulled[0]).stdout)
+    blob = daemon.root / "blobs" / info["Blobs"][0].replace(":", "/")
     whole = blob.read_bytes()
     blob.write_bytes(whole[:-1] + b"!")
     done = daemon.ross("save", "-o", str(target), pulled[0])

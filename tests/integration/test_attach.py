@@ -266,8 +266,8 @@ def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, image: str)
         client.terminate()
         client.communicate(timeout=30)
         assert client.returncode == code
-        state = json.loads(shared.ross("inspect", name).stdout)[0]["state"]
-        assert state == ("stopped" if code == 3 else "running")
+        state = json.loads(shared.ross("inspect", name).stdout)[0]["State"]["Status"]
+        assert state == ("exited" if code == 3 else "running")
         assert shared.ross("rm", "-f", name).returncode == 0
 
 
@@ -278,6 +278,6 @@ def test_start_attached_with_other_keys(shared: Daemon, image: str) -> None:
     terminal.send(b"\x01d")
     assert terminal.wait() == 0
     deadline = time.monotonic() + 10
-    while json.loads(shared.ross("inspect", "later").stdout)[0]["state"] != "running":
+    while json.loads(shared.ross("inspect", "later").stdout)[0]["State"]["Status"] != "running":
         assert time.monotonic() < deadline
     assert shared.ross("rm", "-f", "later").returncode == 0

@@ -175,8 +175,8 @@ def test_the_config_is_what_the_container_was_created_with(shared: Daemon, busyb
     )
 
     found = inspect(shared, "configured:1")
-    assert found["id"] == identity
-    config = found["image_config"]
+    assert found["Id"] == identity
+    config = found["ImageConfig"]
     assert config["author"] == "me"
     assert config["config"]["Env"][1:] == ["A=1", "B=1"]
     assert config["config"]["WorkingDir"] == "/tmp"

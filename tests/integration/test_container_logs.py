@@ -41,7 +41,7 @@ def numbers(text: str) -> list[int]:
 
 
 def log_files(daemon: Daemon, name: str) -> list[str]:
-    identity = json.loads(daemon.ross("inspect", name).stdout)[0]["id"]
+    identity = json.loads(daemon.ross("inspect", name).stdout)[0]["Id"]
     return sorted(path.name for path in (daemon.root / "containers" / identity).glob("log*"))
 
 

@@ -49,7 +49,7 @@ def test_what_a_power_failure_has_torn_is_fetched_again(daemon: Daemon, registry
     (info,) = json.loads(daemon.ross("image", "inspect", image).stdout)
     daemon.terminate()
     pending = write_pending(daemon, boot="another boot", names={})
-    whole, torn = (daemon.root / "blobs/sha256" / info["layers"][index].removeprefix("sha256:") for index in (1, 2))
+    whole, torn = (daemon.root / "blobs/sha256" / info["Blobs"][index].removeprefix("sha256:") for index in (1, 2))
     torn.write_bytes(bytes(torn.stat().st_size))
     inode = whole.stat().st_ino
 
@@ -78,9 +78,9 @@ def test_load_says_what_is_to_come_and_a_torn_one_is_loaded_again(daemon: Daemon
     until_settled(daemon)
     (info,) = json.loads(daemon.ross("image", "inspect", box).stdout)
     (record,) = records.values()
-    assert set(record["blobs"]) == {info["id"], *info["layers"]}
-    assert len(record["snapshots"]) == len(info["layers"])
-    assert json.loads(tag_file(daemon, box).read_text())["manifest"] == info["manifest"]
+    assert set(record["blobs"]) == {info["Id"], *info["Blobs"]}
+    assert len(record["snapshots"]) == len(info["Blobs"])
+    assert json.loads(tag_file(daemon, box).read_text())["manifest"] == info["Manifest"]
 
     daemon.terminate()
     write_pending(daemon, boot="another boot", names={})

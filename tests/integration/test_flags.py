@@ -125,11 +125,11 @@ def test_update_changes_the_same_limits(daemon: Daemon, box: str) -> None:
     assert (done.returncode, done.stdout) == (0, "updated\n"), done.stderr
     assert daemon.ross("update", "--cpu-quota", "7000", "--cpu-period", "70000", "updated").returncode == 0
     (info,) = json.loads(daemon.ross("inspect", "updated").stdout)
-    limits = info["spec"]["limits"]
-    assert (limits["memory_bytes"], limits["memory_reservation_bytes"]) == (64 << 20, 16 << 20)
-    assert (limits["cpu_shares"], limits["cpuset_cpus"], limits["nano_cpus"]) == (300, "0", 0)
+    limits = info["HostConfig"]
+    assert (limits["Memory"], limits["MemoryReservation"]) == (64 << 20, 16 << 20)
+    assert (limits["CpuShares"], limits["CpusetCpus"], limits["NanoCpus"]) == (300, "0", 0)
     if V1:
-        group = Path("/sys/fs/cgroup/cpu/ross") / info["id"]
+        group = Path("/sys/fs/cgroup/cpu/ross") / info["Id"]
         assert (group / "cpu.shares").read_text() == "300\n"
         assert (group / "cpu.cfs_quota_us").read_text() == "7000\n"
         assert (group / "cpu.cfs_period_us").read_text() == "70000\n"
@@ -222,8 +222,8 @@ def test_digest_of_the_profile_is_told(daemon: Daemon, box: str) -> None:
     daemon.ross("create", "--name", "profiled", box, "true")
     daemon.ross("create", "--name", "bare", "--security-opt", "seccomp=unconfined", box, "true")
     profiled, bare = json.loads(daemon.ross("inspect", "profiled", "bare").stdout)
-    assert profiled["seccomp"].startswith("sha256:")
-    assert bare["seccomp"] == ""
+    assert profiled["Seccomp"].startswith("sha256:")
+    assert bare["Seccomp"] == ""
     daemon.ross("rm", "profiled", "bare")
 
 
@@ -299,7 +299,7 @@ def test_init_reaps_and_hands_signals_on(daemon: Daemon, box: str) -> None:
     daemon.ross("run", "-d", "--name", "polite", "--init", box, "sleep", "600")
     daemon.ross("stop", "-t", "30", "polite")
     (info,) = json.loads(daemon.ross("inspect", "polite").stdout)
-    assert info["outcome"]["exit_code"] == 143, "sleep alone, as the first process, would have ignored the signal"
+    assert info["State"]["ExitCode"] == 143, "sleep alone, as the first process, would have ignored the signal"
     daemon.ross("rm", "polite")
 
 
@@ -358,7 +358,7 @@ def test_environment_from_files_and_file_for_the_id(daemon: Daemon, box: str, tm
     done = daemon.ross("run", *flags, box, "sh", "-c", 'echo "$A,$B,$C,$PATH_OF_NOBODY"')
     assert done.stdout == "from the file,'quoted',flag,\n"
     (info,) = json.loads(daemon.ross("inspect", "withid").stdout)
-    assert identity.read_text() == info["id"]
+    assert identity.read_text() == info["Id"]
     assert "is there already" in refused(daemon, box, ["--cidfile", str(identity)])
     daemon.ross("rm", "withid")
     assert "cannot be read" in refused(daemon, box, ["--env-file", "/no/such"])

@@ -28,6 +28,10 @@ def inspect(daemon: Daemon, name: str) -> dict[str, Any]:
     return dict(info)
 
 
+def status(daemon: Daemon, name: str) -> str:
+    return str(inspect(daemon, name)["State"]["Status"])
+
+
 def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -52,7 +56,7 @@ def test_pause_freezes_and_unpause_goes_on(daemon: Daemon, box: str) -> None:
     ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", "while :; do echo x; sleep 0.01; done")
     until(lambda: ok(daemon, "logs", "one"))
     assert ok(daemon, "pause", "one") == "one\n"
-    assert inspect(daemon, "one")["state"] == "paused"
+    assert status(daemon, "one") == "paused"
     assert "(Paused)" in ok(daemon, "ps")
     before = ok(daemon, "logs", "one")
     time.sleep(0.3)
@@ -74,7 +78,7 @@ def test_paused_container_is_stopped_by_its_signal(daemon: Daemon, box: str) -> 
     until(lambda: "up" in ok(daemon, "logs", "one"))
     ok(daemon, "pause", "one")
     ok(daemon, "stop", "one")
-    assert inspect(daemon, "one")["outcome"]["exit_code"] == 7
+    assert inspect(daemon, "one")["State"]["ExitCode"] == 7
     ok(daemon, "start", "one")
     ok(daemon, "pause", "one")
     ok(daemon, "kill", "one")
@@ -86,35 +90,35 @@ def test_pause_survives_the_daemon(daemon: Daemon, box: str) -> None:
     ok(daemon, "pause", "one")
     daemon.kill()
     daemon.start()
-    assert inspect(daemon, "one")["state"] == "paused"
+    assert status(daemon, "one") == "paused"
     ok(daemon, "unpause", "one")
-    assert inspect(daemon, "one")["state"] == "running"
+    assert status(daemon, "one") == "running"
 
 
 def test_restart_is_a_stop_and_a_start(daemon: Daemon, box: str) -> None:
     ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", TRAP)
     until(lambda: "up" in ok(daemon, "logs", "one"))
-    before = inspect(daemon, "one")["pid"]
+    before = inspect(daemon, "one")["State"]["Pid"]
     assert ok(daemon, "restart", "one") == "one\n"
     after = inspect(daemon, "one")
-    assert after["state"] == "running"
-    assert after["pid"] != before
+    assert after["State"]["Status"] == "running"
+    assert after["State"]["Pid"] != before
     until(lambda: ok(daemon, "logs", "one") == "up\nup\n")
     ok(daemon, "stop", "one")
     ok(daemon, "restart", "-t", "0", "one")
-    assert inspect(daemon, "one")["state"] == "running"
+    assert status(daemon, "one") == "running"
 
 
 def test_rename(daemon: Daemon, box: str) -> None:
     ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
     ok(daemon, "create", "--name", "two", box)
     ok(daemon, "rename", "one", "three")
-    assert "no container" in refused(daemon, "inspect", "one")
+    assert "no such object: one" in refused(daemon, "inspect", "one")
     assert "is taken" in refused(daemon, "rename", "two", "three")
     assert "not allowed" in refused(daemon, "rename", "two", "a/b")
     daemon.kill()
     daemon.start()
-    assert inspect(daemon, "three")["state"] == "running"
+    assert status(daemon, "three") == "running"
     ok(daemon, "create", "--name", "one", box)
 
 
@@ -124,16 +128,15 @@ def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
     until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{64 << 20}\n")
     ok(daemon, "update", "-m", "128m", "--cpus", "0.5", "--pids-limit", "77", "--restart", "on-failure:3", "one")
     until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{128 << 20}\n")
-    spec = inspect(daemon, "one")["spec"]
-    limits = spec["limits"]
-    assert (limits["memory_bytes"], limits["nano_cpus"], limits["pids_limit"]) == (128 << 20, 500_000_000, 77)
-    assert spec["restart"] == {"mode": "onFailure", "max_retries": 3}
+    limits = inspect(daemon, "one")["HostConfig"]
+    assert (limits["Memory"], limits["NanoCpus"], limits["PidsLimit"]) == (128 << 20, 500_000_000, 77)
+    assert limits["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
     ok(daemon, "update", "--memory", "-1", "one")
     until(lambda: int(ok(daemon, "logs", "-n", "1", "one").replace("max", str(1 << 60))) > 1 << 40)
     assert "nothing to change" in refused(daemon, "update", "one")
     assert "too small" in refused(daemon, "update", "-m", "1m", "one")
     ok(daemon, "restart", "-t", "0", "one")
-    assert inspect(daemon, "one")["spec"]["limits"]["pids_limit"] == 77
+    assert inspect(daemon, "one")["HostConfig"]["PidsLimit"] == 77
 
 
 def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> None:
@@ -153,26 +156,26 @@ def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None
     ok(daemon, "run", "-d", "--restart", "on-failure:2", "--name", "one", box, "sh", "-c", "echo again; exit 5")
     assert ok(daemon, "wait", "one") == "5\n"
     info = inspect(daemon, "one")
-    assert info["restart_count"] == 2
-    assert info["state"] == "stopped"
+    assert info["RestartCount"] == 2
+    assert info["State"]["Status"] == "exited"
     assert ok(daemon, "logs", "one") == "again\n" * 3
     ok(daemon, "run", "-d", "--restart", "on-failure", "--name", "good", box, "true")
     assert ok(daemon, "wait", "good") == "0\n"
-    assert inspect(daemon, "good")["restart_count"] == 0
+    assert inspect(daemon, "good")["RestartCount"] == 0
 
 
 def test_always_restarts_until_somebody_stops_it(daemon: Daemon, box: str) -> None:
     ok(daemon, "run", "-d", "--restart", "always", "--name", "one", box, "true")
-    until(lambda: inspect(daemon, "one")["restart_count"] >= 3)
-    until(lambda: inspect(daemon, "one")["state"] == "restarting")
-    assert "Restarting (0)" in ok(daemon, "ps") or inspect(daemon, "one")["state"] != "restarting"
+    until(lambda: inspect(daemon, "one")["RestartCount"] >= 3)
+    until(lambda: status(daemon, "one") == "restarting")
+    assert "Restarting (0)" in ok(daemon, "ps") or status(daemon, "one") != "restarting"
     ok(daemon, "stop", "one")
-    assert inspect(daemon, "one")["state"] == "stopped"
-    count = inspect(daemon, "one")["restart_count"]
+    assert status(daemon, "one") == "exited"
+    count = inspect(daemon, "one")["RestartCount"]
     time.sleep(1)
-    assert inspect(daemon, "one")["restart_count"] == count
+    assert inspect(daemon, "one")["RestartCount"] == count
     ok(daemon, "start", "one")
-    until(lambda: inspect(daemon, "one")["state"] == "restarting")
+    until(lambda: status(daemon, "one") == "restarting")
     ok(daemon, "rm", "-f", "one")
 
 
@@ -180,10 +183,10 @@ def test_always_restarts_until_somebody_stops_it(daemon: Daemon, box: str) -> No
     ("policy", "by_hand", "expected"),
     [
         ("always", True, "running"),
-        ("unless-stopped", True, "stopped"),
+        ("unless-stopped", True, "exited"),
         ("unless-stopped", False, "running"),
-        ("on-failure", True, "stopped"),
-        ("no", False, "stopped"),
+        ("on-failure", True, "exited"),
+        ("no", False, "exited"),
     ],
 )
 def test_what_a_daemon_starts_when_it_begins(
@@ -200,7 +203,7 @@ def test_what_a_daemon_starts_when_it_begins(
         (tmp_path / "end").touch()
         until(lambda: not (tmp_path / "end").exists())
     daemon.start()
-    until(lambda: inspect(daemon, "one")["state"] == expected)
+    until(lambda: status(daemon, "one") == expected)
 
 
 def test_policies_are_parsed_and_checked(daemon: Daemon, box: str) -> None:

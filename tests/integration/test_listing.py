@@ -82,8 +82,8 @@ def test_filters(several: Daemon, flags: str, expected: str) -> None:
 
 def test_filter_by_id_and_image_id(several: Daemon) -> None:
     (web,) = json.loads(several.ross("inspect", "web").stdout)
-    assert names(several, "-a", "-f", f"id={web['id'][:6]}") == ["web"]
-    assert names(several, "-a", "-f", f"ancestor={web['image_id']}") == ["idle", "job", "web"]
+    assert names(several, "-a", "-f", f"id={web['Id'][:6]}") == ["web"]
+    assert names(several, "-a", "-f", f"ancestor={web['Image']}") == ["idle", "job", "web"]
 
 
 @pytest.mark.parametrize(

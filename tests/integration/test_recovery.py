@@ -40,7 +40,7 @@ def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str, tmp_path:
     for name in ("one", "two"):
         daemon.ross("run", "-d", "--name", name, *flags, box, "sh", "-c", COUNT_UNTIL.format("all"))
     daemon.ross("run", "-d", "--name", "ended", *flags, box, "sh", "-c", COUNT_UNTIL.format("first"))
-    ended = json.loads(daemon.ross("inspect", "ended").stdout)[0]["pid"]
+    ended = json.loads(daemon.ross("inspect", "ended").stdout)[0]["State"]["Pid"]
     daemon.kill()
     (tmp_path / "first").touch()
     until(lambda: not Path(f"/proc/{ended}").exists())
@@ -73,18 +73,18 @@ def test_second_daemon_on_a_root_is_told_who_holds_it(daemon: Daemon) -> None:
 
 def test_killed_monitor_is_told(daemon: Daemon, box: str) -> None:
     daemon.ross("run", "-d", "--name", "orphan", box, "sleep", "5")
-    identity = json.loads(daemon.ross("inspect", "orphan").stdout)[0]["id"]
+    identity = json.loads(daemon.ross("inspect", "orphan").stdout)[0]["Id"]
     pid = int((daemon.run / "monitors" / identity / "monitor.pid").read_text())
     os.kill(pid, signal.SIGKILL)
     assert daemon.ross("wait", "orphan").stdout == "255\n"
     (info,) = json.loads(daemon.ross("inspect", "orphan").stdout)
-    assert "its monitor was killed" in info["outcome"]["error"]
+    assert "its monitor was killed" in info["State"]["Error"]
 
 
 def test_damaged_record_costs_one_container_and_not_the_daemon(daemon: Daemon, box: str) -> None:
     for name in ("good", "bad"):
         daemon.ross("create", "--name", name, box, "true")
-    bad = json.loads(daemon.ross("inspect", "bad").stdout)[0]["id"]
+    bad = json.loads(daemon.ross("inspect", "bad").stdout)[0]["Id"]
     daemon.terminate()
     (daemon.root / "containers" / bad / "metadata.json").write_text('{"id": 5')
     daemon.expect_log("container record")

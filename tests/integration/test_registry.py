@@ -88,7 +88,7 @@ def test_names_digests_and_prefixes_are_taken_wherever_a_user_would_type_them(da
     by_digest = f"{busybox.rpartition(':')[0]}@{info['target']}"
     for name in (busybox, info["id"], encoded, encoded[:6], f"sha256:{encoded[:9]}", info["target"], by_digest):
         assert daemon.ross("run", "--rm", "--pull", "never", name, "true").returncode == 0, name
-        assert json.loads(daemon.ross("image", "inspect", name).stdout)[0]["id"] == info["id"]
+        assert json.loads(daemon.ross("image", "inspect", name).stdout)[0]["Id"] == info["id"]
     assert daemon.ross("pull", "-q", by_digest).stdout == info["id"] + "\n"
     assert daemon.ross("rmi", encoded[:8]).returncode == 1, "it has two names"
     assert daemon.ross("rmi", "-f", encoded[:8]).returncode == 0

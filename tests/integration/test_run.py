@@ -101,8 +101,8 @@ def test_container_out_of_memory_says_so(daemon: Daemon, box: str) -> None:
     done = daemon.ross("run", "--name", "hog", "-m", "16m", box, "sh", "-c", "tail /dev/zero")
     assert done.returncode == 137
     (info,) = json.loads(daemon.ross("inspect", "hog").stdout)
-    assert info["outcome"]["exit_code"] == 137
-    assert info["outcome"]["oom"] is True
+    assert info["State"]["ExitCode"] == 137
+    assert info["State"]["OOMKilled"] is True
 
 
 def test_default_sandbox(daemon: Daemon, box: str) -> None:
@@ -254,7 +254,7 @@ def test_real_image_of_several_layers(daemon: Daemon, registry: str) -> None:
     image = push(registry, "test/python:1", python_image(layers=5))
     assert daemon.ross("pull", "-q", image).returncode == 0
     (info,) = json.loads(daemon.ross("inspect", image).stdout)
-    assert len(info["layers"]) == 5
+    assert len(info["RootFS"]["Layers"]) == 5
     done = daemon.ross("run", "--rm", image, "python3", "-c", "print(6*7)")
     assert (done.stdout, done.returncode) == ("42\n", 0)
     assert daemon.ross("run", "--rm", image, "sh", "-c", "exit 7").returncode == 7

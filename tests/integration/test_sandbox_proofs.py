@@ -145,12 +145,12 @@ def test_image_has_no_say_in_what_the_engine_reads(daemon: Daemon, registry: str
     assert daemon.ross("create", "--name", "labels", image, "sleep", "60").returncode == 0, image
     daemon.ross("start", "labels")
     (info,) = json.loads(daemon.ross("inspect", "labels").stdout)
-    config_path = next((daemon.root / "containers" / info["id"]).rglob("config.json"))
+    config_path = next((daemon.root / "containers" / info["Id"]).rglob("config.json"))
     written = json.loads(config_path.read_text())
     assert "annotations" not in written
     assert written["process"]["noNewPrivileges"] is False
     assert written["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
-    assert info["spec"]["labels"] == {}
+    assert info["Config"]["Labels"] == {}
     daemon.ross("rm", "-f", "labels")
 
 
@@ -258,16 +258,16 @@ def test_monitor_is_not_in_the_containers_control_group(daemon: Daemon, box: str
         done = daemon.ross("run", "--name", "hog", "-m", "16m", box, "sh", "-c", "tail /dev/zero")
         assert done.returncode == 137
         (info,) = json.loads(daemon.ross("inspect", "hog").stdout)
-        assert info["outcome"]["oom"] is True
-        assert info["outcome"]["error"] == ""
+        assert info["State"]["OOMKilled"] is True
+        assert info["State"]["Error"] == ""
         daemon.ross("rm", "hog")
     daemon.ross("run", "-d", "--name", "watched", box, "sleep", "60")
     (info,) = json.loads(daemon.ross("inspect", "watched").stdout)
     members = {
         int(pid)
-        for path in [*Path("/sys/fs/cgroup").glob(f"*/ross/{info['id']}"), Path(f"/sys/fs/cgroup/ross/{info['id']}")]
+        for path in [*Path("/sys/fs/cgroup").glob(f"*/ross/{info['Id']}"), Path(f"/sys/fs/cgroup/ross/{info['Id']}")]
         if path.is_dir()
         for pid in (path / "cgroup.procs").read_text().split()
     }
-    assert members == {info["pid"]}
+    assert members == {info["State"]["Pid"]}
     daemon.ross("rm", "-f", "watched")

@@ -162,6 +162,6 @@ def test_containers_are_dumpable_as_ever(daemon: Daemon, box: str) -> None:
     """The daemon's memory is its own affair: nothing of that is inherited by what it starts."""
     daemon.ross("run", "-d", "--name", "one", box, "sleep", "100")
     (info,) = json.loads(daemon.ross("inspect", "one").stdout)
-    pid = info["pid"] if "pid" in info else info["status"]["pid"]
+    pid = info["State"]["Pid"]
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert next(line for line in limits.splitlines() if "core file" in line).split()[4:6] != ["0", "0"]

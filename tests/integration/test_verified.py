@@ -77,7 +77,7 @@ def test_tag_that_moves_at_every_request_gives_whole_images(daemon: Daemon, sour
         assert created.returncode == 0, created.stderr
         assert daemon.ross("pull", "-q", moving.reference).returncode == 0
         (box,) = json.loads(daemon.ross("inspect", name).stdout)
-        which = digests[box["manifest"]]
+        which = digests[box["Manifest"]]
         assert daemon.ross("start", "-a", name).stdout == f"{which}:{which}", "layers and config are of one image"
         assert daemon.ross("rm", "-f", name).returncode == 0
     assert moving.requests, "the tag was asked for"
