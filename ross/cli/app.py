@@ -59,6 +59,7 @@ def build_app() -> App:
         ("archives", ("save", "load")),
         ("files", ("cp", "diff", "export", "commit")),
         ("events", ("events",)),
+        ("completion", ("completion",)),
         ("system", ("daemon", "health", "version", "info", "doctor")),
     ):
         for name in names:
@@ -115,6 +116,10 @@ def _version() -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line and end the process with its exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["__complete"]:
+        from ross.cli.complete import main as complete
+
+        sys.exit(complete(words[1:]))
     # What goes wrong is printed as an error, once; a library's own complaints about it are not for users.
     logging.getLogger().addHandler(logging.NullHandler())
     code = execute(words)
