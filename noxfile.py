@@ -6,6 +6,9 @@ Arguments behind ``--`` reach the program: ``nox -s unit -- -k wire -x``.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import tomllib
 from pathlib import Path
 
 import nox
@@ -17,6 +20,7 @@ nox.options.error_on_external_run = True
 nox.options.sessions = ["lint", "types", "schema", "unit"]
 
 LOCK = "requirements/dev.txt"
+VM_PYTHON = "3.11"
 CODE = ("ross", "tests", "benchmarks", "noxfile.py")
 ASYNC_OFF = ",".join((
     "ASYNC102",  # nursery.cleanup.bounded_cleanup is such a scope, which the rule does not see
@@ -182,8 +186,33 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """The integration tests on a host with systemd and pure cgroup v2; ``ROSS_VM_RUNNER`` is the program that boots it."""
-    runner = os.environ.get("ROSS_VM_RUNNER")
-    if not runner:
-        session.error("set ROSS_VM_RUNNER to a program that runs: RUNNER --project DIRECTORY -- COMMAND")
-    session.run(str(runner), "--project", str(Path.cwd()), "--", "scripts/test", *session.posargs, external=True)
+    """The tests of control groups on a machine with systemd and version 2 only, which ``ROSS_VM_RUNNER`` boots; as root.
+
+    The runner is called as ``RUNNER --copy --project DIRECTORY -- COMMAND``, and gives the machine a copy of the directory. The
+    machine needs no network; it has Python, runc and conmon of Debian 12.
+    """
+    runner = Path(os.environ.get("ROSS_VM_RUNNER", "../shared/vm/run-in-vm"))
+    if not runner.exists():
+        session.error(f"there is no {runner}: set ROSS_VM_RUNNER to a program that boots a machine")
+    packages = Path(".nox/vm-packages")
+    stamp = packages / "requirements.txt"
+    if not stamp.exists() or stamp.read_bytes() != Path(LOCK).read_bytes():
+        if not isinstance(session.virtualenv, nox.virtualenv.PassthroughEnv):
+            session.install("pip")
+        options = ("--quiet", "--upgrade", "--only-binary=:all:", "--python-version", VM_PYTHON, "--require-hashes")
+        session.run("python", "-m", "pip", "install", *options, "--target", str(packages), "-r", LOCK)
+        shutil.copyfile(LOCK, stamp)
+    with tempfile.TemporaryDirectory(dir=".nox") as directory:
+        for name in ("ross", "tests", "schema", "scripts", "pyproject.toml"):
+            copy = shutil.copytree if Path(name).is_dir() else shutil.copy2
+            copy(name, Path(directory, name))
+        unused = shutil.ignore_patterns("mypy*", "*mypyc*", "libcst*", "ruff*", "grimp*", "pip", "virtualenv*")
+        shutil.copytree(packages, Path(directory, "packages"), ignore=unused)
+        project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+        facts = Path(directory, "packages", f"ross_engine-{project['version']}.dist-info")
+        facts.mkdir()
+        (facts / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+        )
+        command = ("scripts/test-in-vm", *session.posargs)
+        session.run(str(runner), "--copy", "--project", directory, "--", *command, external=True)

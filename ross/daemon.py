@@ -54,6 +54,7 @@ from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
 from ross.services.usage import Usage
 from ross.services.windows import Splitting
+from ross.shim.groups import Groups, make_groups
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
 
@@ -109,7 +110,7 @@ async def _start_services(
     tree: ServiceTree, settings: Settings, state: StateLayout, runtime: RuntimeLayout, request_stop: Callable[[], None]
 ) -> None:
     pins, credentials = Pins(), CredentialStore()
-    programs = await _find_programs(settings)
+    programs, groups = await _find_programs(settings), make_groups(settings.cgroup_manager)
     events = await tree.start("events", _run_events, state, settings)
     store = await tree.start("store", _run_store, state, settings)
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
@@ -141,7 +142,7 @@ async def _start_services(
     archives = Archives(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
     committer = Committer(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
     parts = {"committer": committer, "layout": state, "images": images, "snapshotter": snapshotter, "events": events}
-    containers = await tree.start("containers", _run_containers, parts, programs, runtime)
+    containers = await tree.start("containers", _run_containers, parts, programs, runtime, groups)
     usage = Usage(layout=state, store=store, snapshotter=snapshotter, images=images, containers=containers)
     checker = Checker(
         layout=state,
@@ -213,15 +214,22 @@ async def _run_images(images: Images, *, task_status: trio.TaskStatus[None]) -> 
 
 
 async def _run_containers(
-    parts: Mapping[str, Any], programs: Programs, runtime: RuntimeLayout, *, task_status: trio.TaskStatus[Containers]
+    parts: Mapping[str, Any],
+    programs: Programs,
+    runtime: RuntimeLayout,
+    groups: Groups,
+    *,
+    task_status: trio.TaskStatus[Containers],
 ) -> None:
     async with trio.open_nursery() as nursery:
         oci_runtime = Runtime(Path(programs.runtime), runtime.runtime_root)
-        monitor = Monitor(Path(programs.monitor), oci_runtime, runtime)
-        containers = Containers(**parts, runtime_layout=runtime, runtime=oci_runtime, monitor=monitor, nursery=nursery)
+        monitor = Monitor(Path(programs.monitor), oci_runtime, runtime, systemd_groups=groups.by_systemd)
+        containers = Containers(
+            **parts, runtime_layout=runtime, runtime=oci_runtime, monitor=monitor, nursery=nursery, groups=groups
+        )
         await containers.recover()
         task_status.started(containers)
-        await trio.sleep_forever()
+        await containers.watch_memory()
 
 
 async def _watch_signals(request_stop: Callable[[], None], *, task_status: trio.TaskStatus[None]) -> None:

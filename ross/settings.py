@@ -30,6 +30,7 @@ DEFAULT_CERTS_DIR: Final = (
 )
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 LOG_FORMATS: Final = ("text", "json")
+CGROUP_MANAGERS: Final = ("cgroupfs", "systemd")
 
 
 # Converters and validators complain in words that follow the name of the setting.
@@ -111,6 +112,8 @@ class Settings:
     """Members of this group of the host hold the whole engine, as root does; it need not exist."""
     runtime: str = field(default="runc", converter=_text)
     """The OCI runtime, by name or path."""
+    cgroup_manager: str = field(default="cgroupfs", validator=_choice(*CGROUP_MANAGERS), converter=_text)
+    """Who makes control groups: ``cgroupfs``, the runtime itself; or ``systemd``, which then knows them as scopes."""
     certs_dir: tuple[Path, ...] = field(default=DEFAULT_CERTS_DIR, validator=_all_absolute, converter=_paths)
     """Where registries are configured, ``<host>/hosts.toml``; the first directory that has something for a host counts."""
     disk_floor: int | None = field(default=None, converter=_size_if_set)

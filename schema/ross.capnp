@@ -110,6 +110,7 @@ struct EngineInfo {
   containers @17 :UInt32;
   containersRunning @18 :UInt32;
   snapshots @19 :UInt32;
+  cgroupManager @20 :Text;
 }
 
 struct TaskInfo {
@@ -1001,6 +1002,7 @@ struct Resources {
   oomKillDisable @3 :Bool;
   ulimits @4 :List(Ulimit);
   throttles @5 :List(Throttle);
+  cgroupParent @6 :Text;
 }
 
 struct Ulimit {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+CgroupManager = Literal["cgroupfs", "systemd"]
 
 
 def daemon(
@@ -23,6 +24,7 @@ def daemon(
     run: str | None = None,
     socket: str | None = None,
     runtime: str | None = None,
+    cgroup_manager: CgroupManager | None = None,
     certs_dir: str | None = None,
     disk_floor: str | None = None,
     max_downloads: str | None = None,
@@ -46,6 +48,8 @@ def daemon(
         Where clients connect. ross.sock in the run directory if not given.
     runtime
         The OCI runtime, by name or path. runc if not given.
+    cgroup_manager
+        Who makes control groups: cgroupfs, the runtime itself; or systemd, which then knows them as scopes. cgroupfs if not given.
     certs_dir
         Where registries and mirrors are configured, as directories with colons between them, each with HOST/hosts.toml. The first
         that has something for a host counts. /etc/ross/certs.d, then those of containerd and Docker, if not given.
@@ -72,6 +76,7 @@ def daemon(
         "run": run,
         "socket": socket,
         "runtime": runtime,
+        "cgroup_manager": cgroup_manager,
         "certs_dir": certs_dir,
         "disk_floor": disk_floor,
         "max_downloads": max_downloads,

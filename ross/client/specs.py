@@ -74,6 +74,8 @@ class CreateOptions(LimitOptions, total=False):
     oom_kill_disable: bool
     ulimits: Sequence[Ulimit]
     throttles: Sequence[Throttle]
+    cgroup_parent: str
+    """A path below the root of the hierarchies, or a slice where systemd makes the control groups."""
     pid: str
     """``private`` or ``host``; likewise the next three."""
     ipc: str
@@ -158,6 +160,7 @@ def _resources(options: CreateOptions) -> Resources:
         oom_kill_disable=options.get("oom_kill_disable", False),
         ulimits=tuple(options.get("ulimits", ())),
         throttles=tuple(options.get("throttles", ())),
+        cgroup_parent=options.get("cgroup_parent", ""),
     )
 
 

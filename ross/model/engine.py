@@ -50,6 +50,8 @@ class EngineInfo:
     containers: int
     containers_running: int
     snapshots: int
+    cgroup_manager: str
+    """Who makes control groups: ``cgroupfs`` or ``systemd``."""
 
 
 @frozen(kw_only=True)

@@ -82,3 +82,5 @@ class Resources:
     """Let it wait for memory and not be killed for want of it; control groups of version 1 only."""
     ulimits: tuple[Ulimit, ...] = ()
     throttles: tuple[Throttle, ...] = ()
+    cgroup_parent: str = ""
+    """What its control group is in: a path, or a slice where systemd makes the groups. Empty: the engine's own place."""

@@ -308,7 +308,7 @@ class Container(RunnableContainer):
         check_alive(self.record.name, self._state)
         if self._state not in ALIVE:
             raise FailedPrecondition(f"the container {self.record.name} is {self._state.value}: nothing runs in it")
-        return await trio.to_thread.run_sync(process_table, self._parts.cgroups_path(self.id), columns)
+        return await trio.to_thread.run_sync(process_table, self.group, columns)
 
     async def _at_rest(self) -> None:
         await self._stopped.wait()

@@ -18,6 +18,7 @@ from ross.linux.cgroups import remove_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.inotify import Watches
 from ross.linux.mount import mounts_below, unmount
+from ross.linux.oom_watch import OomWatch
 from ross.linux.pidfd import identify
 from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
 from ross.model.snapshots import SnapshotOwner
@@ -34,6 +35,7 @@ from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
 from ross.shim.exec_monitor import ExecMonitor
 from ross.shim.facts import HostFacts, host_facts
+from ross.shim.groups import Groups, usual_paths
 from ross.shim.host_check import check_host
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
@@ -47,8 +49,8 @@ logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 15.0
 _FILE_THREADS = 16
-_CGROUP_PARENT = "/ross"
 _PLAINLY = CreateMode()
+_BY_PATH = Groups()
 
 
 @frozen(kw_only=True)
@@ -66,7 +68,9 @@ class Parts:
     records: Records
     nursery: trio.Nursery
     host: HostFacts
+    groups: Groups
     hierarchies: Hierarchies
+    oom_watch: OomWatch
     committer: Committer
     file_threads: trio.CapacityLimiter
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
@@ -74,10 +78,6 @@ class Parts:
     forget: Callable[[Container], None]
     rename: Callable[[Container, str], None]
     """Makes the name denote the container; raises AlreadyExists if it denotes another one."""
-
-    def cgroups_path(self, container_id: str) -> str:
-        """The control group of a container, from the root of each hierarchy."""
-        return f"{_CGROUP_PARENT}/{container_id}"
 
 
 class Containers:
@@ -95,12 +95,14 @@ class Containers:
         monitor: Monitor,
         committer: Committer,
         nursery: trio.Nursery,
+        groups: Groups = _BY_PATH,
     ) -> None:
         self._layout = layout
         self._runtime_layout = runtime_layout
         self._images = images
         self._by_id: dict[str, Container] = {}
         self._names: dict[str, str] = {}
+        hierarchies = find_hierarchies()
         self._parts = Parts(
             state=layout,
             snapshotter=snapshotter,
@@ -112,7 +114,9 @@ class Containers:
             records=Records(layout),
             nursery=nursery,
             host=host_facts(),
-            hierarchies=find_hierarchies(),
+            groups=groups,
+            hierarchies=hierarchies,
+            oom_watch=OomWatch(hierarchies),
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
             watches=Watches(),
@@ -141,6 +145,7 @@ class Containers:
         validate_spec(spec)
         spec = normalise_spec(spec)
         check_host(spec, self._parts.host)
+        self._parts.groups.check_parent(spec.resources.cgroup_parent)
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)
@@ -266,6 +271,10 @@ class Containers:
     def _users_of(self, manifest: Digest) -> Sequence[str]:
         return [one.record.name for one in self._by_id.values() if one.record.manifest == manifest]
 
+    async def watch_memory(self) -> None:
+        """See what is killed for want of memory in groups that go before they can be asked, until cancelled."""
+        await self._parts.oom_watch.run()
+
     # -- recovering ---------------------------------------------------------------------------------------------------
 
     async def recover(self) -> None:
@@ -325,7 +334,7 @@ class Containers:
         if state.status == "stopped" and ended is None:
             return None
         process = identify(state.pid) if state.pid else None
-        return Run(boot=boot_id(), process=process or monitor, monitor=monitor)
+        return Run(boot=boot_id(), process=process or monitor, monitor=monitor, group=container.group)
 
     async def _remove_orphans(self) -> None:
         parts = self._parts
@@ -335,7 +344,8 @@ class Containers:
             logger.info("removing what is left of the container %s, which has no record", identity[:12])
             await parts.runtime.delete(identity)
             parts.monitor.forget(identity)
-            await trio.to_thread.run_sync(remove_cgroup, parts.cgroups_path(identity))
+            for group in usual_paths(identity):
+                await trio.to_thread.run_sync(remove_cgroup, group)
         for info in parts.snapshotter.list():
             if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])

@@ -127,6 +127,7 @@ class Engine:
             containers=len(containers),
             containers_running=sum(container.state in _RUNNING for container in containers),
             snapshots=len(self._snapshotter.list()),
+            cgroup_manager=self._settings.cgroup_manager,
         )
 
     def tasks(self) -> tuple[TaskInfo, ...]:

@@ -49,7 +49,7 @@ class Launcher:
         Raises:
             FailedPrecondition: the runtime cannot create it, or hangs.
         """
-        parts = self._parts
+        parts, parent = self._parts, record.spec.resources.cgroup_parent
         await self.see_snapshot(record)
         await parts.snapshotter.mount(self._id, self._layout.rootfs)
         await trio.to_thread.run_sync(
@@ -59,14 +59,14 @@ class Launcher:
                 spec=record.spec,
                 execution=execution,
                 host=parts.host,
-                cgroups_path=parts.cgroups_path(self._id),
+                cgroups_path=parts.groups.for_runtime(self._id, parent),
                 console_size=console_size,
             )
         )
         with trio.move_on_after(_LAUNCH_SECONDS):
             return await parts.monitor.launch(self._id, self._layout, record.spec)
         parts.monitor.abandon(self._id)
-        kill_cgroup(parts.cgroups_path(self._id))
+        kill_cgroup(parts.groups.path(self._id, parent))
         raise FailedPrecondition(
             f"the runtime did not create the container {record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
         )
@@ -79,12 +79,13 @@ class Launcher:
 
     async def outcome(self, run: Run) -> Outcome:
         """How a run ended whose monitor is gone."""
+        kills_seen = self._parts.oom_watch.forget(run.group)
         ended = self._parts.monitor.exit_of(self._id, self._layout)
         if ended is not None:
             signal_number = (
                 ended.status - 128 if ended.status > 128 and ended.status - 128 in signal.valid_signals() else 0
             )
-            oom = self._out_of_memory(seen_by_monitor=ended.oom)
+            oom = kills_seen > 0 or self._out_of_memory(run.group, seen_by_monitor=ended.oom)
             return Outcome(exit_code=ended.status, signal=signal_number, oom=oom, finished_at=ended.finished_at)
         # The monitor was killed. The process may go on, without anybody to write its log or keep its exit code.
         error = "its monitor was killed, so its exit code is not known"
@@ -94,9 +95,9 @@ class Launcher:
             await gone(run.process)
         return Outcome(exit_code=_LOST_EXIT_CODE, error=error, finished_at=time.time_ns())
 
-    def _out_of_memory(self, *, seen_by_monitor: bool) -> bool:
-        """What its control group has counted, which is there until it is taken down; else what the monitor has seen meanwhile."""
-        kills = read_oom_kills(self._parts.cgroups_path(self._id), self._parts.hierarchies)
+    def _out_of_memory(self, group: str, *, seen_by_monitor: bool) -> bool:
+        """What its control group has counted, which is there until it is taken down; where systemd has done so, what its monitor saw."""
+        kills = read_oom_kills(group, self._parts.hierarchies)
         return kills > 0 if kills is not None else seen_by_monitor
 
     async def take_down(self) -> None:

@@ -38,6 +38,8 @@ class Run:
     boot: str
     process: ProcessIdentity
     monitor: ProcessIdentity
+    group: str = ""
+    """Its control group, as it was made: the settings may be others by now."""
 
 
 @frozen(kw_only=True)

@@ -113,6 +113,7 @@ class RunnableContainer(TrackedContainer):
         try:
             launched, started_at = await self._launch()
         except Exception as error:
+            self._parts.oom_watch.forget(self.group)
             await self.launcher.take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
             failure = (
                 error
@@ -127,7 +128,8 @@ class RunnableContainer(TrackedContainer):
             if failure is error:
                 raise
             raise failure from error
-        self._begin_run(Run(boot=boot_id(), process=launched.process, monitor=launched.monitor), started_at=started_at)
+        run = Run(boot=boot_id(), process=launched.process, monitor=launched.monitor, group=self.group)
+        self._begin_run(run, started_at=started_at)
         self.publish("start")
 
     async def _launch(self) -> tuple[Launched, int]:
@@ -139,6 +141,7 @@ class RunnableContainer(TrackedContainer):
             )
         execution = self.image.config.execution
         launched = await self.launcher.create(self.record, execution, console_size=self.init.console_size())
+        self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()
         started_at = time.time_ns()
         await self._parts.runtime.start(self.id)
@@ -240,6 +243,7 @@ class RunnableContainer(TrackedContainer):
 
     def adopt(self, run: Run, *, started_at: int) -> None:
         """Take over a run that an earlier daemon began."""
+        self._parts.oom_watch.add(run.group)
         logger.info("adopting the container %s (%s)", self.record.name, self.id[:12])
         self._begin_run(run, started_at=started_at)
 

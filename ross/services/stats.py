@@ -71,7 +71,7 @@ class Sampler:
         if record.run is None:
             return None
         elapsed, now = time_since_start(record.run.process), time.time_ns()
-        counters = read_counters(self._parts.cgroups_path(record.id), self._parts.hierarchies)
+        counters = read_counters(self._container.group, self._parts.hierarchies)
         if counters is None:
             return None
         return ContainerStats(

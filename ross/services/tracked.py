@@ -85,6 +85,14 @@ class TrackedContainer:
         return self._state
 
     @property
+    def group(self) -> str:
+        """The control group of its run, or of the next one, from the root of each hierarchy."""
+        record = self.record
+        if record.run is not None and record.run.group:
+            return record.run.group
+        return self._parts.groups.path(record.id, record.spec.resources.cgroup_parent)
+
+    @property
     def at_rest(self) -> bool:
         """Whether it has ended, and no policy starts it again."""
         return self._stopped.is_set()

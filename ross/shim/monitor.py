@@ -10,7 +10,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import frozen
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.shim.runtime import Runtime
+
+_RUNTIME_LOG: Final = "runtime.log"
 
 
 @frozen(kw_only=True)
@@ -50,8 +52,9 @@ class Exit:
 class Monitor:
     """Launches monitors and reads what they leave."""
 
-    def __init__(self, program: Path, runtime: Runtime, layout: RuntimeLayout) -> None:
+    def __init__(self, program: Path, runtime: Runtime, layout: RuntimeLayout, *, systemd_groups: bool = False) -> None:
         self.program = program
+        self._systemd_groups = systemd_groups
         self._runtime = runtime
         self._layout = layout
 
@@ -66,6 +69,10 @@ class Monitor:
             "--runtime", str(self._runtime.program),
             "--runtime-arg", "--root",
             "--runtime-arg", str(self._runtime.root),
+            # What it warns of would else stand in the container's log; why it fails it says to the monitor all the same.
+            "--runtime-arg", "--log",
+            "--runtime-arg", str(directory / _RUNTIME_LOG),
+            *(["--systemd-cgroup"] if self._systemd_groups else []),
             "--bundle", str(bundle.bundle),
             "--container-pidfile", str(directory / "pid"),
             "--conmon-pidfile", str(directory / "monitor.pid"),
@@ -129,7 +136,7 @@ class Monitor:
         """Remove what monitors have left beside the bundle."""
         (self._layout.exits / container_id).unlink(missing_ok=True)
         directory = self._layout.monitor(container_id)
-        for name in ("pid", "monitor.pid"):
+        for name in ("pid", "monitor.pid", _RUNTIME_LOG):
             (directory / name).unlink(missing_ok=True)
         if directory.exists():
             directory.rmdir()

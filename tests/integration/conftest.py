@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.archives import docker_archive
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.ext4 import fresh_ext4
-from tests.support.images import busybox_image, push
+from tests.support.images import ImageBuilder, busybox_image, busybox_layer, push
 from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,6 +35,14 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def busybox(registry: str) -> str:
     """The reference of an image with busybox."""
     return push(registry, "test/busybox:1", busybox_image())
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the image ``localhost/busybox:1``, for where there is no registry."""
+    path = tmp_path_factory.mktemp("archive") / "busybox.tar"
+    path.write_bytes(docker_archive(ImageBuilder().layer(busybox_layer()), ["localhost/busybox:1"]).tar())
+    return path
 
 
 @pytest.fixture(scope="module")

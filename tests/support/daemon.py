@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_START_SECONDS = 60
+_START_SECONDS = 120
 _STOP_SECONDS = 60
 _COMPLAINT = re.compile(r"^\S+ (?:warning|error|critical) .*|^Traceback .*", re.MULTILINE)
 
@@ -196,10 +196,10 @@ def command(*words: str) -> list[str]:
 
 
 @contextmanager
-def running_daemon(directory: Path) -> Iterator[Daemon]:
+def running_daemon(directory: Path, *, settings: Mapping[str, str] | None = None) -> Iterator[Daemon]:
     """A daemon with its state in ``directory``, ended with the block, which fails if it leaks or complains."""
     daemon = Daemon(directory)
-    daemon.start()
+    daemon.start(settings=settings)
     failed = True
     try:
         yield daemon
@@ -215,7 +215,8 @@ def running_daemon(directory: Path) -> Iterator[Daemon]:
 
 
 def _cgroups() -> list[Path]:
-    return [*Path("/sys/fs/cgroup").glob("ross/*/"), *Path("/sys/fs/cgroup").glob("*/ross/*/")]
+    top = Path("/sys/fs/cgroup")
+    return [path for name in ("ross", "ross.slice") for kind in ("", "*/") for path in top.glob(f"{kind}{name}/*/")]
 
 
 def _forsaken(groups: set[Path]) -> list[Path]:

@@ -90,6 +90,8 @@ class ResourceFlags:
     """device:rate, the most reads in a second. May be repeated."""
     device_write_iops: Words = ()
     """The same for writes."""
+    cgroup_parent: str = ""
+    """What its control group is in: a path, or a slice where systemd makes the groups."""
 
     def options(self) -> CreateOptions:
         """The options of the client library that these flags mean."""
@@ -105,6 +107,7 @@ class ResourceFlags:
                 *_throttles(ThrottleKind.READ_IOPS, self.device_read_iops),
                 *_throttles(ThrottleKind.WRITE_IOPS, self.device_write_iops),
             ],
+            "cgroup_parent": self.cgroup_parent,
         }
 
 
