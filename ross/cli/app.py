@@ -44,7 +44,6 @@ def build_app() -> App:
     system = App(name="system", help="Looking after the daemon and what it keeps on the disk.")
     debug = App(name="debug", help="Looking into the daemon.")
     for module, names in (
-        ("run", ("run", "create")),
         ("containers", ("start", "stop", "kill", "rm", "wait")),
         ("inspect", ("inspect",)),
         ("listing", ("ps",)),
@@ -84,8 +83,9 @@ def build_app() -> App:
     container.command("ross.cli.stats:stats", name="stats")
     container.command("ross.cli.inspect:inspect_containers", name="inspect")
     image.command("ross.cli.inspect:inspect_images", name="inspect")
-    for name in ("run", "create"):
-        container.command(f"ross.cli.run:{name}", name=name)
+    for group in (app, container):
+        for name in ("run", "create"):  # whose -h is the host's name
+            group.command(f"ross.cli.run:{name}", name=name, help_flags=["--help"])
     for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):
         registry.command(f"ross.cli.registries:{target}", name=name)
     for name in ("cp", "diff", "export", "commit"):

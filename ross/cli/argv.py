@@ -26,7 +26,7 @@ class Flags:
 
 def flags_of(app: App) -> Flags:
     """The flags that a command declares."""
-    found = {"--help": False, "-h": False}
+    found = dict.fromkeys(app.help_flags, False)
     for argument in app.assemble_argument_collection():
         for name in argument.names:
             if name.startswith("-"):

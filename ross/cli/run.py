@@ -55,7 +55,7 @@ class CreateFlags:
     """user[:group], by name or number."""
     entrypoint: str | None = None
     """The program in the place of the image's entrypoint; empty for none."""
-    hostname: str = ""
+    hostname: Annotated[str, Parameter(name=["--hostname", "-h"])] = ""
     """Its host name."""
     network: str = "none"
     """none or host."""

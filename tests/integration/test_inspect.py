@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 FLAGS = (
-    "--name", "compared", "--hostname", "host1", "-u", "65534:65534", "-w", "/tmp", "-t", "-i", "-l", "tier=front", "-l", "empty",
+    "--name", "compared", "-h", "host1", "-u", "65534:65534", "-w", "/tmp", "-t", "-i", "-l", "tier=front", "-l", "empty",
     "-e", "A=from the flag", "-m", "64m", "--memory-reservation", "32m", "--memory-swap", "128m", "--cpu-shares", "300",
     "--cpuset-cpus", "0",
     "--pids-limit", "77", "--restart", "on-failure:3", "--read-only", "--shm-size", "1m", "--oom-score-adj", "100",
