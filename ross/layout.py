@@ -124,6 +124,11 @@ class ContainerLayout:
         return self.directory / "etc"
 
     @property
+    def shm(self) -> Path:
+        """Where the shared memory of another container is mounted while this one, which shares it, is created."""
+        return self.directory / "shm"
+
+    @property
     def frozen(self) -> Path:
         """There while the container is held still: whoever finds it lets the container go on."""
         return self.directory / "frozen"

@@ -171,9 +171,9 @@ interface Image {
 
   info @0 () -> (info :ImageInfo);
 
-  create @1 (spec :ContainerSpec, mode :CreateMode) -> (container :Container);
+  create @1 (spec :ContainerSpec, mode :CreateMode, shared :Shared) -> (container :Container);
   # A new container of this image, not started. It outlives the reference and the connection. With a key that has made one already:
-  # that one, if it was asked for in the same way.
+  # that one, if it was asked for in the same way. `shared` may be null.
 
   tag @2 (reference :Text) -> ();
   # Lets a name denote what this was got as: the index, if it came by one. A name that denotes something else is moved.
@@ -802,6 +802,9 @@ interface Container {
   stats @22 (intervalMs :UInt32, sink :StatsSink) -> ();
   # Sends what it uses to `sink`, at once and then so often (0: only once), and returns when it has stopped for good. Read from the counters
   # of its control group: one that hangs or is paused is measured as any other. Fails with failedPrecondition for one that does not run.
+
+  identify @23 (nonce :Data) -> ();
+  # For the engine itself, when it is handed this reference: its answer tells it which container this is. To anybody else it does nothing.
 }
 
 interface StatsSink {
@@ -1053,12 +1056,34 @@ struct Namespaces {
   ipc @1 :NamespaceMode = private;
   uts @2 :NamespaceMode = private;
   cgroup @3 :NamespaceMode = private;
+  pidContainer @4 :Text;
+  # Whose, where `pid` is `container`: filled in by the engine, whatever is written here.
+  ipcContainer @5 :Text;
 }
 
 enum NamespaceMode {
   unknown @0;
   private @1;
   host @2;
+  container @3;
+  # Another container's, of those handed over in `Shared`.
+}
+
+struct Shared {
+  # The containers that a new one shares something with. What it joins must run when it is started, and its end is the end of all that are
+  # in its namespace of processes. References of this connection only.
+
+  pid @0 :Container;
+  ipc @1 :Container;
+  # With its shared memory.
+  mounts @2 :List(SharedMounts);
+  # Their directories and files of the host, as they are now; what the spec has at the same place counts more.
+}
+
+struct SharedMounts {
+  container @0 :Container;
+  mode @1 :Text;
+  # `ro` or `rw` for all; empty: each as it is.
 }
 
 struct Resolution {

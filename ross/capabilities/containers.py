@@ -148,6 +148,9 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
     async def execs_context(self, context: Any) -> None:
         context.results.execs = found_execs(self._container, self._session)
 
+    async def identify_context(self, context: Any) -> None:
+        self._session.answer(bytes(context.params.nonce), self._container)
+
     async def stats_context(self, context: Any) -> None:
         sink = context.params.sink
 

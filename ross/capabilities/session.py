@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+import secrets
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -11,8 +12,9 @@ import trio
 from ross.nursery.cleanup import bounded_cleanup
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from ross.services.container import Container
     from ross.wire.credentials import Credentials
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ class Session:
         self.send_fds = send_fds
         """Send duplicates of descriptors ahead of the next message; returns their numbers."""
         self._holdings: set[Holding] = set()
+        self._asked: dict[bytes, list[Container]] = {}
         self._to_release, self._released = trio.open_memory_channel[Holding](float("inf"))
 
     def hold(self, release: Callable[[], Awaitable[None] | None]) -> Holding:
@@ -65,6 +68,21 @@ class Session:
         """Schedule a release. Safe wherever Python may run a ``__del__``: it neither awaits nor raises."""
         with suppress(trio.BrokenResourceError):  # the connection is ending, which releases everything
             self._to_release.send_nowait(holding)
+
+    @contextmanager
+    def identifying(self) -> Iterator[tuple[bytes, list[Container]]]:
+        """A nonce to ask a reference with, and what has answered to it so far."""
+        nonce = secrets.token_bytes(16)
+        answers = self._asked[nonce] = []
+        try:
+            yield nonce, answers
+        finally:
+            del self._asked[nonce]
+
+    def answer(self, nonce: bytes, container: Container) -> None:
+        """Say that a reference that was asked with this nonce denotes this container; nothing happens if none was."""
+        if nonce in self._asked:
+            self._asked[nonce].append(container)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Release what is let go of, until cancelled; then everything that is left."""

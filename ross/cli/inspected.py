@@ -137,9 +137,10 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "DnsSearch": list(spec.resolution.search),
         "ExtraHosts": list(spec.resolution.hosts),
         "GroupAdd": list(security.groups),
-        "IpcMode": spec.namespaces.ipc.value,
+        "CgroupParent": resources.cgroup_parent,
+        "IpcMode": _whose(spec.namespaces.ipc.value, spec.namespaces.ipc_container),
         "OomScoreAdj": resources.oom_score_adj,
-        "PidMode": spec.namespaces.pid.value,
+        "PidMode": _whose(spec.namespaces.pid.value, spec.namespaces.pid_container),
         "Privileged": spec.privileged,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": _security_options(spec),
@@ -237,3 +238,8 @@ def time_text(nanoseconds: int) -> str:
         return NEVER
     whole = datetime.fromtimestamp(nanoseconds // 10**9, tz=UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9:09d}Z"
+
+
+def _whose(mode: str, owner: str) -> str:
+    """The mode of a namespace: ``container:<id>`` for another container's."""
+    return f"{mode}:{owner}" if owner else mode

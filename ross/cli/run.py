@@ -17,6 +17,7 @@ from ross.cli.flags.logs import LogFlags
 from ross.cli.flags.mounts import MountFlags
 from ross.cli.flags.namespaces import NamespaceFlags
 from ross.cli.flags.security import SecurityFlags
+from ross.cli.flags.sharing import shared_options
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.parse import parse_env, parse_labels, read_env_files
 from ross.cli.session import with_engine
@@ -178,6 +179,14 @@ async def _create(
     options = _options(wanted, detached=detached)
     with _id_file(wanted.cidfile) as write_id:
         found = await _image(engine, image, wanted)
+        options.update(
+            shared_options(
+                engine,
+                pid=wanted.namespaces.pid,
+                ipc=wanted.namespaces.ipc,
+                volumes_from=wanted.mounts.volumes_from,
+            )
+        )
         container = await found.create(command, replace=wanted.replace, **options)
         if wanted.cidfile:
             write_id((await container.info()).id)

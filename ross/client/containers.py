@@ -57,6 +57,11 @@ class Container:
         self._session = session
         self._capability = capability
 
+    @property
+    def reference(self) -> Any:
+        """What is handed over where another container is to share something with this one."""
+        return self._capability
+
     async def info(self) -> ContainerInfo:
         """What is known of it now; never waits for it."""
         return from_wire(ContainerInfo, (await answer(self._capability.info())).info)

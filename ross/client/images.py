@@ -9,7 +9,7 @@ from ross.client.containers import Container
 from ross.client.processes import Completed
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
 from ross.client.sending import send_and_finish
-from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform
+from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform, shared_of
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
 from ross.model.images import (
     BlobProgress,
@@ -130,7 +130,10 @@ class Image:
             AlreadyExists: the name is taken.
         """
         wanted = spec if spec is not None else make_spec(args, options)
-        call = self._capability.create(spec=to_wire(wanted), mode={"replace": replace, "key": key})
+        arguments = {"spec": to_wire(wanted), "mode": {"replace": replace, "key": key}}
+        if shared := shared_of(options):
+            arguments["shared"] = shared
+        call = self._capability.create(**arguments)
         return Pending(call, lambda answered: Container(self._session, answered.container))
 
     async def run(self, args: Sequence[str] = (), **options: Unpack[CreateOptions]) -> Completed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
@@ -19,6 +19,7 @@ from ross.model.security import Device, Security
 from ross.sizes import parse_size
 
 if TYPE_CHECKING:
+    from ross.client.containers import Container
     from ross.model.mounts import Mount
 
 _LOG_DRIVERS: Final = {
@@ -76,11 +77,14 @@ class CreateOptions(LimitOptions, total=False):
     throttles: Sequence[Throttle]
     cgroup_parent: str
     """A path below the root of the hierarchies, or a slice where systemd makes the control groups."""
-    pid: str
-    """``private`` or ``host``; likewise the next three."""
-    ipc: str
+    pid: str | Container
+    """``private``, ``host``, or a container whose namespace of processes it is to be in."""
+    ipc: str | Container
+    """Likewise, of IPC, with its shared memory; the next two ``private`` or ``host``."""
     uts: str
     cgroupns: str
+    volumes_from: Sequence[Container | tuple[Container, str]]
+    """Containers whose mounts of the host's files it has too; with ``ro`` or ``rw`` for all of one's, or as they are."""
     add_hosts: Sequence[str]
     """``name:address``."""
     dns: Sequence[str]
@@ -190,14 +194,30 @@ def _namespaces(options: CreateOptions) -> Namespaces:
     )
 
 
-def parse_namespace(text: str) -> NamespaceMode:
-    """``private``, ``host``, or nothing for private.
+def shared_of(options: CreateOptions) -> dict[str, Any]:
+    """The references that the options hand over, as the message ``Shared``; empty if none."""
+    shared: dict[str, Any] = {}
+    for kind, owner in (("pid", options.get("pid", "")), ("ipc", options.get("ipc", ""))):
+        if not isinstance(owner, str):
+            shared[kind] = owner.reference
+    pairs = [one if isinstance(one, tuple) else (one, "") for one in options.get("volumes_from", ())]
+    if pairs:
+        shared["mounts"] = [{"container": owner.reference, "mode": mode} for owner, mode in pairs]
+    return shared
+
+
+def parse_namespace(text: str | Container) -> NamespaceMode:
+    """``private``, ``host``, a container, or nothing for private.
 
     Raises:
         InvalidArgument: it is none of them.
     """
+    if not isinstance(text, str):
+        return NamespaceMode.CONTAINER
     if text not in {"", "private", "host"}:
-        raise InvalidArgument(f"there is no namespace {text!r}", hint="there are private and host")
+        raise InvalidArgument(
+            f"there is no namespace {text!r}", hint="there are private, host, and for pid and ipc container:NAME"
+        )
     return NamespaceMode(text or "private")
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # unistd.h; these numbers are the same on every architecture that has the new calls (kernel 5.x, include/uapi/asm-generic).
+OPEN_TREE: Final = 428
 MOVE_MOUNT: Final = 429
 FSOPEN: Final = 430
 FSCONFIG: Final = 431

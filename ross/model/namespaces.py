@@ -14,6 +14,8 @@ class NamespaceMode(Enum):
     PRIVATE = "private"
     """Its own."""
     HOST = "host"
+    CONTAINER = "container"
+    """Another container's; of processes and of IPC only."""
 
 
 @frozen(kw_only=True)
@@ -24,6 +26,9 @@ class Namespaces:
     ipc: NamespaceMode = NamespaceMode.PRIVATE
     uts: NamespaceMode = NamespaceMode.PRIVATE
     cgroup: NamespaceMode = NamespaceMode.PRIVATE
+    pid_container: str = ""
+    """The id of the container whose it is. The engine fills it in, by the reference that it was given."""
+    ipc_container: str = ""
 
 
 @frozen(kw_only=True)

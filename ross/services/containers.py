@@ -30,6 +30,7 @@ from ross.services.filters import select_containers
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, Run, boot_id
 from ross.services.restarts import wanted_at_begin
+from ross.services.sharing import NOTHING, Shared, with_shared
 from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.shim.command import effective_command
@@ -75,6 +76,8 @@ class Parts:
     file_threads: trio.CapacityLimiter
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
     watches: Watches
+    find: Callable[[str], Container | None]
+    """A container by its whole id."""
     forget: Callable[[Container], None]
     rename: Callable[[Container, str], None]
     """Makes the name denote the container; raises AlreadyExists if it denotes another one."""
@@ -120,6 +123,7 @@ class Containers:
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
             watches=Watches(),
+            find=self._by_id.get,
             forget=self._forget,
             rename=self._rename,
         )
@@ -128,7 +132,13 @@ class Containers:
     # -- making -------------------------------------------------------------------------------------------------------
 
     async def create(
-        self, image: Image, spec: ContainerSpec, mode: CreateMode = _PLAINLY, *, image_name: str = ""
+        self,
+        image: Image,
+        spec: ContainerSpec,
+        mode: CreateMode = _PLAINLY,
+        *,
+        image_name: str = "",
+        shared: Shared = NOTHING,
     ) -> Container:
         """Make a container, not started. It outlives whoever asked for it.
 
@@ -137,13 +147,15 @@ class Containers:
             spec: How.
             mode: What to do about one that is there already.
             image_name: How the user calls the image; one of its names if empty.
+            shared: The containers that it shares something with.
 
         Raises:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
             AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
         """
         validate_spec(spec)
-        spec = normalise_spec(spec)
+        spec = with_shared(normalise_spec(spec), shared)
+        validate_spec(spec)
         check_host(spec, self._parts.host)
         self._parts.groups.check_parent(spec.resources.cgroup_parent)
         command = effective_command(spec, image.config.execution)

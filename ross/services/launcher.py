@@ -18,6 +18,7 @@ from ross.linux.cgroups import kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
 from ross.services.records import Run, boot_id
+from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
     from ross.shim.monitor import Launched
+    from ross.shim.namespaces import Joined
 
 _LOST_EXIT_CODE: Final = 255
 _LAUNCH_SECONDS: Final = 60.0
@@ -49,9 +51,16 @@ class Launcher:
         Raises:
             FailedPrecondition: the runtime cannot create it, or hangs.
         """
-        parts, parent = self._parts, record.spec.resources.cgroup_parent
+        parts = self._parts
         await self.see_snapshot(record)
         await parts.snapshotter.mount(self._id, self._layout.rootfs)
+        async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
+            return await self._launch(record, execution, joined, console_size=console_size)
+
+    async def _launch(
+        self, record: ContainerRecord, execution: Execution, joined: Joined, *, console_size: tuple[int, int] | None
+    ) -> Launched:
+        parts, parent = self._parts, record.spec.resources.cgroup_parent
         await trio.to_thread.run_sync(
             lambda: write_bundle(
                 self._layout,
@@ -60,6 +69,7 @@ class Launcher:
                 execution=execution,
                 host=parts.host,
                 cgroups_path=parts.groups.for_runtime(self._id, parent),
+                joined=joined,
                 console_size=console_size,
             )
         )
@@ -109,6 +119,7 @@ class Launcher:
         if monitor is not None:
             with trio.move_on_after(_MONITOR_END_SECONDS):
                 await gone(monitor)
+        take_away(self._layout.shm)
         await parts.snapshotter.unmount(self._layout.rootfs)
         parts.monitor.forget(self._id)
 

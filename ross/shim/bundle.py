@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ross.model.mounts import Mount
     from ross.oci.image import Execution
     from ross.shim.facts import HostFacts
+    from ross.shim.namespaces import Joined
 
 
 _KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
@@ -55,6 +56,7 @@ def write_bundle(
     execution: Execution,
     host: HostFacts,
     cgroups_path: str,
+    joined: Joined,
     console_size: tuple[int, int] | None = None,
 ) -> BundleFacts:
     """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
@@ -95,6 +97,7 @@ def write_bundle(
         devices=find_devices(spec.security.devices),
         init=find_init() if spec.init else None,
         cgroups_path=cgroups_path,
+        joined=joined,
         console_size=console_size if spec.terminal else None,
     )
     config = runtime_config(spec, execution, resolved, host)

@@ -28,6 +28,7 @@ def mounts_of(
     host_files: Mapping[str, Path],
     sources: Mapping[str, Path],
     init: Path | None,
+    shm: Path | None = None,
 ) -> list[dict[str, Any]]:
     """All mounts: the kernel's, the engine's, the spec's own.
 
@@ -37,6 +38,7 @@ def mounts_of(
         host_files: Generated files, by where they are mounted.
         sources: Where the spec's mounts of the host's files were found, by target.
         init: The program that is to be the first process; None: the command itself.
+        shm: The shared memory of another container, to be had in the place of its own.
     """
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
@@ -45,7 +47,7 @@ def mounts_of(
             "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
         ),
         *_sys(spec, host),
-        *_ipc(spec),
+        *_ipc(spec, shm),
     ]
     if init is not None:
         mounts.append(_mount(INIT_TARGET, "bind", str(init), "bind", "ro", "nosuid", "nodev"))
@@ -76,13 +78,16 @@ def _sys(spec: ContainerSpec, host: HostFacts) -> list[dict[str, Any]]:
     return found
 
 
-def _ipc(spec: ContainerSpec) -> list[dict[str, Any]]:
+def _ipc(spec: ContainerSpec, shm: Path | None) -> list[dict[str, Any]]:
     if spec.namespaces.ipc is NamespaceMode.HOST:
         there = [path for path in _HOST_IPC if Path(path).is_dir()]
         return [_mount(path, "bind", path, "rbind", "nosuid", "noexec", "nodev") for path in there]
+    mqueue = _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev")
+    if shm is not None:
+        return [mqueue, _mount("/dev/shm", "bind", str(shm), "bind", "nosuid", "noexec", "nodev")]  # noqa: S108 -- the container's
     size = f"size={spec.resources.shm_bytes or DEFAULT_SHM_BYTES}"
     return [
-        _mount("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev"),
+        mqueue,
         _mount("/dev/shm", "tmpfs", "shm", "nosuid", "noexec", "nodev", "mode=1777", size),  # noqa: S108 -- the container's
     ]
 

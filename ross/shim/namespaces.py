@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
 
 from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode
@@ -22,8 +26,18 @@ _VALUE: Final = re.compile(r"[a-zA-Z0-9_./:,-]([a-zA-Z0-9_./:, \t-]{0,254}[a-zA-
 _HOST: Final = NamespaceMode.HOST
 
 
-def namespaces_of(spec: ContainerSpec, host: HostFacts) -> list[dict[str, str]]:
-    """The namespaces that it has of its own."""
+@frozen(kw_only=True)
+class Joined:
+    """What a container has of others that run now."""
+
+    paths: Mapping[str, str] = field(factory=dict)
+    """Namespaces, by their kind."""
+    shm: Path | None = None
+    """The shared memory that goes with the namespace of IPC."""
+
+
+def namespaces_of(spec: ContainerSpec, host: HostFacts, joined: Joined) -> list[dict[str, str]]:
+    """The namespaces that it has of its own, and those that it joins."""
     own = spec.namespaces
     kinds = {
         "pid": own.pid is not _HOST,
@@ -33,7 +47,11 @@ def namespaces_of(spec: ContainerSpec, host: HostFacts) -> list[dict[str, str]]:
         "network": spec.network is not NetworkMode.HOST,
         "cgroup": host.cgroup_namespaces and own.cgroup is not _HOST,
     }
-    return [{"type": kind} for kind, wanted in kinds.items() if wanted]
+    return [
+        {"type": kind, **({"path": joined.paths[kind]} if kind in joined.paths else {})}
+        for kind, wanted in kinds.items()
+        if wanted
+    ]
 
 
 def check_sysctls(spec: ContainerSpec) -> None:
@@ -53,5 +71,7 @@ def check_sysctls(spec: ContainerSpec) -> None:
                 f"{key} belongs to the whole host, not to a container",
                 hint=f"there are net.*, fs.mqueue.*, {', '.join(sorted(_OF_IPC))}",
             )
+        if ipc and spec.namespaces.ipc is NamespaceMode.CONTAINER:
+            raise InvalidArgument(f"{key} is another container's own here, since it shares the namespace")
         if (ipc and spec.namespaces.ipc is _HOST) or (network and spec.network is NetworkMode.HOST):
             raise InvalidArgument(f"{key} is the host's own here, since the container shares its namespace")

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ross.model.namespaces import NamespaceMode
 from ross.shim.mounts import INIT_TARGET, mounts_of
-from ross.shim.namespaces import namespaces_of
+from ross.shim.namespaces import Joined, namespaces_of
 from ross.shim.resources import resources_of, rlimits_of
 from ross.shim.security import (
     UNCONFINED,
@@ -51,6 +51,8 @@ class Resolved:
     devices: Sequence[dict[str, Any]] = ()
     init: Path | None = None
     cgroups_path: str
+    joined: Joined = field(factory=Joined)
+    """What it has of other containers."""
     console_size: tuple[int, int] | None = None
     """Rows and columns of its terminal, to begin with."""
 
@@ -66,7 +68,12 @@ def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved
         "process": _process(spec, execution, resolved, host),
         "root": {"path": str(resolved.rootfs), "readonly": spec.read_only},
         "mounts": mounts_of(
-            spec, host, host_files=resolved.host_files, sources=resolved.bind_sources, init=resolved.init
+            spec,
+            host,
+            host_files=resolved.host_files,
+            sources=resolved.bind_sources,
+            init=resolved.init,
+            shm=resolved.joined.shm,
         ),
         "linux": _linux(spec, resolved, host),
     }
@@ -119,7 +126,7 @@ def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, host
 
 def _linux(spec: ContainerSpec, resolved: Resolved, host: HostFacts) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "namespaces": namespaces_of(spec, host),
+        "namespaces": namespaces_of(spec, host, resolved.joined),
         "cgroupsPath": resolved.cgroups_path,
         "resources": {"devices": device_rules(spec, resolved.devices), **resources_of(spec, host)},
         "maskedPaths": masked_paths(spec),

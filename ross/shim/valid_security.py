@@ -60,10 +60,12 @@ def check_security(spec: ContainerSpec) -> None:
     modes = (spec.namespaces.pid, spec.namespaces.ipc, spec.namespaces.uts, spec.namespaces.cgroup)
     if NamespaceMode.UNKNOWN in modes:
         raise InvalidArgument("this engine does not know that kind of namespace", hint="there are private and host")
+    if NamespaceMode.CONTAINER in {spec.namespaces.uts, spec.namespaces.cgroup}:
+        raise InvalidArgument("only the namespaces of processes and of IPC can be another container's")
     if spec.namespaces.uts is NamespaceMode.HOST and spec.hostname:
         raise InvalidArgument("a container with the host's name has no other", hint="leave out --hostname, or --uts")
-    if spec.namespaces.ipc is NamespaceMode.HOST and spec.resources.shm_bytes:
-        raise InvalidArgument("the host's shared memory has the size it has", hint="leave out --shm-size, or --ipc")
+    if spec.namespaces.ipc is not NamespaceMode.PRIVATE and spec.resources.shm_bytes:
+        raise InvalidArgument("the shared memory of others has the size it has", hint="leave out --shm-size, or --ipc")
 
 
 def _check_devices(security: Security) -> None:

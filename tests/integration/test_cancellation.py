@@ -36,6 +36,7 @@ from ross.model.files import CommitOptions
 from ross.model.images import PullOptions, PushOptions
 from ross.model.limits import Limits
 from ross.model.logs import LogOptions
+from ross.model.namespaces import NamespaceMode, Namespaces
 from ross.model.snapshots import SnapshotKind
 from ross.oci.digest import Digest
 from ross.registry.client import RegistryClient
@@ -54,6 +55,7 @@ from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
+from ross.services.sharing import Shared
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from ross.services.unpacker import Unpacker
@@ -388,6 +390,27 @@ async def test_stats(place: Path, layered: str) -> None:
         assert taken
         assert await cancelled_at(0.1, lambda: container.stats.sample(1000, take_for_ever))
         await container.remove(force=True)
+        await settled(services)
+        assert services.leftovers() == []
+
+
+async def test_start_with_the_namespaces_of_another(place: Path, layered: str) -> None:
+    """A start that was begun is finished; nothing of the other's shared memory stays mounted here."""
+    async with open_services(place) as services:
+        owner = await start_something(services, layered, "sleep", "1000")
+        await owner.start()
+        image = owner.image
+        assert image is not None
+        spec = ContainerSpec(
+            args=("sleep", "1000"), namespaces=Namespaces(pid=NamespaceMode.CONTAINER, ipc=NamespaceMode.CONTAINER)
+        )
+        for part in range(5):
+            container = await services.containers.create(image, spec, shared=Shared(pid=owner, ipc=owner))
+            await cancelled_at(0.01 * part, container.start)
+            await reached(container, ContainerState.RUNNING)
+            assert not container.layout.shm.exists()
+            await container.remove(force=True)
+        await owner.remove(force=True)
         await settled(services)
         assert services.leftovers() == []
 

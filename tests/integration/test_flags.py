@@ -376,7 +376,7 @@ def test_environment_from_files_and_file_for_the_id(daemon: Daemon, box: str, tm
         (["--cpuset-cpus", "0-9999"], "no processors with the numbers"),
         (["--device", "/etc/passwd"], "not a device"),
         (["--group-add", "nosuch"], "no group 'nosuch'"),
-        (["--pid", "container:x"], "no namespace"),
+        (["--pid", "container:x"], "no container"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

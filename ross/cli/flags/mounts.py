@@ -33,6 +33,8 @@ class MountFlags:
     """type=bind|tmpfs,source=...,target=...[,readonly][,...]. May be repeated."""
     tmpfs: Words = ()
     """target[:options], a filesystem in memory; of the options ro, size=..., mode=..., exec, suid, dev. May be repeated."""
+    volumes_from: Words = ()
+    """container[:ro|rw], whose directories and files of this host it has too. May be repeated."""
     read_only: Switch = False
     """Let it write to nothing but its mounts."""
 

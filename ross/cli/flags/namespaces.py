@@ -20,9 +20,9 @@ class NamespaceFlags:
     """What ``run`` and ``create`` say of namespaces and names."""
 
     pid: str = ""
-    """host, to see the host's processes, or private."""
+    """host, to see the host's processes; container:NAME, to see that container's; or private."""
     ipc: str = ""
-    """host, to share the host's shared memory and message queues, or private."""
+    """host, to share the host's shared memory and message queues; container:NAME, to share that container's; or private."""
     uts: str = ""
     """host, to have the host's name, or private."""
     cgroupns: str = ""
