@@ -104,10 +104,11 @@ def all(session: nox.Session) -> None:  # noqa: A001 -- what the session is
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """The daemon killed at many random moments; ``nox -s chaos -- --rounds 500 --seed 7``. As root."""
+    """Daemon, clients, monitors, runtimes, containers killed at random moments; ``nox -s chaos -- --rounds 500 --seed 7``. As root."""
     _install(session)
     session.run("python", "-m", "tests.support.chaos", *session.posargs)
     session.run("python", "-m", "tests.support.image_chaos", *session.posargs)
+    session.run("python", "-m", "tests.support.container_chaos", *session.posargs)
 
 
 @nox.session

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_END_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.01
 
 
 def hierarchies() -> Iterator[Path]:
@@ -51,3 +55,18 @@ def remove_cgroup(path: str) -> bool:
         except OSError:
             gone = False
     return gone
+
+
+def end_cgroup(path: str) -> bool:
+    """Remove a control group with all that lives in it. Blocks, for seconds at worst; at once where there is none.
+
+    Returns:
+        Whether nothing of it is left.
+    """
+    deadline = time.monotonic() + _END_SECONDS
+    while not remove_cgroup(path):
+        if time.monotonic() > deadline:
+            return False
+        kill_cgroup(path)
+        time.sleep(_LOOK_SECONDS)
+    return True

@@ -274,7 +274,7 @@ class Container(RunnableContainer):
     async def _remove_now(self) -> None:
         self._state = _S.REMOVING
         self._save(evolve(self.record, removing=True))
-        await self.launcher.take_down()
+        await self.launcher.take_down(self.record)
         await self._parts.snapshotter.remove(self.id)
         await trio.to_thread.run_sync(remove_tree, self.layout.directory)
         self._state = _S.REMOVED

@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from ross.errors import AlreadyExists, InvalidArgument, NotFound, RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.cgroup_counters import Hierarchies, find_hierarchies
-from ross.linux.cgroups import remove_cgroup
+from ross.linux.cgroups import end_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.inotify import Watches
 from ross.linux.mount import mounts_below, unmount
@@ -329,10 +329,10 @@ class Containers:
                 await container.see_paused()
             return
         if wanted_at_begin(record):
-            await container.launcher.take_down()
+            await container.launcher.take_down(container.record)
             container.resume_restarting()
         else:
-            await container.launcher.take_down()
+            await container.launcher.take_down(container.record)
             if record.spec.auto_remove and record.outcome is not None:
                 await container.remove(force=True)
 
@@ -357,7 +357,7 @@ class Containers:
             await parts.runtime.delete(identity)
             parts.monitor.forget(identity)
             for group in usual_paths(identity):
-                await trio.to_thread.run_sync(remove_cgroup, group)
+                await trio.to_thread.run_sync(end_cgroup, group)
         for info in parts.snapshotter.list():
             if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])

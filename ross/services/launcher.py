@@ -5,6 +5,7 @@ Knows nothing of states; :class:`~ross.services.container.Container` calls it in
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import trio
 
 from ross.errors import FailedPrecondition
 from ross.linux.cgroup_counters import read_oom_kills
-from ross.linux.cgroups import kill_cgroup
+from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
 from ross.services.records import Run, boot_id
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ross.services.records import ContainerRecord
     from ross.shim.monitor import Launched
     from ross.shim.namespaces import Joined
+
+logger = logging.getLogger(__name__)
 
 _LOST_EXIT_CODE: Final = 255
 _LAUNCH_SECONDS: Final = 60.0
@@ -110,8 +113,8 @@ class Launcher:
         kills = read_oom_kills(group, self._parts.hierarchies)
         return kills > 0 if kills is not None else seen_by_monitor
 
-    async def take_down(self) -> None:
-        """Undo what a start has made: the runtime's state, the mount, what the monitor left. Safe to repeat."""
+    async def take_down(self, record: ContainerRecord) -> None:
+        """Undo what a start has made: the runtime's state, the control groups, the mount, what the monitor left. Safe to repeat."""
         parts = self._parts
         monitor = parts.monitor.pid_of_monitor(self._id)
         if (parts.runtime.root / self._id).exists() or monitor is not None:
@@ -119,6 +122,10 @@ class Launcher:
         if monitor is not None:
             with trio.move_on_after(_MONITOR_END_SECONDS):
                 await gone(monitor)
+        # A runtime that was killed before it wrote its state has nothing to delete, and yet has made groups.
+        group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
+        if not await trio.to_thread.run_sync(end_cgroup, group):
+            logger.warning("the control group %s stays: something in it does not end", group)
         take_away(self._layout.shm)
         await parts.snapshotter.unmount(self._layout.rootfs)
         parts.monitor.forget(self._id)

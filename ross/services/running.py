@@ -114,7 +114,7 @@ class RunnableContainer(TrackedContainer):
             launched, started_at = await self._launch()
         except Exception as error:
             self._parts.oom_watch.forget(self.group)
-            await self.launcher.take_down()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
+            await self.launcher.take_down(self.record)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
             failure = (
                 error
                 if isinstance(error, RossError)
@@ -181,7 +181,7 @@ class RunnableContainer(TrackedContainer):
                 with trio.move_on_after(_ATTACHED_SECONDS):
                     await self.init.all_finished()
                     await self.execs.all_ended()
-                await self.launcher.take_down()
+                await self.launcher.take_down(self.record)
                 self._settled.set()
         if self._state is _S.RESTARTING:
             self.spawn(self._restart_later, name=f"restart {self.id[:12]}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support import chaos, image_chaos
+from tests.support import chaos, container_chaos, image_chaos
 from tests.support.faulty_registry import faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
@@ -160,3 +160,9 @@ def test_image_survives_and_is_collected_with_its_last_user(daemon: Daemon, box:
     snapshots = [path.name for path in (daemon.root / "snapshots").iterdir() if path.name != "empty"]
     assert snapshots == []
     assert list((daemon.root / "blobs/sha256").iterdir()) == []
+
+
+def test_container_chaos(filesystem: Path, registry: str) -> None:
+    directory = filesystem / "container-chaos"
+    directory.mkdir()
+    assert container_chaos.run(directory, registry, rounds=8, seed=20_261_125, containers=6) == []
