@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from functools import lru_cache
 from itertools import groupby
@@ -54,21 +54,15 @@ _KINDS: Final = {
     b" stderr F ": (Stream.STDERR, False),
     b" stderr P ": (Stream.STDERR, True),
 }
-_PLAIN: Final = {
-    f" {stream.value} F ".encode(): (
-        stream,
-        re.compile(rb"\n.{35} %b F " % stream.value.encode()),
-        re.compile(rb"\n.{29}\+00:00 %b F " % stream.value.encode()),
-        b"+00:00 %b F " % stream.value.encode(),
-    )
-    for stream in Stream
-}
-"""By the kind of a record that is a whole line: its stream, its head behind the end of the line before, one in UTC, the end of that."""
 _SECONDS: Final = slice(0, 19)
 _FRACTION: Final = slice(20, 29)
 _ZONE: Final = slice(29, 35)
 _KIND: Final = slice(35, 45)
 _TEXT: Final = 45
+_WHOLE: Final = {stream: re.compile(rb"\n.{35} %b F " % stream.value.encode()) for stream in Stream}
+"""The head of a record that is a whole line, or the end of one, behind the end of the line before."""
+_WHOLE_UTC: Final = {stream: re.compile(rb"\n.{29}\+00:00 %b F " % stream.value.encode()) for stream in Stream}
+_STAMP: Final = re.compile(rb"^(.{29})\+00:00 std(?:out|err) [FP] ", re.MULTILINE)
 
 
 def kind_of(line: bytes) -> tuple[Stream, bool] | None:
@@ -90,6 +84,17 @@ def _seconds(text: bytes, zone: bytes) -> int | None:
         return int(datetime.fromisoformat((text + zone).decode()).timestamp())
     except ValueError:
         return None
+
+
+def stamp(moment: int) -> bytes:
+    """A time, in nanoseconds since the epoch, as it stands at the beginning of records in UTC: later ones are greater."""
+    return f"{datetime.fromtimestamp(moment // 10**9, tz=UTC):%Y-%m-%dT%H:%M:%S}.{moment % 10**9:09d}".encode()
+
+
+def stamps(records: bytes) -> tuple[bytes, bytes] | None:
+    """The least and the greatest time of some records; None where it takes a look at each to tell."""
+    found = _STAMP.findall(records)
+    return (min(found), max(found)) if found and len(found) == records.count(b"\n") else None
 
 
 def _text(line: bytes) -> bytes:
@@ -130,20 +135,38 @@ class Printer:
         return [(stream, text(run)) for stream, run in groupby(lines, key=_stream_of) if stream is not None]
 
     def _plain(self, records: bytes) -> tuple[Stream, bytes] | None:
-        """The output of what a log mostly is, whole lines of one stream; looking at no line by itself, which would take far longer."""
-        found = _PLAIN.get(records[_KIND])
-        if found is None or any(self._going_on.values()):
+        """The output of what a log mostly is, lines of one stream. It looks at no line by itself, which would take far longer.
+
+        Returns:
+            None if there is something else among them.
+        """
+        kind = kind_of(records)
+        if kind is None or any(self._going_on.values()):
             return None
-        stream, head, utc, end_of_head = found
-        texts = (utc if self._timestamps else head).split(b"\n" + records)
-        lines = records.count(b"\n")
-        if len(texts) != lines + 1:
+        stream = kind[0]
+        if any(b" %b " % other.value.encode() in records for other in Stream if other is not stream):
             return None
-        if not self._timestamps:
-            return stream, b"\n".join(texts[1:])
-        if records.count(end_of_head) != lines:  # there is output that looks like it
+        body = b"\n" + records[:-1]
+        pieces: list[bytes] = []
+        lines, goes_on = 0, False
+        for head, stretch in _stretches(body, stream):
+            texts = (_WHOLE_UTC if self._timestamps else _WHOLE)[stream].split(stretch)
+            whole = len(texts) - 1
+            if not self._timestamps:
+                pieces += (texts[0], b"\n".join(texts[1:]))
+            elif (timed := _with_times(stretch, stream, whole, continued=bool(head))) is not None:
+                pieces += (_moment(head) if head and not goes_on else b"", timed)
+            else:
+                return None
+            if whole:
+                pieces.append(b"\n")
+            lines += whole + bool(head)
+            goes_on = bool(head) and not whole
+        if lines != body.count(b"\n"):
             return None
-        return stream, records.replace(end_of_head, b"Z ")
+        if self._timestamps:
+            self._going_on[stream] = goes_on
+        return stream, b"".join(pieces)
 
     def _timed(self, lines: Iterable[bytes]) -> bytes:
         found = []
@@ -156,6 +179,29 @@ class Printer:
                 self._going_on[stream] = partial
                 found.append(_text(line))
         return b"".join(found)
+
+
+def _stretches(body: bytes, stream: Stream) -> Iterator[tuple[bytes, bytes]]:
+    """Records, each behind a newline, cut where one begins whose line goes on: its head, empty at first, and all up to the next one."""
+    word = b" %b P " % stream.value.encode()
+    head, begin, at = b"", 0, body.find(word)
+    while at >= 0:
+        start = at - _KIND.start
+        if start > 0 and body[start - 1 : start] == b"\n" and b"\n" not in body[start:at]:
+            yield head, body[begin : start - 1]
+            begin = start + _TEXT
+            head = body[start:begin]
+        at = body.find(word, at + 1)
+    yield head, body[begin:]
+
+
+def _with_times(stretch: bytes, stream: Stream, whole: int, *, continued: bool) -> bytes | None:
+    """A stretch as it is printed with times; None if there is something in its text that looks like the end of a head."""
+    text, _newline, rest = stretch.partition(b"\n")
+    if continued:  # the first record goes on with what stands before it
+        rest, whole = rest[_TEXT:], max(whole - 1, 0)
+    end = b"+00:00 %b F " % stream.value.encode()
+    return text + rest.replace(end, b"Z ") if rest.count(end) == whole else None
 
 
 def _join(lines: Iterable[bytes]) -> bytes:

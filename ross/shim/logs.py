@@ -15,7 +15,7 @@ from attrs import define, evolve, frozen
 
 from ross.errors import InvalidArgument
 from ross.model.logs import LogChunk, LogOptions
-from ross.model.records import Stream, kind_of, time_of
+from ross.model.records import Stream, kind_of, stamp, stamps, time_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -75,9 +75,25 @@ class _Wanted:
                 return False
         return True
 
+    def _fits_whole(self, records: bytes, position: int) -> bool:
+        """Whether all of some records are surely wanted. Without a look at each, so there may be others of which this is true."""
+        options = self.options
+        if (not options.stdout and b" stdout " in records) or (not options.stderr and b" stderr " in records):
+            return False
+        if position < max(self.begins.values(), default=0):
+            return False
+        if not options.since and not options.until:
+            return True
+        times = stamps(records)
+        return (
+            times is not None
+            and times[0] >= stamp(options.since)
+            and (not options.until or times[1] <= stamp(options.until))
+        )
+
     def select(self, records: bytes, position: int) -> Iterator[LogChunk]:
         """The wanted ones among some records."""
-        if self.all:
+        if self.all or self._fits_whole(records, position):
             yield LogChunk(position=position, records=records)
             return
         kept: list[bytes] = []

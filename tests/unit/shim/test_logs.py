@@ -110,6 +110,48 @@ def test_what_looks_like_a_record_in_a_line_is_printed_as_it_is(text: bytes, str
             assert run.startswith((stamp + text + b"\n") * 2)
 
 
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["stdout"] * 4 + ["stderr"]),
+        st.sampled_from("FFFP"),
+        st.sampled_from(["+00:00"] * 4 + ["+02:00"]),
+        st.sampled_from([
+            b"",
+            b"x",
+            b"+00:00 stdout F ",
+            record("x", tag="P").rstrip(b"\n"),
+            b"\r",
+            b"-" * 36 + b" stdout P y",
+        ]),
+        st.sampled_from([False, False, False, True]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(LINES, st.booleans())
+@settings(deadline=None)
+def test_records_are_printed_as_if_each_were_looked_at(
+    lines: list[tuple[str, str, str, bytes, bool]], timestamps: bool
+) -> None:
+    """However they come in pieces."""
+    pieces, printed, going_on = [b""], {"stdout": b"", "stderr": b""}, {"stdout": False, "stderr": False}
+    for number, (stream, tag, zone, data, next_piece) in enumerate(lines):
+        pieces[-1] += record(data, stream=stream, tag=tag, at=number, zone=zone)
+        if timestamps and not going_on[stream]:
+            printed[stream] += f"2026-11-24T{8 - int(zone[1:3]):02d}:06:{number:02d}.050269449Z ".encode()
+        printed[stream] += data + b"\n" * (tag == "F")
+        going_on[stream] = tag == "P"
+        if next_piece:
+            pieces.append(b"")
+    printer, found = Printer(timestamps=timestamps), {"stdout": b"", "stderr": b""}
+    for piece in pieces:
+        for which, data in printer.feed(piece):
+            found[which.value] += data
+    assert found == printed
+
+
 @pytest.mark.parametrize(
     "junk",
     [
