@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import time
@@ -136,6 +137,36 @@ def test_flags(shared: Daemon, busybox: str) -> None:
     assert shared.ross("logs", "--since", third, "--stdout", "flags").stdout == "three\nfour"
     assert shared.ross("logs", "--until", third, "--tail", "1", "--stdout", "flags").stdout == "three\n"
     shared.ross("rm", "flags")
+
+
+def test_pairs_of_flags(shared: Daemon, busybox: str) -> None:
+    """As podman 4.3 prints it, except that times are inclusive, as Docker's, and the last lines are those before the end."""
+    identity = shared.ross("run", "-d", "--name", "pairs", busybox, "true").stdout.strip()
+    assert shared.ross("wait", "pairs").stdout == "0\n"
+    lines = [
+        f"2026-01-31T12:00:0{i}.000000000+00:00 {'stderr' if i in (2, 5) else 'stdout'} F line{i}\n" for i in range(8)
+    ]
+    (shared.root / "containers" / identity / "log").write_text("".join(lines))
+    flags = {
+        "tail": (("--tail", "3"), {5, 6, 7}),
+        "since": (("--since", "2026-01-31T12:00:02Z"), {2, 3, 4, 5, 6, 7}),
+        "until": (("--until", "2026-01-31T12:00:05Z"), {0, 1, 2, 3, 4, 5}),
+        "follow": (("-f",), set(range(8))),
+        "timestamps": (("-t",), set(range(8))),
+    }
+    special = {("tail", "until"): {3, 4, 5}}
+    for pair in itertools.combinations(flags, 2):
+        words = [word for name in pair for word in flags[name][0]]
+        shown = special.get(pair, flags[pair[0]][1] & flags[pair[1]][1])
+        done = shared.ross("logs", *words, "pairs")
+        for stream, text in (("stdout", done.stdout), ("stderr", done.stderr)):
+            expected = [
+                f"2026-01-31T12:00:0{i}.000000000Z " * ("timestamps" in pair) + f"line{i}"
+                for i in sorted(shown)
+                if f" {stream} " in lines[i]
+            ]
+            assert text.splitlines() == expected, (pair, stream)
+    shared.ross("rm", "pairs")
 
 
 def test_drivers(shared: Daemon, busybox: str) -> None:
