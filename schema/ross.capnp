@@ -729,6 +729,8 @@ interface Container {
   wait @2 (condition :WaitCondition) -> (outcome :Outcome);
   # `notRunning` (and unknown): returns when it is stopped, at once if it is; for one not yet started, when its first run has ended; for
   # one that removes itself, when it is removed. `nextExit`: when its process ends next. `removed`: when nothing of it is left.
+  # `healthy`: when its health checks say that it is well, with an outcome that says nothing; fails with failedPrecondition if it has
+  # none, or is at rest after a run.
 
   stop @3 (signal :Text, graceSeconds :Int32) -> ();
   # Sends the signal (empty: the spec's, then the image's, then SIGTERM), waits that long (-1: the spec's), then sends SIGKILL; returns
@@ -977,6 +979,7 @@ struct ContainerSpec {
   stdinKept @25 :Bool;
   # The input stays open when whoever wrote to it is gone.
   log @26 :LogConfig;
+  health @27 :HealthCheck;
 }
 
 struct Limits {
@@ -1121,6 +1124,7 @@ enum WaitCondition {
   notRunning @1;
   nextExit @2;
   removed @3;
+  healthy @4;
 }
 
 struct ContainerUpdate {
@@ -1205,6 +1209,8 @@ struct ContainerInfo {
   # -1 where nobody asked for it to be measured.
   seccomp @17 :Digest;
   # Of the system calls that it is allowed, as its runtime is told; empty if all are.
+  health @18 :HealthInfo;
+  # Null for one without health checks, and before its first start.
 }
 
 enum ContainerState {
@@ -1330,6 +1336,52 @@ struct LogChunk {
   records @1 :Data;
   gap @2 :Bool;
   # Something before it was wanted and is not there any more: it made place for newer output.
+}
+
+struct HealthCheck {
+  # What to find out whether a container is well by: a program that is executed in it again and again, and ends with 0. What is left at its
+  # default is as the image has it, then as Docker has it. Documented field by field in ross.model.health.
+
+  test @0 :List(Text);
+  # `CMD` and a command, `CMD-SHELL` and a text for a shell, or `NONE`.
+  intervalNs @1 :Int64;
+  timeoutNs @2 :Int64;
+  startPeriodNs @3 :Int64;
+  startIntervalNs @4 :Int64;
+  retries @5 :Int32;
+  onFailure @6 :HealthAction = none;
+}
+
+enum HealthAction {
+  # What is done about a container that is unhealthy.
+
+  unknown @0;
+  none @1;
+  kill @2;
+  restart @3;
+  stop @4;
+}
+
+enum HealthState {
+  unknown @0;
+  starting @1;
+  healthy @2;
+  unhealthy @3;
+}
+
+struct HealthInfo {
+  state @0 :HealthState;
+  failingStreak @1 :UInt32;
+  results @2 :List(HealthResult);
+  # The last few since the daemon was started, the oldest first.
+}
+
+struct HealthResult {
+  startedAt @0 :TimeInNs;
+  finishedAt @1 :TimeInNs;
+  exitCode @2 :Int32;
+  # -1: it took too long, or could not be executed.
+  output @3 :Text;
 }
 
 struct LogConfig {

@@ -133,15 +133,15 @@ def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"],
     return with_engine(body)
 
 
-def wait(*container: str, condition: Literal["not-running", "next-exit", "removed"] = "not-running") -> int:
-    """Wait until containers have stopped, and print their exit codes.
+def wait(*container: str, condition: Literal["not-running", "next-exit", "removed", "healthy"] = "not-running") -> int:
+    """Wait until containers have stopped, and print their exit codes; -1 for one that was only to be healthy.
 
     Parameters
     ----------
     container
         Names or ids.
     condition
-        What to wait for: not-running, next-exit or removed.
+        What to wait for: not-running, next-exit, removed or healthy.
     """
     from ross.model.containers import WaitCondition
 
@@ -150,12 +150,13 @@ def wait(*container: str, condition: Literal["not-running", "next-exit", "remove
         "not-running": WaitCondition.NOT_RUNNING,
         "next-exit": WaitCondition.NEXT_EXIT,
         "removed": WaitCondition.REMOVED,
+        "healthy": WaitCondition.HEALTHY,
     }[condition]
 
     async def body(engine: Engine) -> int:
         async def until_stopped(name: str) -> None:
             outcome = await engine.containers.get(name).now.wait(wanted)
-            output.write(f"{outcome.exit_code}\n")
+            output.write(f"{-1 if wanted is WaitCondition.HEALTHY else outcome.exit_code}\n")
 
         return await for_each(container, until_stopped)
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ross.model.containers import ContainerInfo, ContainerSpec
+    from ross.model.health import HealthInfo
     from ross.model.mounts import Mount
 
 NEVER: Final = "0001-01-01T00:00:00Z"
@@ -43,6 +44,12 @@ class StateFields(Fields):
     absent: ClassVar[frozenset[str]] = frozenset({"Health"})
 
 
+class ConfigFields(Fields):
+    """What a container was made with, which may be without a health check."""
+
+    absent: ClassVar[frozenset[str]] = frozenset({"Healthcheck", "HealthcheckOnFailureAction"})
+
+
 class ContainerFields(Fields):
     """A container; its sizes are there if they were asked for."""
 
@@ -58,7 +65,7 @@ def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_byte
         image: The ``config`` of the config of its image, as far as there is one.
         root_bytes: The size of its image's files, if sizes are wanted; what it has written is in ``info`` then.
     """
-    etc = info.log_path.rpartition("/")[0] + "/etc"
+    etc = info.rootfs_path.rsplit("/", 2)[0] + "/etc"
     host = info.spec.network.value == "host"
     sizes = {"SizeRw": info.written_bytes, "SizeRootFs": root_bytes + info.written_bytes} if root_bytes >= 0 else {}
     return ContainerFields({
@@ -95,6 +102,7 @@ def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_byte
 
 def _state(info: ContainerInfo) -> StateFields:
     outcome = info.outcome
+    health = {"Health": _health(info.health)} if info.health is not None else {}
     return StateFields({
         "Status": "exited" if info.state is ContainerState.STOPPED else info.state.value,
         "Running": info.state in _RUNNING,
@@ -108,7 +116,41 @@ def _state(info: ContainerInfo) -> StateFields:
         "Error": info.error or (outcome.error if outcome is not None else ""),
         "StartedAt": time_text(info.started_at),
         "FinishedAt": time_text(outcome.finished_at if outcome is not None else 0),
+        **health,
     })
+
+
+def _health(health: HealthInfo) -> Fields:
+    return Fields({
+        "Status": health.state.value,
+        "FailingStreak": health.failing_streak,
+        "Log": [
+            {
+                "Start": time_text(result.started_at),
+                "End": time_text(result.finished_at),
+                "ExitCode": result.exit_code,
+                "Output": result.output,
+            }
+            for result in health.results
+        ],
+    })
+
+
+def _healthcheck(spec: ContainerSpec, image: Mapping[str, Any]) -> dict[str, Any]:
+    """What was asked for, and of the image where that says nothing; nothing if neither has a check."""
+    ours, theirs = spec.health, image.get("Healthcheck") or {}
+    asked = {
+        "Test": list(ours.test),
+        "Interval": ours.interval_ns,
+        "Timeout": ours.timeout_ns,
+        "StartPeriod": ours.start_period_ns,
+        "StartInterval": ours.start_interval_ns,
+        "Retries": ours.retries,
+    }
+    found = {**theirs, **{name: value for name, value in asked.items() if value}}
+    if not found.get("Test"):
+        return {}
+    return {"Healthcheck": found, "HealthcheckOnFailureAction": ours.on_failure.value}
 
 
 def _host_config(spec: ContainerSpec) -> Fields:
@@ -186,7 +228,7 @@ def _config(info: ContainerInfo, image: Mapping[str, Any]) -> Fields:
     spec = info.spec
     env = {entry.partition("=")[0]: entry for entry in (*(image.get("Env") or ()), *spec.env)}
     given = spec.entrypoint is not None
-    return Fields({
+    return ConfigFields({
         "Hostname": spec.hostname or info.id[:12],
         "User": spec.user or image.get("User", ""),
         "ExposedPorts": Labels(image.get("ExposedPorts") or {}),
@@ -203,6 +245,7 @@ def _config(info: ContainerInfo, image: Mapping[str, Any]) -> Fields:
         "Labels": Labels(spec.labels),
         "StopSignal": spec.stop_signal or image.get("StopSignal") or "SIGTERM",
         "StopTimeout": spec.stop_grace_seconds,
+        **_healthcheck(spec, image),
     })
 
 

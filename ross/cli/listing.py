@@ -101,11 +101,21 @@ def _fields(info: ContainerInfo, *, no_trunc: bool) -> dict[str, Any]:
     }
 
 
+def health(info: ContainerInfo) -> str:
+    """What its checks say of a container that runs, behind a space; nothing without any."""
+    if info.health is None:
+        return ""
+    state = info.health.state.value
+    return f" (health: {state})" if state == "starting" else f" ({state})"
+
+
 def status(info: ContainerInfo) -> str:
     """How it is, as people say it: ``Up 3 minutes``, ``Exited (0) 2 minutes ago``."""
     state = info.state.value
     if state in {"running", "paused", "stopping"}:
-        text = f"Up {output.ago(info.started_at)}" + ("" if state == "running" else f" ({state.capitalize()})")
+        text = f"Up {output.ago(info.started_at)}" + (
+            health(info) if state == "running" else f" ({state.capitalize()})"
+        )
     elif state == "restarting" and info.outcome is not None:
         text = f"Restarting ({info.outcome.exit_code}) {output.ago(info.outcome.finished_at)} ago"
     elif state == "stopped" and info.outcome is not None:

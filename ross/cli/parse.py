@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 _CONTAINER_FILTERS: Final = ("name", "id", "status", "exited", "label", "ancestor", "before", "since")
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
+_GO_UNITS: Final = {
+    "ns": 1, "us": 1000, "\N{MICRO SIGN}s": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9,
+}  # fmt: skip
+_GO_PART: Final = re.compile("([0-9]+(?:[.][0-9]+)?)(ns|us|\N{MICRO SIGN}s|ms|s|m|h)")
+_GO_DURATION: Final = re.compile(f"(?:{_GO_PART.pattern})+")
+_MAX_DURATION: Final = 1 << 62
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 
 
@@ -94,6 +100,21 @@ def parse_options(entries: Sequence[str]) -> dict[str, str]:
             raise InvalidArgument(f"{entry!r} is not an option", hint="write key=value")
         found[key] = value
     return found
+
+
+def parse_duration(text: str) -> int:
+    """A length of time as Go writes it, such as 1m30s or 500ms, in nanoseconds.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if text == "0":
+        return 0
+    parts = _GO_PART.findall(text) if _GO_DURATION.fullmatch(text) else []
+    nanoseconds = sum(float(count) * _GO_UNITS[unit] for count, unit in parts)
+    if not parts or nanoseconds > _MAX_DURATION:
+        raise InvalidArgument(f"{text[:40]!r} is not a length of time", hint="write 30s, 1m30s or 500ms")
+    return round(nanoseconds)
 
 
 def parse_time(text: str, *, now: float | None = None) -> int:

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.errors import Exit
+from ross.cli.flags.health import HealthFlags
 from ross.cli.flags.limits import LimitFlags, ResourceFlags
 from ross.cli.flags.logs import LogFlags
 from ross.cli.flags.mounts import MountFlags
@@ -86,6 +87,7 @@ class CreateFlags:
     security: SecurityFlags = field(factory=SecurityFlags)
     namespaces: NamespaceFlags = field(factory=NamespaceFlags)
     logs: LogFlags = field(factory=LogFlags)
+    health: HealthFlags = field(factory=HealthFlags)
 
 
 def create(
@@ -238,6 +240,7 @@ def _options(wanted: CreateFlags, *, detached: bool) -> CreateOptions:
     options.update(wanted.namespaces.options())
     options.update(wanted.mounts.options())
     options.update(wanted.logs.options())
+    options.update(wanted.health.options())
     if wanted.entrypoint is not None:
         options["entrypoint"] = [wanted.entrypoint] if wanted.entrypoint else []
     return options

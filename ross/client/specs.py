@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from attrs import evolve
 
+from ross.client.health import HealthOptions, make_health
 from ross.client.limits import LimitOptions, make_limits
 from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
@@ -40,7 +41,7 @@ _RESTARTS: Final = {
 }
 
 
-class CreateOptions(LimitOptions, total=False):
+class CreateOptions(LimitOptions, HealthOptions, total=False):
     """What ``create`` takes beside the command; each as the flag of ``ross run`` with the same name."""
 
     name: str
@@ -153,6 +154,7 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         stop_grace_seconds=options.get("stop_timeout", 10),
         restart=parse_restart(options.get("restart", "no")),
         log=parse_log(options.get("log_driver", "file"), options.get("log_options", {})),
+        health=make_health(options),
     )
 
 

@@ -6,6 +6,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from ross.model.health import HealthCheck, HealthInfo
 from ross.model.limits import Limits, Resources
 from ross.model.logs import LogConfig
 from ross.model.mounts import Mount
@@ -53,6 +54,8 @@ class WaitCondition(Enum):
     NEXT_EXIT = "nextExit"
     """The next end of its process, also if it is started again."""
     REMOVED = "removed"
+    HEALTHY = "healthy"
+    """Its health checks say that it is well. The outcome says nothing then."""
 
 
 class Pace(Enum):
@@ -128,6 +131,7 @@ class ContainerSpec:
     stop_grace_seconds: int = 10
     restart: RestartPolicy = RestartPolicy()
     log: LogConfig = field(factory=LogConfig)
+    health: HealthCheck = field(factory=HealthCheck)
 
 
 @frozen(kw_only=True)
@@ -191,6 +195,8 @@ class ContainerInfo:
     """What it has written to its root filesystem; -1 where nobody asked for it to be measured."""
     seccomp: str = ""
     """The digest of the system calls that it is allowed, as its runtime is told; empty if all are."""
+    health: HealthInfo | None = None
+    """Absent for one without health checks, and before its first start."""
 
 
 @frozen(kw_only=True)

@@ -114,6 +114,18 @@ class HistoryItem:
 
 
 @frozen(kw_only=True)
+class ImageHealthcheck:
+    """How an image wants it to be found out whether a container of it is well. Times are nanoseconds; 0 stands for a default."""
+
+    test: tuple[str, ...] | None = field(default=None, metadata={"json": "Test"})
+    interval: int = field(default=0, metadata={"json": "Interval"})
+    timeout: int = field(default=0, metadata={"json": "Timeout"})
+    start_period: int = field(default=0, metadata={"json": "StartPeriod"})
+    start_interval: int = field(default=0, metadata={"json": "StartInterval"})
+    retries: int = field(default=0, metadata={"json": "Retries"})
+
+
+@frozen(kw_only=True)
 class Execution:
     """The ``config`` of an image config: defaults for containers made of it. Names are capitalised in JSON."""
 
@@ -126,6 +138,9 @@ class Execution:
     stop_signal: str = field(default="", metadata={"json": "StopSignal"})
     exposed_ports: dict[str, dict[str, str]] | None = field(default=None, metadata={"json": "ExposedPorts"})
     volumes: dict[str, dict[str, str]] | None = field(default=None, metadata={"json": "Volumes"})
+    healthcheck: ImageHealthcheck | None = field(default=None, metadata={"json": "Healthcheck"})
+    """Docker's, as the next one: the image-spec knows neither."""
+    shell: tuple[str, ...] | None = field(default=None, metadata={"json": "Shell"})
 
 
 @frozen(kw_only=True)

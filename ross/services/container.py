@@ -90,6 +90,15 @@ class Container(RunnableContainer):
             os.close(fd)
         self.publish("kill", signal=str(number))
 
+    async def kill(self) -> None:
+        """Kill its process, without anybody having asked for it: its restart policy says what comes then.
+
+        Raises:
+            FailedPrecondition: it does not run.
+        """
+        self._send(signal.SIGKILL)
+        await self._thaw()
+
     async def stop(self, *, signal: str, grace_seconds: int) -> None:
         """Ask it to stop, wait, and end it. Does nothing to one that does not run.
 
@@ -310,9 +319,6 @@ class Container(RunnableContainer):
             raise FailedPrecondition(f"the container {self.record.name} is {self._state.value}: nothing runs in it")
         return await trio.to_thread.run_sync(process_table, self.group, columns)
 
-    async def _at_rest(self) -> None:
-        await self._stopped.wait()
-
     async def logs(self, options: LogOptions, write: Callable[[LogChunk], Awaitable[None]]) -> None:
         """Hand its log to ``write``, in chunks; with ``follow`` until it has stopped and all was handed over.
 
@@ -333,7 +339,7 @@ class Container(RunnableContainer):
             self.log_files,
             options,
             ended=lambda: self._state not in ACTIVE,
-            wait_ended=self._at_rest,
+            wait_ended=self.wait_at_rest,
         )
         async with aclosing(chunks):
             async for chunk in chunks:

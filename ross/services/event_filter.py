@@ -34,7 +34,7 @@ class Wanted:
         return (
             event.time >= self._since
             and (not self._kinds or event.kind in self._kinds)
-            and (not self._actions or event.action in self._actions)
+            and (not self._actions or not self._actions.isdisjoint((event.action, event.action.partition(":")[0])))
             and (not self._filter.containers or self._is_of_container(event))
             and (not self._images or self._is_of_image(event))
             and all(has_label(event.labels, text) for text in self._filter.labels)

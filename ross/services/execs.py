@@ -82,6 +82,8 @@ class Exec:
         self._holders = 0
         self.failed = False
         """It could not be executed, and never ran."""
+        self.listed = True
+        """Others see it."""
 
     # -- what can be attached to --------------------------------------------------------------------------------------
 
@@ -153,7 +155,8 @@ class Exec:
         self, action: Literal["exec_create", "exec_start", "exec_die", "exec_detach", "resize"], **attributes: str
     ) -> None:
         """Tell that something has happened to it; never what it executes, which may have a secret in it."""
-        self._container.publish(action, execID=self.record.id, **attributes)
+        if self.listed:
+            self._container.publish(action, execID=self.record.id, **attributes)
 
     def detached(self) -> None:
         """Somebody has let go of it before its end."""
@@ -354,7 +357,7 @@ class Execs:
 
     def list(self) -> tuple[Exec, ...]:
         """Those that run, and the last ones that have ended; the oldest first."""
-        return (*self._ended, *self._running.values())
+        return (*self._ended, *(one for one in self._running.values() if one.listed))
 
     async def begin(
         self,
@@ -363,6 +366,7 @@ class Execs:
         stdout: Sink | None,
         stderr: Sink | None,
         stdio: Sequence[int] | None,
+        listed: bool = True,
     ) -> tuple[Exec, Attachment | None]:
         """Execute something. Cancelled, or failed, nothing of it is left.
 
@@ -371,6 +375,7 @@ class Execs:
             stdout: Takes its output.
             stderr: Takes its error output.
             stdio: The descriptors that it is to have, in the place of both; they stay the caller's.
+            listed: Whether others are to see it, in lists and events.
 
         Raises:
             InvalidArgument: something of the options is not allowed.
@@ -390,6 +395,7 @@ class Execs:
             )
         record = ExecRecord(id=make_id(), container=self._container.id, options=options, started_at=time.time_ns())
         begun = Exec(self._parts, self._container, record)
+        begun.listed = listed
         attachment: Attachment | None = None
         if stdio is None and (stdout is not None or stderr is not None or options.stdin):
             streams = AttachOptions(
@@ -417,7 +423,7 @@ class Execs:
         async def forget() -> None:
             await one.ended.wait()
             del self._running[one.record.id]
-            if not one.failed:
+            if one.listed and not one.failed:
                 self._ended.append(one)
 
         self._container.spawn(forget, name=f"record of the {one.title}")

@@ -12,6 +12,7 @@ from ross.errors import RossError
 from ross.linux.files import make_directory, write_atomic
 from ross.linux.pidfd import ProcessIdentity
 from ross.model.containers import ContainerSpec, Outcome
+from ross.model.health import HealthState
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 from ross.services.space import NO_SPACE, DiskSpace
@@ -72,6 +73,8 @@ class ContainerRecord:
     stopped_by_hand: bool = False
     key: str = ""
     """By which whoever created it finds it again."""
+    health: HealthState | None = None
+    """As its checks last had it; None before its first start, and without checks."""
     asked_name: str = ""
     """The name it was created with; empty for one that the engine made up."""
 

@@ -14,11 +14,12 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, RossError
-from ross.model.containers import ContainerState, Outcome
+from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
 from ross.services.execs import Execs
 from ross.services.files import Files
 from ross.services.freezer import Freezer
+from ross.services.health import Health
 from ross.services.init_process import InitProcess
 from ross.services.launcher import Launcher, gone
 from ross.services.records import Run, boot_id
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _S = ContainerState
+_NONE_YET = Outcome(exit_code=0)
+"""For those who wait for something else than an end."""
 _ATTACHED_SECONDS: Final = 5.0
 """How long a container that has ended waits for its attachments to have read everything and its execs to end, before it is taken apart."""
 
@@ -52,6 +55,7 @@ class RunnableContainer(TrackedContainer):
         self.log_files = LogFiles(self.layout, record.spec.log, parts.watches)
         self.init = InitProcess(self)
         self.execs = Execs(parts, self)
+        self.health = Health(self)
         self.launcher = Launcher(parts, record.id)
         self._turn = trio.Lock()
         self.files = Files(self, parts, self._turn)
@@ -67,6 +71,18 @@ class RunnableContainer(TrackedContainer):
         return self._image
 
     @property
+    def info(self) -> ContainerInfo:
+        """What is known now; never waits."""
+        return evolve(super().info, health=self.health.info)
+
+    async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
+        """Wait for a condition; see :meth:`TrackedContainer.wait`."""
+        if condition is WaitCondition.HEALTHY:
+            await self.health.wait_healthy()
+            return _NONE_YET
+        return await super().wait(condition)
+
+    @property
     def settled(self) -> trio.Event:
         """Set once nothing of its last run is left."""
         return self._settled
@@ -78,6 +94,18 @@ class RunnableContainer(TrackedContainer):
     @abstractmethod
     async def signal(self, name: str) -> None:
         """Send a signal to its first process."""
+
+    @abstractmethod
+    async def kill(self) -> None:
+        """Kill its process, without anybody having asked for it: its restart policy says what comes then."""
+
+    @abstractmethod
+    async def stop(self, *, signal: str, grace_seconds: int) -> None:
+        """Ask it to stop, wait, and end it."""
+
+    @abstractmethod
+    async def restart(self, *, signal: str, grace_seconds: int) -> None:
+        """Stop it, and start it."""
 
     @abstractmethod
     async def _remove(self, *, force: bool) -> None:
@@ -147,7 +175,7 @@ class RunnableContainer(TrackedContainer):
         await self._parts.runtime.start(self.id)
         return launched, started_at
 
-    def _begin_run(self, run: Run, *, started_at: int) -> None:
+    def _begin_run(self, run: Run, *, started_at: int, adopted: bool = False) -> None:
         """From here on it runs, and a task watches it."""
         if self._stopped.is_set():
             self._stopped = Ending()
@@ -157,6 +185,7 @@ class RunnableContainer(TrackedContainer):
         self._save(
             evolve(self.record, run=run, started_at=started_at, outcome=None, error="", paused=False, restarting=False)
         )
+        self.health.begin(self.ending, started_at=started_at, adopted=adopted)
         self._watch_run(run)
 
     def _watch_run(self, run: Run) -> None:
@@ -196,6 +225,7 @@ class RunnableContainer(TrackedContainer):
         if not again:
             self._stopped.set(result)
         self.files.run_ended()
+        self.health.end()
         if result.oom:
             self.publish("oom")
         seconds = max(0, result.finished_at - self.record.started_at) // 10**9
@@ -245,7 +275,7 @@ class RunnableContainer(TrackedContainer):
         """Take over a run that an earlier daemon began."""
         self._parts.oom_watch.add(run.group)
         logger.info("adopting the container %s (%s)", self.record.name, self.id[:12])
-        self._begin_run(run, started_at=started_at)
+        self._begin_run(run, started_at=started_at, adopted=self.record.run is not None)
 
     async def see_paused(self) -> None:
         """Whether a run that was taken over is paused, as its runtime knows."""

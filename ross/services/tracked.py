@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import outcome
 import trio
+from attrs import evolve
 
 from ross.errors import NotFound
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
+from ross.model.health import HealthState
 from ross.model.logs import LogDriver
 from ross.shim.security import seccomp_digest
 from ross.shim.state import ALIVE
@@ -156,6 +158,10 @@ class TrackedContainer:
             raise self._never_ran()
         return result
 
+    async def wait_at_rest(self) -> None:
+        """Wait until it is at rest after a run, or has been removed."""
+        await self._stopped.wait()
+
     def _never_ran(self) -> NotFound:
         return NotFound(f"the container {self.record.name} was removed before it was started")
 
@@ -193,6 +199,13 @@ class TrackedContainer:
             self._parts.records.save(record, durable=durable)
         except OSError as error:
             logger.error("the record of the container %s cannot be written: %s", self.id[:12], error)
+
+    def note_health(self, state: HealthState, *, publish: bool) -> None:
+        """Its health checks have found out something, or there are none for now."""
+        if self.record.health is not state:
+            self._save(evolve(self.record, health=state))
+        if publish:
+            self.publish("health_status: healthy" if state is HealthState.HEALTHY else "health_status: unhealthy")
 
     def publish(self, action: ContainerAction, **attributes: str) -> None:
         """Tell that something has happened to it."""

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode, RestartMode
+from ross.shim.health import check_health
 from ross.shim.signals import parse_signal
 from ross.shim.valid_limits import check_limits, check_resources
 from ross.shim.valid_logs import check_log
@@ -60,6 +61,7 @@ def validate_spec(spec: ContainerSpec) -> None:
             raise InvalidArgument("a text of the container has a zero byte in it")
     check_limits(spec.limits)
     check_log(spec.log)
+    check_health(spec.health)
     check_resources(spec.resources)
     check_security(spec)
     check_resolution(spec.resolution)

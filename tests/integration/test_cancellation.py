@@ -33,6 +33,7 @@ from ross.model.containers import (
 )
 from ross.model.execs import ExecOptions, GonePolicy
 from ross.model.files import CommitOptions
+from ross.model.health import HealthCheck
 from ross.model.images import PullOptions, PushOptions
 from ross.model.limits import Limits
 from ross.model.logs import LogOptions
@@ -413,6 +414,20 @@ async def test_start_with_the_namespaces_of_another(place: Path, layered: str) -
         await owner.remove(force=True)
         await settled(services)
         assert services.leftovers() == []
+
+
+async def test_waiting_for_health(place: Path, layered: str) -> None:
+    """The check that is under way when its container is removed leaves nothing behind, wherever it has got to."""
+    async with open_services(place) as services:
+        for part in range(8):
+            check = HealthCheck(test=("CMD", "sleep", "1000"), interval_ns=10**6)
+            container = await start_something(services, layered, "sleep", "1000", health=check)
+            assert await cancelled_at(0.01, partial(container.wait, WaitCondition.HEALTHY))
+            await container.start()
+            assert await cancelled_at(0.02 * part, partial(container.wait, WaitCondition.HEALTHY))
+            await container.remove(force=True)
+            await settled(services)
+            assert services.leftovers() == []
 
 
 async def test_remove_image_and_collect(place: Path, layered: str) -> None:

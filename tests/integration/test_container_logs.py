@@ -176,6 +176,9 @@ def test_drivers(shared: Daemon, busybox: str) -> None:
     assert refused.returncode != 0
     assert "keeps no log" in refused.stderr
     assert log_files(shared, "quiet") == []
+    (info,) = json.loads(shared.ross("inspect", "quiet").stdout)
+    assert info["LogPath"] == ""
+    assert info["HostsPath"] == str(shared.root / "containers" / info["Id"] / "etc/hosts")
     shared.ross("rm", "quiet")
     for words, message in (
         (("--log-driver", "journald"), "there is no log driver 'journald'"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ross.model import (
@@ -19,6 +19,7 @@ from ross.model import (
     engine,
     events,
     execs,
+    health,
     images,
     limits,
     logs,
@@ -42,6 +43,7 @@ MODULES = (
     engine,
     events,
     execs,
+    health,
     images,
     limits,
     logs,
@@ -76,6 +78,8 @@ ENUMS = {
     storage.Severity: schema.Finding.Severity,
     storage.CheckStage: schema.CheckStage,
     logs.LogDriver: schema.LogDriver,
+    health.HealthState: schema.HealthState,
+    health.HealthAction: schema.HealthAction,
     snapshots.SnapshotKind: schema.SnapshotKind,
     snapshots.SnapshotOwner: schema.SnapshotOwner,
     snapshots.ChangeKind: schema.ChangeKind,
@@ -127,6 +131,7 @@ def records(record: type) -> st.SearchStrategy[Any]:
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
 def test_every_record_survives_the_wire(record: type) -> None:
     @given(records(record))
+    @settings(deadline=None)
     def check(value: Any) -> None:
         struct = getattr(schema, record.__name__)
         message = struct.new_message(**to_wire(value))

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ross.cli.flags.health import HealthFlags, parse_health_command
 from ross.cli.flags.limits import parse_throttle, parse_ulimit
 from ross.cli.flags.mounts import parse_long_mount, parse_tmpfs
 from ross.cli.flags.namespaces import parse_host
 from ross.cli.flags.security import parse_device, parse_security
-from ross.cli.parse import parse_mount, read_env_files
+from ross.cli.parse import parse_duration, parse_mount, read_env_files
+from ross.client.specs import make_spec
 from ross.errors import InvalidArgument
+from ross.model.health import HealthCheck
 from ross.model.limits import Throttle, ThrottleKind, Ulimit
 from ross.model.mounts import Mount, MountKind, Recursion
 from ross.model.security import Device
@@ -69,6 +72,43 @@ def test_values_of_limits_and_devices() -> None:
     assert parse_device("/dev/a:/dev/b:rw") == Device(source="/dev/a", target="/dev/b", access="rw")
     assert parse_host("a=[::1]") == "a:::1"
     assert parse_host("a:1.2.3.4") == "a:1.2.3.4"
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("0", 0),
+        ("1m30s", 90 * 10**9),
+        ("1.5s", 1_500_000_000),
+        ("500ms", 5 * 10**8),
+        ("2us3ns", 2003),
+        ("1h0.5m", 3630 * 10**9),
+    ],
+)
+def test_lengths_of_time(text: str, nanoseconds: int) -> None:
+    assert parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "s", "-1s", "1 s", "1d", "1s ", "9" * 400 + "s", "9999999h", "1.s", "٣s"])
+def test_what_is_no_length_of_time(text: str) -> None:
+    with pytest.raises(InvalidArgument, match="is not a length of time"):
+        parse_duration(text)
+
+
+def test_commands_of_health_checks() -> None:
+    assert parse_health_command("curl -f x || exit 1") == "curl -f x || exit 1"
+    assert parse_health_command("[ -e /x ]") == "[ -e /x ]"
+    assert parse_health_command('["curl", "-f"]') == ["curl", "-f"]
+    assert parse_health_command("none") == parse_health_command("") == ""
+    assert HealthFlags(health_cmd="none").options()["no_healthcheck"] is True
+    assert make_spec(["x"], {"health_cmd": "y", "health_interval": 0.1}).health == HealthCheck(
+        test=("CMD-SHELL", "y"), interval_ns=10**8
+    )
+    for wrong in ("[]", "[1]", '["a", 1]'):
+        with pytest.raises(InvalidArgument, match="is not a list of words"):
+            parse_health_command(wrong)
+    with pytest.raises(InvalidArgument, match="together with other flags"):
+        HealthFlags(no_healthcheck=True, health_retries=1).options()
 
 
 def test_options_of_security(tmp_path: Path) -> None:

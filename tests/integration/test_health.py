@@ -1,0 +1,334 @@
+"""Health checks of real containers: what they find, what is done about it, and that they hold nothing up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from ross.client import connect
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound
+from ross.model.containers import ContainerState, WaitCondition
+from ross.model.events import EventFilter
+from ross.model.health import HealthState
+from tests.support.daemon import Daemon, running_daemon
+from tests.support.images import ImageBuilder, Layer, busybox_image, push
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from ross.client import Container, Engine, Image
+    from ross.model.containers import ContainerInfo
+    from ross.model.health import HealthInfo
+
+pytestmark = pytest.mark.integration
+
+STARTING, HEALTHY, UNHEALTHY = HealthState.STARTING, HealthState.HEALTHY, HealthState.UNHEALTHY
+WELL = ["sh", "-c", "touch /well; sleep 100000"]
+QUICK: dict[str, Any] = {"health_cmd": "echo looked; test -e /well", "health_interval": 0.1, "health_retries": 2}
+
+
+@pytest.fixture(scope="module")
+def image(registry: str) -> str:
+    return push(registry, "test/health:1", busybox_image())
+
+
+@pytest.fixture(scope="module")
+def shared(filesystem: Path, image: str) -> Iterator[Daemon]:
+    """One daemon for what leaves nothing behind."""
+    directory = filesystem / "shared"
+    directory.mkdir()
+    with running_daemon(directory) as daemon:
+        assert daemon.ross("pull", "-q", image).returncode == 0
+        yield daemon
+
+
+@pytest.fixture
+async def engine(shared: Daemon) -> AsyncIterator[Engine]:
+    async with connect(shared.socket) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def box(engine: Engine, image: str) -> Image:
+    return await engine.images.get(image)
+
+
+async def health_of(container: Container) -> HealthInfo:
+    found = (await container.info()).health
+    assert found is not None
+    return found
+
+
+async def until(container: Container, condition: Callable[[ContainerInfo], object]) -> ContainerInfo:
+    with trio.fail_after(60):
+        while not condition(info := await container.info()):  # noqa: ASYNC110 -- what changes is in another process
+            await trio.sleep(0.02)
+    return info
+
+
+def sleeping(word: str) -> int:
+    """How many processes sleep for so long."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            found += words[0] == b"sleep" and word.encode() in words
+    return found
+
+
+async def asleep(word: str, count: int) -> None:
+    """Wait until so many processes sleep for so long."""
+    with trio.fail_after(60):
+        while sleeping(word) != count:  # noqa: ASYNC110 -- as above
+            await trio.sleep(0.02)
+
+
+def is_in(state: HealthState) -> Callable[[ContainerInfo], bool]:
+    return lambda info: info.health is not None and info.health.state is state
+
+
+async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, box: Image, shared: Daemon) -> None:
+    container = await box.create(WELL, name="changing", **QUICK)
+    assert (await container.info()).health is None, "nothing is known before the first start"
+    async with engine.events(wanted=EventFilter(actions=("health_status",))) as events:
+        await container.start()
+        await container.wait(WaitCondition.HEALTHY)
+        assert "(healthy)" in shared.ross("ps").stdout
+        await container.exec(["rm", "/well"])
+        info = await until(container, is_in(UNHEALTHY))
+        assert info.health is not None
+        assert info.health.failing_streak >= 2
+        assert "(unhealthy)" in shared.ross("ps").stdout
+        await container.exec(["touch", "/well"])
+        await container.wait(WaitCondition.HEALTHY)
+        seen = [getattr(await anext(events), "action", None) for _number in range(3)]
+    assert seen == ["health_status: healthy", "health_status: unhealthy", "health_status: healthy"]
+    await until(container, lambda info: info.health is not None and len(info.health.results) == 5)
+    last = (await health_of(container)).results[-1]
+    assert (last.exit_code, last.output) == (0, "looked\n")
+    assert 0 < last.started_at < last.finished_at
+    assert [info.args for info, _exec in await container.execs()] == [("rm", "/well"), ("touch", "/well")], (
+        "no check is listed"
+    )
+    await container.stop(timeout=0)
+    assert (await health_of(container)).state is UNHEALTHY, "as Docker has it"
+    await container.remove()
+
+
+async def test_failures_do_not_count_in_the_start_period(box: Image, shared: Daemon) -> None:
+    options = {**QUICK, "health_start_period": 1000, "health_start_interval": 0.1, "health_interval": 1000}
+    container = await box.create(["sleep", "100000"], **options)
+    await container.start()
+    info = await until(container, lambda info: info.health is not None and len(info.health.results) >= 4)
+    assert info.health is not None
+    assert (info.health.state, info.health.failing_streak) == (STARTING, 0)
+    assert "(health: starting)" in shared.ross("ps").stdout
+    await container.exec(["touch", "/well"])
+    await container.wait(WaitCondition.HEALTHY)
+    await container.remove(force=True)
+
+
+async def test_what_is_done_about_an_unhealthy_one(box: Image) -> None:
+    script = ["sh", "-c", "trap 'exit 3' TERM; touch /well; while :; do sleep 0.05; done"]
+    sick = {**QUICK, "health_cmd": "false"}
+    killed, stopped = [await box.create(script, health_on_failure=action, **sick) for action in ("kill", "stop")]
+    again = await box.create(script, health_on_failure="kill", restart="always", **sick)
+    restarted = await box.create(script, health_on_failure="restart", **sick)
+    for container in (killed, stopped, again, restarted):
+        await container.start()
+    assert (await killed.wait()).signal == 9
+    assert (await stopped.wait()).exit_code == 3
+    info = await until(again, lambda info: info.restart_count >= 2)
+    assert info.outcome is None or info.outcome.signal == 9
+    began = (await restarted.info()).started_at
+    await until(restarted, lambda info: info.started_at > began and info.state is ContainerState.RUNNING)
+    for container in (killed, stopped, again, restarted):
+        await container.remove(force=True)
+
+
+async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(box: Image) -> None:
+    hangs: dict[str, Any] = {"health_cmd": "echo begun; sleep 100001 & sleep 100001", "health_interval": 0.1}
+    container = await box.create(["sleep", "100000"], health_timeout=2, health_retries=2, **hangs)
+    await container.start()
+    info = await until(container, is_in(UNHEALTHY))
+    assert info.health is not None
+    first = info.health.results[0]
+    assert (first.exit_code, first.output) == (-1, "the check took longer than 2 s: begun\n")
+    assert sleeping("100001") <= 2, "only what the check after them has begun"
+    await container.remove(force=True)
+    assert sleeping("100001") == 0
+    container = await box.create(["sleep", "100000"], **hangs)
+    await container.start()
+    await asleep("100001", 2)
+    with trio.fail_after(20):
+        assert (await container.exec(["echo", "x"])).stdout == b"x\n"
+        await container.pause()
+        await container.resume()
+        await container.stop(timeout=0)
+        await container.remove()
+
+
+async def test_what_was_begun_by_a_check_and_left_is_no_check(box: Image) -> None:
+    """What stays in the background does not make a check last longer."""
+    options: dict[str, Any] = {"health_cmd": "sleep 100001 & echo x", "health_interval": 0.1, "health_timeout": 5}
+    container = await box.create(["sleep", "100000"], **options)
+    await container.start()
+    with trio.fail_after(4):
+        await container.wait(WaitCondition.HEALTHY)
+    await container.remove(force=True)
+
+
+async def test_forms_of_checks(engine: Engine, box: Image, registry: str, shared: Daemon) -> None:
+    config = {"Healthcheck": {"Test": ["CMD-SHELL", "echo $((6 * 7))"], "Interval": 10**8}, "Cmd": ["sleep", "100000"]}
+    shell = push(registry, "test/health-shell:1", busybox_image(**config))
+    program = shutil.which("busybox")
+    assert program is not None
+    lonely = ImageBuilder(
+        config={"Cmd": ["/bin/sleep", "100000"], "Healthcheck": {"Test": ["CMD", "sleep", "0"], "Interval": 10**8}}
+    ).layer(Layer().directory("bin").add("bin/sleep", await trio.Path(program).read_bytes(), mode=0o755))
+    without = push(registry, "test/health-lonely:1", lonely.build())
+    found = []
+    cases: tuple[tuple[str, dict[str, Any]], ...] = (
+        (shell, {}),
+        (without, {}),
+        (without, {"health_cmd": "true"}),
+        (without, {"health_cmd": ["sleep", "x"]}),
+        (shell, {"health_cmd": ["cat", "/nowhere"]}),
+        (shell, {"health_cmd": "yes | head -c 5000; exit 7"}),
+        (shell, {"no_healthcheck": True}),
+    )
+    for reference, options in cases:
+        image = await engine.images.pull(reference)
+        container = await image.create(**options)
+        await container.start()
+        found.append(container)
+    results = []
+    for container in found[:-1]:
+        info = await until(container, lambda info: info.health is not None and info.health.results)
+        assert info.health is not None
+        results.append(info.health.results[0])
+    assert [result.exit_code for result in results] == [0, 0, -1, 1, 1, 7]
+    assert results[0].output == "42\n"
+    assert "/bin/sh" in results[2].output
+    assert "invalid number 'x'" in results[3].output
+    assert "can't open '/nowhere'" in results[4].output
+    assert results[5].output == "y\n" * 2048 + "..."
+    assert (await found[-1].info()).health is None
+    for container in found:
+        await container.remove(force=True)
+
+
+async def test_paused_container_is_not_checked(box: Image) -> None:
+    container = await box.create(WELL, **QUICK)
+    await container.start()
+    await container.wait(WaitCondition.HEALTHY)
+    await container.pause()
+    before = await health_of(container)
+    await trio.sleep(0.5)
+    after = await health_of(container)
+    assert after == before
+    await container.resume()
+    await until(container, lambda info: info.health is not None and info.health.results[-1] != before.results[-1])
+    assert all(result.exit_code == 0 for result in (await health_of(container)).results)
+    await container.remove(force=True)
+
+
+async def test_waiting_for_health_ends_with_a_clear_error(box: Image) -> None:
+    container = await box.create(["true"])
+    with pytest.raises(FailedPrecondition, match="has no health check"):
+        await container.wait(WaitCondition.HEALTHY)
+    await container.remove()
+    container = await box.create(["sh", "-c", "sleep 0.3; exit 4"], **QUICK)
+    async with trio.open_nursery() as nursery:
+
+        async def wait() -> None:
+            with pytest.raises(FailedPrecondition, match="has ended with exit code 4, and is not healthy"):
+                await container.wait(WaitCondition.HEALTHY)
+
+        nursery.start_soon(wait)
+        await container.start()
+    await container.remove()
+    container = await box.create(["true"], **QUICK)
+    async with trio.open_nursery() as nursery:
+
+        async def wait_again() -> None:
+            with pytest.raises(NotFound, match="was removed before it was healthy"):
+                await container.wait(WaitCondition.HEALTHY)
+
+        nursery.start_soon(wait_again)
+        await container.info()
+        await container.remove()
+    with pytest.raises(InvalidArgument, match="is 1 ns"):
+        await box.create(["true"], health_cmd="true", health_interval=1e-9)
+
+
+def test_flags(shared: Daemon, image: str) -> None:
+    flags = (
+        "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "4", "--health-timeout", "1m1s",
+        "--health-start-period", "1h", "--health-start-interval", "0.1s", "--health-on-failure", "restart",
+    )  # fmt: skip
+    assert shared.ross("run", "-d", "--name", "flags", *flags, image, *WELL).returncode == 0
+    done = shared.ross("wait", "--condition", "healthy", "flags")
+    assert (done.returncode, done.stdout) == (0, "-1\n")
+    assert "(healthy)" in shared.ross("ps").stdout
+    (info,) = json.loads(shared.ross("inspect", "flags").stdout)
+    assert info["State"]["Health"]["Status"] == "healthy"
+    assert info["State"]["Health"]["FailingStreak"] == 0
+    assert info["State"]["Health"]["Log"][-1].keys() == {"Start", "End", "ExitCode", "Output"}
+    assert info["Config"]["Healthcheck"] == {
+        "Test": ["CMD-SHELL", "test -e /well"], "Interval": 10**8, "Timeout": 61 * 10**9, "StartPeriod": 3600 * 10**9,
+        "StartInterval": 10**8, "Retries": 4,
+    }  # fmt: skip
+    assert info["Config"]["HealthcheckOnFailureAction"] == "restart"
+    status = shared.ross("inspect", "-f", "{{if .State.Health}}{{.State.Health.Status}}{{end}}", "flags").stdout
+    assert status == "healthy\n"
+    shared.ross("rm", "-f", "flags")
+    for wrong, message in (
+        (("--no-healthcheck", "--health-cmd", "x"), "--no-healthcheck is given together with other flags"),
+        (("--health-interval", "10"), "'10' is not a length of time"),
+        (("--health-cmd", "[]"), "is not a list of words"),
+        (("--health-retries", "-1"), "are a number from 1 on"),
+    ):
+        done = shared.ross("create", *wrong, image, "true")
+        assert done.returncode == 125
+        assert message in done.stderr
+    done = shared.ross("wait", "--condition", "healthy", "nobody")
+    assert done.returncode == 1
+
+
+async def test_health_outlives_the_daemon(daemon: Daemon, box_of_its_own: str, tmp_path: Path) -> None:
+    well = tmp_path / "well"
+    well.touch()
+    words = ("--name", "box", "-v", f"{tmp_path}:/told:ro", "--health-cmd", "test -e /told/well || sleep 31415")
+    done = daemon.ross("run", "-d", *words, "--health-interval", "100ms", box_of_its_own, "sleep", "100000")
+    assert done.returncode == 0, done.stderr
+    assert daemon.ross("wait", "--condition", "healthy", "box").returncode == 0
+    daemon.kill()
+    daemon.start()
+    async with connect(daemon.socket) as engine:
+        container = await engine.containers.get("box")
+        assert (await health_of(container)).state is HEALTHY
+        await until(container, lambda info: info.health is not None and info.health.results)
+        well.unlink()
+        await asleep("31415", 1)
+    daemon.kill()
+    well.touch()
+    daemon.start()
+    await asleep("31415", 0)
+    async with connect(daemon.socket) as engine:
+        container = await engine.containers.get("box")
+        await until(container, lambda info: info.health is not None and info.health.results)
+        assert [result.exit_code for result in (await health_of(container)).results][:1] == [0]
+        await container.remove(force=True)
+
+
+@pytest.fixture
+def box_of_its_own(daemon: Daemon, image: str) -> str:
+    assert daemon.ross("pull", "-q", image).returncode == 0
+    return image
