@@ -29,11 +29,10 @@ def with_engine(body: Callable[[Engine], Awaitable[T]], *, socket: str | None = 
 
 
 def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one thing that went wrong, out of the groups that tasks wrap around it."""
-    error: BaseException = group
+    """The one thing that went wrong, out of the groups that tasks wrap around it: what was asked for before what that has broken off."""
+    error: BaseException = group.subgroup(Exit) or group.subgroup(KeyboardInterrupt) or group
     while isinstance(error, BaseExceptionGroup):
-        exits = (one for one in error.exceptions if isinstance(one, Exit))
-        error = next(exits, error.exceptions[0])
+        error = error.exceptions[0]
     return error
 
 

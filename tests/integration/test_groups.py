@@ -195,7 +195,7 @@ async def test_parent(daemon: Daemon, manager: str) -> None:
     async with running(daemon, cgroup_parent=parent) as (_engine, container):
         memory = await place_of(container, manager, "memory", parent)
         assert {"rosstest", "rosstest.slice"} & {path.name for path in memory.parents}
-        assert (await container.sample()).pids.count == 1
+        assert (await container.sample()).pids.count >= 1
         assert (await container.top("-o args")).rows
         await container.kill()
         await container.wait()
