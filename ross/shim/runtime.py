@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MESSAGE: Final = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $PATH")
+_FREEZE_ATTEMPTS: Final = 5
+_NOT_FROZEN: Final = "unable to freeze"
 _NOT_EXECUTABLE: Final = ("permission denied", "exec format error", "is a directory")
 
 
@@ -65,7 +67,17 @@ class Runtime:
         Raises:
             FailedPrecondition: it cannot.
         """
-        await self._control("pause", container_id)
+        attempts = _FREEZE_ATTEMPTS
+        while attempts:
+            attempts -= 1
+            try:
+                await self._control("pause", container_id)
+            except FailedPrecondition as error:
+                # On a busy host it may lose the race with what begins processes, on version 1 of control groups.
+                if not attempts or _NOT_FROZEN not in error.message:
+                    raise
+            else:
+                return
 
     async def resume(self, container_id: str) -> None:
         """Let the processes of a paused container go on.
