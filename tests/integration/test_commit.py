@@ -258,13 +258,14 @@ def test_killed_while_committing(daemon: Daemon, box: str) -> None:
         interrupted += committing.returncode != 0
         daemon.start()
 
-        assert not list((daemon.root / "ingest").iterdir())
+        # A blob that was on its way into the store has an ingest, as after a pull; the layer that was being made is gone.
+        assert not list((daemon.root / "ingest").glob("spool-*"))
         assert not list((daemon.root / "snapshots").glob("unpack-*"))
         assert not (daemon.root / "containers" / name / "frozen").exists()
         before = tick(daemon, name)
         ticked = any(tick(daemon, name) != before for _attempt in range(50))
         assert ticked, "it goes on"
-        if committing.returncode == 0:
+        if "half" in ross(daemon, "images"):  # it was there, and the answer was on its way
             ross(daemon, "rmi", "half:1")
         ross(daemon, "system", "prune", "-f")
         assert "half" not in ross(daemon, "images")
