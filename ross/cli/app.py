@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from cyclopts import App, CycloptsError
 
@@ -27,6 +27,44 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+_GROUPS: Final = {
+    "image": "Images: the same commands, by their long names.",
+    "container": "Containers: the same commands, by their long names.",
+    "registry": "Registries: who the engine is to them.",
+    "system": "Looking after the daemon and what it keeps on the disk.",
+    "debug": "Looking into the daemon.",
+}
+_COMMANDS: Final = (
+    ("ross container", "containers", "start stop kill rm wait"),
+    ("ross container", "lifecycle", "restart pause unpause rename update"),
+    ("ross container", "exec", "exec:exec_ attach top"),
+    ("ross container", "files", "cp diff export commit"),
+    ("ross container", "logs", "logs"),
+    ("ross container", "stats", "stats"),
+    ("ross", "listing", "ps"),
+    ("container", "listing", "ls:ps"),
+    ("ross", "inspect", "inspect"),
+    ("container", "inspect", "inspect:inspect_containers"),
+    ("image", "inspect", "inspect:inspect_images"),
+    ("ross", "images", "pull images rmi"),
+    ("image", "images", "ls:images pull rm:rmi"),
+    ("ross image", "naming", "tag untag history"),
+    ("ross image", "push", "push"),
+    ("ross image", "archives", "save load import:import_"),
+    ("ross", "registries", "login logout"),
+    ("registry", "registries", "login logout ls:list_logins"),
+    ("image", "storage", "prune:prune_images"),
+    ("container", "storage", "prune:prune_containers"),
+    ("system", "storage", "df prune check"),
+    ("ross system", "events", "events"),
+    ("ross", "completion", "completion"),
+    ("ross", "system", "daemon health version info doctor"),
+    ("system", "system", "info"),
+    ("debug", "system", "tasks"),
+)
+"""In which groups, of which module, which commands: a name, with its function's behind a colon where that is another."""
+
+
 def build_app() -> App:
     """The tree of commands."""
     app = App(
@@ -38,73 +76,18 @@ def build_app() -> App:
         help_format="plaintext",
         default_parameter=None,
     )
-    image = App(name="image", help="Images: the same commands, by their long names.")
-    container = App(name="container", help="Containers: the same commands, by their long names.")
-    registry = App(name="registry", help="Registries: who the engine is to them.")
-    system = App(name="system", help="Looking after the daemon and what it keeps on the disk.")
-    debug = App(name="debug", help="Looking into the daemon.")
-    for module, names in (
-        ("containers", ("start", "stop", "kill", "rm", "wait")),
-        ("inspect", ("inspect",)),
-        ("listing", ("ps",)),
-        ("logs", ("logs",)),
-        ("lifecycle", ("restart", "pause", "unpause", "rename", "update")),
-        ("exec", ("exec", "attach", "top")),
-        ("stats", ("stats",)),
-        ("images", ("pull", "images", "rmi")),
-        ("naming", ("tag", "untag", "history")),
-        ("push", ("push",)),
-        ("registries", ("login", "logout")),
-        ("archives", ("save", "load")),
-        ("files", ("cp", "diff", "export", "commit")),
-        ("events", ("events",)),
-        ("completion", ("completion",)),
-        ("system", ("daemon", "health", "version", "info", "doctor")),
-    ):
-        for name in names:
-            app.command(f"ross.cli.{module}:{_function(name)}", name=name)
-    for name, target in (("ls", "images"), ("pull", "pull"), ("rm", "rmi")):
-        image.command(f"ross.cli.images:{target}", name=name)
-    for name in ("tag", "untag", "history"):
-        image.command(f"ross.cli.naming:{name}", name=name)
-    image.command("ross.cli.push:push", name="push")
-    for name in ("save", "load"):
-        image.command(f"ross.cli.archives:{name}", name=name)
-    for group in (app, image):
-        group.command("ross.cli.archives:import_", name="import")
-    container.command("ross.cli.logs:logs", name="logs")
-    for name in ("start", "stop", "kill", "rm", "wait"):
-        container.command(f"ross.cli.containers:{name}", name=name)
-    for name in ("restart", "pause", "unpause", "rename", "update"):
-        container.command(f"ross.cli.lifecycle:{name}", name=name)
-    container.command("ross.cli.listing:ps", name="ls")
-    for name in ("exec", "attach", "top"):
-        container.command(f"ross.cli.exec:{_function(name)}", name=name)
-    container.command("ross.cli.stats:stats", name="stats")
-    container.command("ross.cli.inspect:inspect_containers", name="inspect")
-    image.command("ross.cli.inspect:inspect_images", name="inspect")
-    for group in (app, container):
+    groups = {"ross": app} | {name: App(name=name, help=text) for name, text in _GROUPS.items()}
+    for places, module, commands in _COMMANDS:
+        for place in places.split():
+            for command in commands.split():
+                name, _colon, function = command.partition(":")
+                groups[place].command(f"ross.cli.{module}:{function or name}", name=name)
+    for place in ("ross", "container"):
         for name in ("run", "create"):  # whose -h is the host's name
-            group.command(f"ross.cli.run:{name}", name=name, help_flags=["--help"])
-    for name, target in (("login", "login"), ("logout", "logout"), ("ls", "list_logins")):
-        registry.command(f"ross.cli.registries:{target}", name=name)
-    for name in ("cp", "diff", "export", "commit"):
-        container.command(f"ross.cli.files:{name}", name=name)
-    image.command("ross.cli.storage:prune_images", name="prune")
-    container.command("ross.cli.storage:prune_containers", name="prune")
-    for name in ("df", "prune", "check"):
-        system.command(f"ross.cli.storage:{name}", name=name)
-    system.command("ross.cli.system:info", name="info")
-    system.command("ross.cli.events:events", name="events")
-    debug.command("ross.cli.system:tasks", name="tasks")
-    for group in (image, container, registry, system, debug):
-        app.command(group)
+            groups[place].command(f"ross.cli.run:{name}", name=name, help_flags=["--help"])
+    for name in _GROUPS:
+        app.command(groups[name])
     return app
-
-
-def _function(name: str) -> str:
-    """What a command is called in its module."""
-    return f"{name}_" if name == "exec" else name
 
 
 def _version() -> str:

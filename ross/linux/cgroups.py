@@ -6,22 +6,22 @@ import os
 import signal
 import time
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Final
 
 _END_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.01
 
 
-def hierarchies() -> Iterator[Path]:
-    """Where control groups are mounted: one place on a unified host, several on a legacy or hybrid one."""
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _device, target, kind, *_rest = line.split(" ")
-        if kind in {"cgroup", "cgroup2"}:
-            yield Path(target)
+@cache
+def hierarchies() -> tuple[Path, ...]:
+    """Where control groups are mounted: one place on a unified host, several on a legacy or hybrid one.
+
+    Read once: the table also has each container's mounts, and every end of a container asks.
+    """
+    mounts = (line.split(" ") for line in Path("/proc/self/mounts").read_text().splitlines())
+    return tuple(Path(target) for _device, target, kind, *_rest in mounts if kind in {"cgroup", "cgroup2"})
 
 
 def kill_cgroup(path: str) -> None:
