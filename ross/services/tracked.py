@@ -6,6 +6,7 @@ Between a check of the state and its change there is no await.
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import outcome
@@ -120,8 +121,13 @@ class TrackedContainer:
             log_path=str(self.layout.log) if record.spec.log.driver is LogDriver.FILE else "",
             rootfs_path=str(self.layout.rootfs),
             restart_count=record.restart_count,
-            seccomp=seccomp_digest(record.spec, self._parts.host),
+            seccomp=self._seccomp,
         )
+
+    @cached_property
+    def _seccomp(self) -> str:
+        # Nothing changes a container's profile, and a list asks each container: one of its own is taken apart once.
+        return seccomp_digest(self.record.spec, self._parts.host)
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
