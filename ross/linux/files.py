@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.new")
 
 
 def no_space(error: OSError) -> bool:
@@ -45,6 +48,11 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = Tru
         raise
     if sync:
         sync_directory(path.parent)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether this is what :func:`write_atomic` leaves behind if its process is killed in the middle of it."""
+    return _UNFINISHED.fullmatch(path.name) is not None
 
 
 def write_all(fd: int, data: bytes | memoryview) -> None:

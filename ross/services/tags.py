@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ross.errors import InvalidArgument, RossError
-from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
+from ross.linux.files import is_unfinished, make_directory, remove_tree, sync_directory, write_atomic
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 from ross.oci.reference import Reference
@@ -58,7 +58,8 @@ class Tags:
         for path, reference in _names(self._root):
             record = _read(path) if reference is not None else None
             if reference is None or record is None:
-                logger.warning("removing %s, which names no image", path)
+                level = logging.INFO if is_unfinished(path) else logging.WARNING
+                logger.log(level, "removing %s, which names no image", path)
                 remove_tree(path)
             else:
                 self._known[reference] = record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from ross.cli.parse import parse_image_filter
 from ross.errors import InvalidArgument, NotFound
 from ross.layout import StateLayout
+from ross.linux.files import write_atomic
 from ross.model.images import ImageFilter, ImageInfo, Platform
 from ross.oci import media_types
 from ross.oci.digest import Digest
@@ -35,6 +37,37 @@ def test_a_name_is_kept_with_all_of_its_platforms(tmp_path: Path) -> None:
     assert again.of(ONE) == again.of(TWO) == (A,)
     assert (again.denote(ONE), again.denote(TWO)) == (True, False)
     assert again.manifests_of(INDEX) == (ONE, TWO)
+
+
+def test_what_names_no_image_goes_and_only_what_no_killed_write_left_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layout = StateLayout(root=tmp_path)
+    Tags(layout).set(A, TagRecord(target=ONE, manifest=ONE))
+    (record,) = (path for path in layout.tags.rglob("*") if path.is_file())
+    fresh: list[Path] = []
+
+    def killed(path: Path, _: Path) -> None:
+        fresh.append(path)
+        raise SystemExit
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(record), "rename", killed)
+        patch.setattr(type(record), "unlink", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            write_atomic(record, b"{}")
+    junk = record.with_name(":2")
+    junk.write_bytes(b"junk")
+    again = Tags(layout)
+    with caplog.at_level(logging.INFO):
+        again.recover()
+
+    assert {one.levelname: str(one.args[0]) for one in caplog.records if isinstance(one.args, tuple)} == {
+        "INFO": str(fresh[0]),
+        "WARNING": str(junk),
+    }
+    assert [path for path in layout.tags.rglob("*") if path.is_file()] == [record]
+    assert again.find(A) == TagRecord(target=ONE, manifest=ONE)
 
 
 def test_what_a_change_of_names_leaves_nameless(tmp_path: Path) -> None:
