@@ -109,10 +109,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # What could not be written is not tried again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = BROKEN_PIPE
-    sys.exit(code)
+    # At once: nothing is left to be done, and an interpreter that takes itself apart takes a tenth of a short command's time for it.
+    os._exit(code)
 
 
 def execute(words: Sequence[str]) -> int:

@@ -1,4 +1,7 @@
-"""Receiving what the daemon sends by itself: logs, progress, differences."""
+"""Receiving what the daemon sends by itself: logs, progress, differences.
+
+What comes rarely is imported when it comes: the start of a command line would pay for it otherwise.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,6 @@ from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
 from ross.model.images import BlobProgress
 from ross.model.logs import LogChunk
-from ross.model.registries import Notice
-from ross.model.snapshots import SnapshotChange
-from ross.model.stats import ContainerStats
-from ross.model.storage import CheckProgress
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
@@ -23,6 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from anyio.streams.memory import MemoryObjectReceiveStream
+
+    from ross.model.registries import Notice
+    from ross.model.snapshots import SnapshotChange
+    from ross.model.stats import ContainerStats
 
 T = TypeVar("T")
 _BUFFERED = 64
@@ -45,6 +48,8 @@ class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]
         self._take = take
 
     async def write_context(self, context: Any) -> None:
+        from ross.model.snapshots import SnapshotChange
+
         for change in context.params.changes:
             await self._take(from_wire(SnapshotChange, change))
 
@@ -56,6 +61,8 @@ class StatsReceiver(schema.StatsSink.Server):  # type: ignore[misc]
         self._take = take
 
     async def write_context(self, context: Any) -> None:
+        from ross.model.stats import ContainerStats
+
         await self._take(from_wire(ContainerStats, context.params.stats))
 
 
@@ -73,17 +80,9 @@ class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
             self._report(from_wire(BlobProgress, blob))
 
     async def notice_context(self, context: Any) -> None:
+        from ross.model.registries import Notice
+
         self._notify(from_wire(Notice, context.params.notice))
-
-
-class CheckReceiver(schema.CheckSink.Server):  # type: ignore[misc]
-    """Hands a check's progress to a function."""
-
-    def __init__(self, report: Callable[[CheckProgress], None]) -> None:
-        self._report = report
-
-    async def update_context(self, context: Any) -> None:
-        self._report(from_wire(CheckProgress, context.params.progress))
 
 
 class BytesReceiver(ByteStreamServer):

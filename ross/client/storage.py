@@ -5,12 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ross.client.connection import answer
-from ross.client.receive import CheckReceiver
 from ross.model.storage import CheckProgress, CheckReport, DiskUsage, Pruned, PruneOptions
 from ross.wire.convert import from_wire, to_wire
+from ross.wire.schema import schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+
+class CheckReceiver(schema.CheckSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
+    """Hands a check's progress to a function."""
+
+    def __init__(self, report: Callable[[CheckProgress], None]) -> None:
+        self._report = report
+
+    async def update_context(self, context: Any) -> None:
+        self._report(from_wire(CheckProgress, context.params.progress))
 
 
 class Storage:
