@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _INSIDE = "ROSS_BENCH_INSIDE"
 _START_SECONDS = 30
-_PODMAN_HOST = ("--network", "none", "--cgroups=enabled")
+_PODMAN_HOST = ("--network", "none", "--cgroups=enabled", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096")
+"""Its own limits are more than every host lets it set."""
 
 
 def enter_namespaces(module: str) -> None:
