@@ -17,9 +17,12 @@ from ross.errors import FailedPrecondition, RossError
 from ross.linux.terminal import readable_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _PACKET_BYTES: Final = 64 << 10
+_GATHERED_BYTES: Final = 256 << 10
+"""The monitor sends packets of 8 KiB; one by one they would cost everybody on their way far more than what is in them."""
 _STDIN_BYTES: Final = 8 << 10
 """What the monitor surely takes in one packet; the rest of a longer one would be lost."""
 _RESIZE_SECONDS: Final = 0.001
@@ -43,8 +46,9 @@ class Sink(Protocol):
 class AttachStream:
     """The connection to the monitor. Made by :func:`connect`; used by one reader and one writer."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self._sock = sock
+    def __init__(self, sock: socket.socket) -> None:
+        self._now = sock
+        self._sock = trio.socket.from_stdlib_socket(sock)
         self._input_closed = False
 
     async def pump(self, *, stdout: Sink | None, stderr: Sink | None) -> None:
@@ -55,9 +59,10 @@ class AttachStream:
         if stderr is not None:
             sinks[_STDERR] = stderr
         while packet := await self._receive():
-            sink = sinks.get(packet[0])
-            if sink is not None and not await _wrote(sink, packet[1:]):
-                del sinks[packet[0]]
+            for stream, data in self._gather(packet):
+                sink = sinks.get(stream)
+                if sink is not None and not await _wrote(sink, data):
+                    del sinks[stream]
         for sink in sinks.values():
             with suppress(RossError):
                 await sink.done()
@@ -67,6 +72,23 @@ class AttachStream:
             return await self._sock.recv(_PACKET_BYTES)
         except (OSError, trio.ClosedResourceError):
             return b""
+
+    def _gather(self, packet: bytes) -> Iterator[tuple[int, bytes]]:
+        """A packet, and those that wait behind it: what follows each other on one stream is joined."""
+        stream, pieces, size = packet[0], [packet[1:]], len(packet)
+        while size < _GATHERED_BYTES:
+            try:
+                packet = self._now.recv(_PACKET_BYTES)
+            except OSError:  # none waits; or what is wrong is found out by who waits for one
+                break
+            if not packet:  # the end, which is there to be read again
+                break
+            if packet[0] != stream:
+                yield stream, b"".join(pieces)
+                stream, pieces = packet[0], []
+            pieces.append(packet[1:])
+            size += len(packet)
+        yield stream, b"".join(pieces)
 
     async def write(self, data: bytes) -> None:
         """Send to the container's input.
@@ -99,12 +121,12 @@ async def connect(bundle: Path) -> AttachStream:
     Raises:
         FailedPrecondition: nothing listens: the container does not run.
     """
-    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         directory = os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # By descriptor: a bundle's path may be longer than an address may be.
-            await sock.connect(f"/proc/self/fd/{directory}/attach")
+            await trio.socket.from_stdlib_socket(sock).connect(f"/proc/self/fd/{directory}/attach")
         finally:
             os.close(directory)
     except OSError as error:
