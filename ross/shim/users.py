@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import stat
 from typing import TYPE_CHECKING, Final
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from ross.shim.rootfs import Rootfs
 
 _FILES: Final = ("/etc/passwd", "/etc/group")
+_KERNELS_OWN: Final = ("/dev/", "/proc/", "/sys/")
 _MAX_BYTES: Final = 1 << 20
-_MAX_ID: Final = (1 << 32) - 2
+_MAX_ID: Final = (1 << 31) - 1
+"""The kernel has larger ones; runtimes do not take them."""
 _MAX_GROUPS: Final = 1024
 
 
@@ -56,11 +59,16 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
 
 
 def _check_files(rootfs: Rootfs) -> None:
-    """The runtime reads these files too, and would wait for ever on a fifo."""
+    """The runtime reads these files too: all of them, into memory, and where the container's own mounts are. It would wait for ever on
+    a fifo or on the kernel's log, and take all memory for /dev/zero (CVE-2026-47262, CVE-2025-4437, CVE-2024-9676)."""
     for path in _FILES:
+        if posixpath.normpath(rootfs.locate(path)).startswith(_KERNELS_OWN):
+            raise FailedPrecondition(f"the image's {path} leads into the kernel's own filesystems, which is refused")
         found = rootfs.stat(path)
         if found is not None and not stat.S_ISREG(found.st_mode):
             raise FailedPrecondition(f"the image's {path} is not a regular file, which is refused")
+        if found is not None and found.st_size > _MAX_BYTES:
+            raise FailedPrecondition(f"the image's {path} is larger than {_MAX_BYTES} bytes, which is refused")
 
 
 @frozen
@@ -109,8 +117,6 @@ def _groups_of(rootfs: Rootfs, user: str, primary: int) -> tuple[int, ...]:
 def _lines(rootfs: Rootfs, path: str, fields: int) -> Iterator[list[str]]:
     """The lines that have at least so many fields; what else is in there is not our concern."""
     data = rootfs.read(path, limit=_MAX_BYTES) or b""
-    if len(data) == _MAX_BYTES:  # its last line may be cut, and would say something else
-        data = data[: data.rfind(b"\n") + 1]
     for line in data.decode(errors="replace").split("\n"):
         parts = line.split(":")
         if len(parts) >= fields and not line.startswith("#") and parts[0]:

@@ -76,7 +76,8 @@ def test_users(rootfs: Rootfs, text: str, user: User) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["nobody", "broken", "alice:nogroup", "4294967295", "99999999999", "-1", "1 ", "alice:"[:-1] + "x"]
+    "text",
+    ["nobody", "broken", "alice:nogroup", "2147483648", "4294967295", "99999999999", "-1", "1 ", "alice:"[:-1] + "x"],
 )
 def test_users_that_are_none(rootfs: Rootfs, text: str) -> None:
     with pytest.raises(FailedPrecondition):
@@ -92,11 +93,28 @@ def test_numbers_are_never_taken_for_names(tree: Path) -> None:
         assert resolve_user("real:50", rootfs).gid == 50
 
 
-def test_line_that_is_cut_off_is_not_read(tree: Path) -> None:
-    line = "last:x:1234567:1234567::/:\n"
-    (tree / "etc/passwd").write_text("x" * ((1 << 20) - 10) + "\n" + line)
-    with open_rootfs(tree) as rootfs, pytest.raises(FailedPrecondition, match="no user 'last'"):
-        resolve_user("last", rootfs)
+@pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
+def test_file_of_users_that_is_too_large_is_refused(tree: Path, name: str) -> None:
+    """CVE-2026-47262, CVE-2025-4437: the runtime reads all of it."""
+    with open_rootfs(tree) as rootfs:
+        os.truncate(tree / name, 1 << 20)
+        assert resolve_user("12345", rootfs).uid == 12345
+        os.truncate(tree / name, (1 << 20) + 1)
+        with pytest.raises(FailedPrecondition, match="is larger than 1048576 bytes"):
+            resolve_user("12345", rootfs)
+
+
+@pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
+@pytest.mark.parametrize(
+    "target", ["/proc/kmsg", "../proc/1/environ", "/dev/zero", "/sys/x", "/up/dev/zero", "/nosuch/../proc/kmsg"]
+)
+def test_file_of_users_that_leads_to_the_kernel_is_refused(tree: Path, name: str, target: str) -> None:
+    """CVE-2024-9676: nothing is mounted there when we look, but where the runtime reads."""
+    (tree / name).unlink()
+    (tree / name).symlink_to(target)
+    (tree / "up").symlink_to("../..")
+    with open_rootfs(tree) as rootfs, pytest.raises(FailedPrecondition, match="kernel's own filesystems"):
+        resolve_user("12345", rootfs)
 
 
 @given(st.binary(max_size=300))
