@@ -112,6 +112,15 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def endurance(session: nox.Session) -> None:
+    """Ten thousand resizes and attachments, gigabytes through a container: what of it is left is nothing. As root."""
+    _install(session)
+    env = {"ROSS_ROUNDS": "10000", "ROSS_STREAM_BYTES": str(4 << 30)}
+    options = ("-s", "-o", "faulthandler_timeout=0")
+    session.run("pytest", *options, "tests/integration/test_endurance.py", *session.posargs, env=env)
+
+
+@nox.session
 def fuzz(session: nox.Session) -> None:
     """Hostile connections by the ten thousand; ``nox -s fuzz -- --connections 100000 --seed 7``. As root."""
     _install(session)

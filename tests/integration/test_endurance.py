@@ -1,0 +1,197 @@
+"""The same thing again and again, and much of it at once: what the daemon has of it at the end is what it had before.
+
+``ROSS_ROUNDS`` and ``ROSS_STREAM_BYTES`` make it long; ``nox -s endurance`` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import trio
+from attrs import frozen
+
+from ross.client import connect
+from tests.support.daemon import Daemon, running_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+    from typing import IO
+
+    from ross.client import Container, Engine
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
+
+MiB: Final = 1 << 20
+ROUNDS: Final = int(os.environ.get("ROSS_ROUNDS", "200"))
+STREAM_BYTES: Final = int(os.environ.get("ROSS_STREAM_BYTES", str(64 * MiB)))
+WARM_UP: Final = 100
+SLACK_BYTES: Final = 4 * MiB
+"""What an allocator may keep, whatever the number of rounds."""
+
+
+@pytest.fixture(scope="module")
+def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
+    """One daemon for all, with a container ``box`` that has a terminal."""
+    directory = filesystem / "shared"
+    directory.mkdir()
+    with running_daemon(directory) as daemon:
+        assert daemon.ross("pull", "-q", busybox).returncode == 0
+        assert daemon.ross("run", "-dt", "--name", "box", busybox, "sleep", "1000000").returncode == 0
+        yield daemon
+
+
+@pytest.fixture
+async def engine(shared: Daemon) -> AsyncIterator[Engine]:
+    async with connect(shared.socket) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def box(engine: Engine) -> Container:
+    return await engine.containers.get("box")
+
+
+@frozen(kw_only=True)
+class Use:
+    """What the daemon has."""
+
+    tasks: int
+    fds: int
+    rss_bytes: int
+
+
+async def use_of(daemon: Daemon, engine: Engine) -> Use:
+    return Use(tasks=len(await engine.tasks()), fds=daemon.open_fds(), rss_bytes=daemon.rss_bytes())
+
+
+async def settled(daemon: Daemon, engine: Engine, before: Use) -> Use:
+    """What it has when no task and no descriptor is more than there was."""
+    with trio.fail_after(30):
+        while (after := await use_of(daemon, engine)).tasks > before.tasks or after.fds > before.fds:  # noqa: ASYNC110
+            await trio.sleep(0.05)
+    return after
+
+
+async def keep_nothing(_data: bytes) -> None:
+    return
+
+
+async def again_and_again(
+    daemon: Daemon, engine: Engine, once: Callable[[int], Awaitable[None]], *, rounds: int
+) -> None:
+    """Do something so often; nothing of it may be left."""
+    for number in range(WARM_UP):
+        await once(number)
+    before = await use_of(daemon, engine)
+    for number in range(rounds):
+        await once(number)
+    after = await settled(daemon, engine, before)
+    print(f"{rounds} rounds: {before} -> {after}")  # noqa: T201 -- shown with -s, and where it fails
+    assert after.rss_bytes < before.rss_bytes + SLACK_BYTES
+
+
+async def test_resizes(shared: Daemon, engine: Engine, box: Container) -> None:
+    """CVE-2022-23471: of the first process, and of what is executed."""
+    attached = await box.attach(stdout=keep_nothing)
+    executed = await box.open_exec(["sleep", "1000000"], terminal=True, when_gone="kill")
+
+    async def once(number: int) -> None:
+        await (attached if number % 2 else executed).resize(rows=1 + number % 200, columns=80)
+
+    await again_and_again(shared, engine, once, rounds=ROUNDS)
+    await executed.signal("KILL")
+    await executed.wait()
+
+
+@pytest.mark.parametrize("pace", ["log", "drop", "block"])
+async def test_attaching_and_letting_go(shared: Daemon, engine: Engine, box: Container, pace: str) -> None:
+    """CVE-2025-64329."""
+
+    async def once(_number: int) -> None:
+        await box.attach(stdin=True, stdout=keep_nothing, pace=pace)
+
+    await again_and_again(shared, engine, once, rounds=ROUNDS)
+
+
+async def test_attaching_to_what_is_executed(shared: Daemon, engine: Engine, box: Container) -> None:
+    """CVE-2025-64329."""
+    executed = await box.open_exec(["sleep", "1000000"], when_gone="kill")
+
+    async def once(_number: int) -> None:
+        await executed.attach(stdout=keep_nothing)
+
+    await again_and_again(shared, engine, once, rounds=ROUNDS)
+    await executed.signal("KILL")
+    await executed.wait()
+
+
+async def test_clients_that_come_and_go(shared: Daemon, engine: Engine) -> None:
+    """A connection each, dropped while it is attached."""
+
+    async def client() -> None:
+        async with connect(shared.socket) as other:
+            await (await other.containers.get("box")).attach(stdout=keep_nothing)
+
+    async def once(_number: int) -> None:
+        await trio.to_thread.run_sync(trio.run, client)  # a thread has one loop of Cap'n Proto
+
+    await again_and_again(shared, engine, once, rounds=ROUNDS // 10)
+
+
+async def test_output_without_end_that_nobody_wants(shared: Daemon, engine: Engine, box: Container) -> None:
+    """CVE-2022-1708, 2022-31030: ``yes`` with a cap on its output, until its client has had enough."""
+
+    async def once(_number: int) -> None:
+        with trio.move_on_after(0.2):
+            await box.exec(["yes"], max_output_bytes=MiB)
+
+    for _time in range(5):
+        await once(0)
+    before = await use_of(shared, engine)
+    peak = 0
+    for number in range(max(ROUNDS // 100, 2)):
+        await once(number)
+        peak = max(peak, shared.rss_bytes())
+    after = await settled(shared, engine, before)
+    assert peak < before.rss_bytes + 8 * MiB
+    assert after.rss_bytes < before.rss_bytes + SLACK_BYTES
+
+
+def feed(stdin: IO[bytes], size: int, sent: hashlib._Hash) -> None:
+    """Write so many bytes that no compression or repetition makes few."""
+    block = os.urandom(MiB)
+    for number in range(size // MiB):
+        piece = number.to_bytes(8, "big") + block[8:]
+        sent.update(piece)
+        stdin.write(piece)
+    stdin.close()
+
+
+@pytest.mark.parametrize("words", [["run", "-i", "--rm"], ["exec", "-i"]], ids=["run", "exec"])
+def test_stream_in_and_out(shared: Daemon, busybox: str, words: list[str]) -> None:
+    """Every byte comes back as it went in, and the daemon's memory does not grow with them. Those of exec it never sees."""
+    client = shared.popen(*words, busybox if words[0] == "run" else "box", "cat")
+    assert client.stdin is not None
+    assert client.stdout is not None
+    sent, received, count = hashlib.sha256(), hashlib.sha256(), 0
+    feeder = threading.Thread(target=feed, args=(client.stdin, STREAM_BYTES, sent))
+    feeder.start()
+    peak = early = 0
+    while piece := client.stdout.read(MiB):
+        received.update(piece)
+        count += len(piece)
+        peak = max(peak, shared.rss_bytes())
+        early = early or (peak if count >= 16 * MiB else 0)
+    feeder.join()
+    assert client.wait() == 0
+    client.stdout.close()
+    assert client.stderr is not None
+    client.stderr.close()
+    print(f"{count} bytes: daemon {early} -> at most {peak}")  # noqa: T201 -- shown with -s, and where it fails
+    assert (count, received.digest()) == (STREAM_BYTES, sent.digest())
+    assert peak < early + 8 * MiB
