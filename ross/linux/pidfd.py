@@ -23,6 +23,9 @@ class ProcessIdentity:
     start_time: int
     """In clock ticks since boot: field 22 of ``/proc/<pid>/stat`` (proc_pid_stat(5))."""
 
+NOBODY: Final = ProcessIdentity(pid=1 << 30, start_time=0)
+"""A process that has ended, whichever it was: no kernel gives out such a number."""
+
 
 def identify(pid: int) -> ProcessIdentity | None:
     """The identity of the process that has this pid now; None if there is none, or only its zombie."""

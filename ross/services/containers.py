@@ -19,7 +19,7 @@ from ross.linux.files import remove_tree
 from ross.linux.inotify import Watches
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.oom_watch import OomWatch
-from ross.linux.pidfd import identify
+from ross.linux.pidfd import NOBODY, identify
 from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
 from ross.model.snapshots import SnapshotOwner
 from ross.services.commit import Committer
@@ -321,7 +321,8 @@ class Containers:
         run = record.run
         started_at = record.started_at
         if run is None:
-            run, started_at = await self._unrecorded_run(container), time.time_ns()
+            run = await self._unrecorded_run(container)
+            started_at = self._parts.monitor.launched_at(container.id)
         if run is not None:
             container.adopt(run, started_at=started_at)
             await container.freezer.thaw()
@@ -338,14 +339,16 @@ class Containers:
 
     async def _unrecorded_run(self, container: Container) -> Run | None:
         """A start that went through without its record: it is told by what the monitor and the runtime have."""
-        monitor = self._parts.monitor.running().get(container.id) or self._parts.monitor.pid_of_monitor(container.id)
-        ended = self._parts.monitor.exit_of(container.id, container.layout)
+        monitors, outcome = self._parts.monitor, container.record.outcome
+        monitor = monitors.running().get(container.id) or monitors.pid_of_monitor(container.id)
+        ended = monitors.exit_of(container.id, container.layout)
         state = await self._parts.runtime.state(container.id)
-        if state is None or (state.status not in {"running", "stopped"} and ended is None) or monitor is None:
+        if state is None or (ended is None and (state.status != "running" or monitor is None)):
             return None
-        if state.status == "stopped" and ended is None:
-            return None
+        if ended is not None and outcome is not None and ended.finished_at == outcome.finished_at:
+            return None  # it is recorded, and only not taken down
         process = identify(state.pid) if state.pid else None
+        monitor = monitor or NOBODY  # it has ended too, and left the outcome
         return Run(boot=boot_id(), process=process or monitor, monitor=monitor, group=container.group)
 
     async def _remove_orphans(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -122,6 +123,13 @@ class Monitor:
             return identify(int((self._layout.monitor(container_id) / "monitor.pid").read_text()))
         except (OSError, ValueError):
             return None
+
+    def launched_at(self, container_id: str) -> int:
+        """When the process of a container was made, in nanoseconds since the epoch; now, if nobody knows any more."""
+        try:
+            return (self._layout.monitor(container_id) / "pid").stat().st_mtime_ns
+        except OSError:
+            return time.time_ns()
 
     def exit_of(self, container_id: str, bundle: ContainerLayout) -> Exit | None:
         """What the monitor wrote at the end; None if it has not."""

@@ -28,6 +28,7 @@ from tests.support.images import (
     push,
     push_index,
 )
+from tests.support.waiting import baseline, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -336,17 +337,6 @@ def big_archive(megabytes: int) -> bytes:
     builder.layer(Layer().add("big", rng.randbytes(megabytes << 20)), compression="")
     image = builder.build()
     return oci_layout([image], [entry_of(image, "localhost/big:1")]).tar()
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def baseline(daemon: Daemon) -> tuple[int, int]:
-    return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
 
 
 def spooled(daemon: Daemon) -> int:

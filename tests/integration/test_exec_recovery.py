@@ -12,10 +12,9 @@ import pytest
 import trio
 
 from ross.client import connect
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ross.client import Exec
     from ross.model.execs import ExecInfo
     from tests.support.daemon import Daemon
@@ -37,13 +36,6 @@ def processes(needle: str) -> list[int]:
             if words[0] == b"sleep" and needle.encode() in words:
                 found.append(int(path.name))
     return found
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 async def execs(daemon: Daemon) -> dict[tuple[str, ...], tuple[ExecInfo, Exec]]:

@@ -6,32 +6,27 @@ import json
 import os
 import signal
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+import ross
+from ross.errors import RossError
 from tests.support import chaos, container_chaos, image_chaos
 from tests.support.faulty_registry import faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
+from tests.support.waiting import baseline, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 COUNT_UNTIL = "i=0; until [ -e /told/{} ]; do echo $i; i=$((i+1)); sleep 0.01; done; echo $i; exit 42"
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str, tmp_path: Path) -> None:
@@ -53,6 +48,55 @@ def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str, tmp_path:
         numbers = [int(line) for line in daemon.ross("logs", name).stdout.split()]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) > 1
+
+
+@pytest.mark.parametrize("ended_before", [False, True])
+def test_a_run_that_was_not_recorded_before_the_daemon_was_killed(
+    daemon: Daemon, box: str, tmp_path: Path, *, ended_before: bool
+) -> None:
+    """The daemon may be killed between the start of a process and the record of it; the process may end before the next daemon."""
+    script = "until [ -e /told/all ]; do sleep 0.01; done; exit 42"
+    daemon.ross("create", "--name", "early", "-v", f"{tmp_path}:/told:ro", box, "sh", "-c", script)
+    (before,) = json.loads(daemon.ross("inspect", "early").stdout)
+    record = daemon.root / "containers" / before["Id"] / "metadata.json"
+    unrecorded = record.read_bytes()
+    daemon.ross("start", "early")
+    pid = json.loads(daemon.ross("inspect", "early").stdout)[0]["State"]["Pid"]
+    daemon.kill()
+    record.write_bytes(unrecorded)
+    if ended_before:
+        (tmp_path / "all").touch()
+        until(lambda: not Path(f"/proc/{pid}").exists())
+        until((daemon.run / "exits" / before["Id"]).exists)
+    daemon.start()
+    (tmp_path / "all").touch()
+    assert daemon.ross("wait", "early").stdout == "42\n"
+    (info,) = json.loads(daemon.ross("inspect", "early").stdout)
+    assert before["Created"] < info["State"]["StartedAt"] < info["State"]["FinishedAt"]
+    assert daemon.ross("start", "early").returncode == 0
+    assert daemon.ross("wait", "early").stdout == "42\n"
+
+
+def test_a_run_that_was_recorded_and_not_taken_down_is_not_taken_for_another(daemon: Daemon, box: str) -> None:
+    """It is recorded, and told of, before its runtime is asked to forget it: the daemon is killed in between."""
+    daemon.ross("create", "--name", "done", box, "sh", "-c", "sleep 0.2; exit 7")
+
+    async def kill_at_its_end() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            container = await engine.containers.get("done")
+            await container.start()
+            await container.wait()
+            daemon.kill()
+
+    for _round in range(3):
+        with suppress(RossError):
+            trio.run(kill_at_its_end)
+        (path,) = (daemon.root / "containers").glob("*/metadata.json")
+        record = json.loads(path.read_bytes())
+        assert record["outcome"]["exit_code"] == 7
+        daemon.start()
+        assert json.loads(path.read_bytes()) == record
+        assert daemon.ross("wait", "done").stdout == "7\n"
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
@@ -93,11 +137,6 @@ def test_damaged_record_costs_one_container_and_not_the_daemon(daemon: Daemon, b
     assert daemon.ross("ps", "-aq").stdout.count("\n") == 1
     assert daemon.ross("start", "good").returncode == 0
     assert daemon.ross("wait", "good").stdout == "0\n"
-
-
-def baseline(daemon: Daemon) -> tuple[int, int]:
-    """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected."""
-    return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
 
 
 @pytest.mark.parametrize("what", ["pull", "wait", "logs", "run", "run -it"])

@@ -1,0 +1,24 @@
+"""Waiting for what comes to pass in a daemon, and what it holds while nothing happens."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.daemon import Daemon
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
+    """Wait until something is so; fail if it does not come to pass."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def baseline(daemon: Daemon) -> tuple[int, int]:
+    """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected."""
+    return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
