@@ -95,6 +95,8 @@ class Peer:
 
 class Ross(Peer):
     name = "ross"
+    run_flags: tuple[str, ...] = ()
+    """More flags of ``run``."""
 
     def start(self) -> None:
         self.daemon = Daemon(self.directory)
@@ -107,7 +109,7 @@ class Ross(Peer):
         return command("pull", "-q", reference)
 
     def run(self, reference: str, *words: str) -> list[str]:
-        return command("run", "--rm", reference, *words)
+        return command("run", "--rm", *self.run_flags, reference, *words)
 
     def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
         return command(

@@ -723,8 +723,10 @@ interface Container {
 
   info @0 () -> (info :ContainerInfo);
 
-  start @1 () -> ();
-  # Returns when its process runs. Finished even if the caller goes away: a start is never half done.
+  start @1 (stdio :List(UInt32)) -> ();
+  # Returns when its process runs. Finished even if the caller goes away: a start is never half done. With the log driver `passthrough`
+  # its process has for its streams the three descriptors, pipes or the null device, that come with this message and `stdio` names; without
+  # any, and whenever it is started again by itself, the null device.
 
   wait @2 (condition :WaitCondition) -> (outcome :Outcome);
   # `notRunning` (and unknown): returns when it is stopped, at once if it is; for one not yet started, when its first run has ended; for
@@ -1395,6 +1397,8 @@ enum LogDriver {
   unknown @0;
   file @1;
   none @2;
+  passthrough @3;
+  # Nowhere: who starts it hands it its streams, and nobody attaches to it.
 }
 
 struct Event {

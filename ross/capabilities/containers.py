@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
-from ross.capabilities.processes import ProcessServer, begin_exec, found_execs, given, sink_of
+from ross.capabilities.processes import ProcessServer, begin_exec, claim, found_execs, given, sink_of
+from ross.linux.fds import close_all
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.files import CommitOptions
 from ross.model.logs import LogChunk, LogOptions
@@ -56,8 +57,12 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
     async def info_context(self, context: Any) -> None:
         context.results.info = to_wire(self._container.info)
 
-    async def start_context(self, context: Any) -> None:  # noqa: ARG002 -- pycapnp's signature
-        await self._container.start()
+    async def start_context(self, context: Any) -> None:
+        stdio = claim(self._session, tuple(context.params.stdio))
+        try:
+            await self._container.start(stdio=stdio)
+        finally:
+            close_all(stdio)
 
     async def wait_context(self, context: Any) -> None:
         condition = WaitCondition(str(context.params.condition))

@@ -17,6 +17,8 @@ from ross.linux.terminal import is_terminal
 from ross.model.containers import ContainerState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.client import Container, Engine, Exec
     from ross.client.processes import ProcessOptions, Write
     from ross.model.containers import Outcome
@@ -105,22 +107,12 @@ async def _on_terminal(
 async def _on_pipes(
     container: Container, command: tuple[str, ...], options: ProcessOptions, *, stdin: bool
 ) -> Outcome | None:
-    """Hand our own descriptors to the command where they are pipes: then no byte of it comes through here."""
-    import trio
+    from ross.cli.interactive import on_our_streams
 
-    from ross.cli.interactive import Attached, forward_signals
-    from ross.cli.streams import open_streams
+    async def begin(stdio: Sequence[int]) -> Exec:
+        return await container.open_exec(command, stdio=stdio, **options)
 
-    async with open_streams(stdin=stdin) as streams:
-        executed = await container.open_exec(command, stdio=streams.theirs, **options)
-        streams.begin()
-        attached = Attached(executed)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(forward_signals, executed)
-            outcome = await attached.wait()
-            nursery.cancel_scope.cancel()
-        await streams.finish()
-        return outcome
+    return await on_our_streams(begin, stdin=stdin)
 
 
 def _code(outcome: Outcome | None) -> int:

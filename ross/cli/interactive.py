@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -17,7 +17,7 @@ from ross.errors import RossError
 from ross.linux.terminal import is_terminal, raw_mode, window_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from ross.client import Container, Process
@@ -30,10 +30,24 @@ _INSISTING: Final = 3
 """So many interrupts, and we end although the container does not."""
 
 
+class Signalled(Protocol):
+    """What takes signals."""
+
+    async def signal(self, name: str) -> None:
+        """Send it a signal."""
+
+
+class Running(Signalled, Protocol):
+    """What runs, and ends."""
+
+    async def wait(self) -> Outcome:
+        """Wait until it has ended."""
+
+
 class Attached:
     """The connection, while it lasts."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Running) -> None:
         self._process = process
         self._left = trio.Event()
         self.detached = False
@@ -150,10 +164,59 @@ async def _follow_size(process: Process, fd: int) -> None:
                 return  # it has ended
 
 
-async def forward_signals(process: Process) -> None:
-    """Hand on what signals we are sent; whoever insists on an interrupt ends us."""
+async def on_our_streams(
+    begin: Callable[[Sequence[int]], Awaitable[Running]], *, stdin: bool, sig_proxy: bool = True
+) -> Outcome | None:
+    """Hand our own descriptors to what begins, where they are pipes: then no byte of it comes through here."""
+    from ross.cli.streams import open_streams
+
+    problem: Exception | None = None
+    outcome: Outcome | None = None
+    async with open_streams(stdin=stdin) as streams, trio.open_nursery() as nursery:
+        early = _Early()
+        if sig_proxy:  # before it begins: what it prints first may be what somebody waits for to send a signal
+            await nursery.start(forward_signals, early)
+        try:
+            running = await begin(streams.theirs)
+            streams.begin()
+            await early.begun(running)
+            outcome = await Attached(running).wait()
+            await streams.finish()
+        except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
+            problem = error
+        nursery.cancel_scope.cancel()
+    if problem is not None:
+        raise problem
+    return outcome
+
+
+class _Early:
+    """Keeps the signals that come before there is anything to hand them to."""
+
+    def __init__(self) -> None:
+        self._running: Running | None = None
+        self._kept: list[str] = []
+
+    async def begun(self, running: Running) -> None:
+        """Hand on what was kept, and from now on what comes."""
+        self._running = running
+        for name in self._kept:
+            with suppress(RossError):  # it has ended
+                await running.signal(name)
+
+    async def signal(self, name: str) -> None:
+        """Hand a signal on, or keep it."""
+        if self._running is None:
+            self._kept.append(name)
+        else:
+            await self._running.signal(name)
+
+
+async def forward_signals(process: Signalled, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    """Hand on what signals we are sent, from the start of this task on; whoever insists on an interrupt ends us."""
     interrupts = 0
     with trio.open_signal_receiver(*_FORWARDED) as signals:
+        task_status.started()
         async for number in signals:
             interrupts += number in {signal.SIGINT, signal.SIGTERM}
             if interrupts >= _INSISTING:

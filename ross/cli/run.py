@@ -11,10 +11,9 @@ from attrs import define, field
 from cyclopts import Parameter
 
 from ross.cli import output
-from ross.cli.errors import Exit
 from ross.cli.flags.health import HealthFlags
 from ross.cli.flags.limits import LimitFlags, ResourceFlags
-from ross.cli.flags.logs import LogFlags
+from ross.cli.flags.logs import PASSTHROUGH, LogFlags
 from ross.cli.flags.mounts import MountFlags
 from ross.cli.flags.namespaces import NamespaceFlags
 from ross.cli.flags.security import SecurityFlags
@@ -26,10 +25,11 @@ from ross.errors import InvalidArgument, NotFound, RossError
 from ross.linux.terminal import is_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ross.client import Container, Engine, Image
+    from ross.client import Container, Engine, Image, Process
     from ross.client.specs import CreateOptions
+    from ross.model.containers import Outcome
 
 PullPolicy = Literal["always", "missing", "never"]
 
@@ -146,7 +146,8 @@ def run(
             await _begin(container, wanted)
             output.write(f"{(await container.info()).id}\n")
             return 0
-        return await _run_attached(container, wanted, manner)
+        run_so = _run_on_our_streams if wanted.logs.log_driver == PASSTHROUGH else _run_attached
+        return await run_so(container, wanted, manner)
 
     return with_engine(body)
 
@@ -159,16 +160,34 @@ async def _run_attached(container: Container, wanted: CreateFlags, manner: Manne
         outcome = await attached.wait()
     if wanted.rm and not attached.detached:
         await container.wait()  # until nothing of it is left
-    if outcome is None:
+    return _code(outcome)
+
+
+async def _run_on_our_streams(container: Container, wanted: CreateFlags, manner: Manner) -> int:
+    from ross.cli.interactive import on_our_streams
+
+    async def begin(stdio: Sequence[int]) -> Process:
+        process = await container.attach()
+        await _begin(container, wanted, stdio)
+        return process
+
+    outcome = await on_our_streams(begin, stdin=wanted.interactive, sig_proxy=manner.sig_proxy)
+    if wanted.rm:
+        await container.wait()  # until nothing of it is left
+    return _code(outcome)
+
+
+def _code(outcome: Outcome | None) -> int:
+    if outcome is None:  # the user has let go
         return 0
     if outcome.error:
         raise RossError(f"the container ended, but {outcome.error}")
     return outcome.exit_code
 
 
-async def _begin(container: Container, wanted: CreateFlags) -> None:
+async def _begin(container: Container, wanted: CreateFlags, stdio: Sequence[int] = ()) -> None:
     try:
-        await container.start()
+        await container.start(stdio=stdio)
     except RossError:
         if wanted.rm:
             await container.discard()  # noqa: ASYNC120 -- shielded
@@ -261,16 +280,22 @@ async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:
 
 def start_attached(name: str, *, stdin: bool, manner: Manner) -> int:
     """``ross start -a``: start a container and be connected to it."""
-    from ross.cli.interactive import attach
+    from ross.cli.interactive import attach, on_our_streams
+    from ross.model.logs import LogDriver
 
     async def body(engine: Engine) -> int:
         container = await engine.containers.get(name)
-        terminal = (await container.info()).spec.terminal
-        async with attach(container, stdin=stdin, terminal=terminal, manner=manner) as attached:
+        spec = (await container.info()).spec
+        if spec.log.driver is LogDriver.PASSTHROUGH:
+
+            async def begin(stdio: Sequence[int]) -> Process:
+                process = await container.attach()
+                await container.start(stdio=stdio)
+                return process
+
+            return _code(await on_our_streams(begin, stdin=stdin, sig_proxy=manner.sig_proxy))
+        async with attach(container, stdin=stdin, terminal=spec.terminal, manner=manner) as attached:
             await container.start()
-            outcome = await attached.wait()
-        if outcome is None:
-            raise Exit(0)
-        return outcome.exit_code
+            return _code(await attached.wait())
 
     return with_engine(body)

@@ -66,13 +66,18 @@ class Container:
         """What is known of it now; never waits for it."""
         return from_wire(ContainerInfo, (await answer(self._capability.info())).info)
 
-    def start(self) -> Pending[None]:
+    def start(self, *, stdio: Sequence[int] = ()) -> Pending[None]:
         """Start it; returns when its process runs.
 
+        Args:
+            stdio: Three descriptors of ours, pipes or /dev/null, that its process gets as its streams, as they are; where its log driver
+                is passthrough.
+
         Raises:
+            InvalidArgument: it takes no streams, or not these.
             FailedPrecondition: it runs already, or cannot be run; for a missing program ``reason`` says so.
         """
-        return Pending(self._capability.start(), _nothing)
+        return Pending(self._capability.start(stdio=self._session.send_fds(stdio) if stdio else []), _nothing)
 
     async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
         """Wait until it has stopped: at once if it has; or for another condition.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _LOG_DRIVERS: Final = {
     **dict.fromkeys(("file", "json-file", "k8s-file", "local"), LogDriver.FILE),
     "none": LogDriver.NONE,
+    "passthrough": LogDriver.PASSTHROUGH,
 }
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,
@@ -239,16 +240,16 @@ def parse_network(text: str) -> NetworkMode:
 
 
 def parse_log(driver: str, options: Mapping[str, str]) -> LogConfig:
-    """The drivers are ``file`` (also by the names of what others write to files) and ``none``.
+    """The drivers are ``file`` (also by the names of what others write to files), ``none`` and ``passthrough``.
 
     Raises:
         InvalidArgument: there is no such driver or option, or its value is none.
     """
     found = _LOG_DRIVERS.get(driver)
     if found is None:
-        raise InvalidArgument(f"there is no log driver {driver!r}", hint="the drivers are file and none")
+        raise InvalidArgument(f"there is no log driver {driver!r}", hint="the drivers are file, none and passthrough")
     unknown = set(options) - {"max-size", "max-file"}
-    if unknown or (options and found is LogDriver.NONE):
+    if unknown or (options and found is not LogDriver.FILE):
         raise InvalidArgument(
             f"there is no option {min(unknown or options)!r} of the log driver {driver}",
             hint="the driver file has max-size and max-file",

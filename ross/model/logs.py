@@ -15,6 +15,8 @@ class LogDriver(Enum):
     """In files beside the container, in the CRI's form."""
     NONE = "none"
     """Nowhere."""
+    PASSTHROUGH = "passthrough"
+    """Nowhere: who starts the container hands it its streams, and nobody attaches to it."""
 
 
 @frozen(kw_only=True)

@@ -103,6 +103,11 @@ class Attachment:
         if self._detached:
             return
         self._ending = self._target.ending
+        if not (self._stdout or self._stderr or self.options.stdin):  # only the end is waited for
+            self._connected.set()
+            self._target.attachments.discard(self)
+            self._finished.set()
+            return
         begin = None
         if self._log is not None and not self.options.since:
             begin = await trio.to_thread.run_sync(find_begin, self._log, LogOptions(tail=self.options.tail))

@@ -329,9 +329,11 @@ class Container(RunnableContainer):
         """
         if self._state is _S.REMOVED:
             raise NotFound(f"the container {self.record.name} has been removed")
-        if self.record.spec.log.driver is LogDriver.NONE:
+        driver = self.record.spec.log.driver
+        if driver is not LogDriver.FILE:
             raise FailedPrecondition(
-                f"the container {self.record.name} keeps no log", hint="it was created with --log-driver none"
+                f"the container {self.record.name} keeps no log",
+                hint=f"it was created with --log-driver {driver.value}",
             )
         if options.follow and self._state in {_S.CREATED, _S.STARTING}:
             await self._begun.wait()

@@ -75,14 +75,20 @@ class InitProcess:
         """Connect to it; before the start: from the first byte on, once it starts.
 
         Raises:
-            FailedPrecondition: its monitor does not answer; or to look on would end its input.
+            FailedPrecondition: its monitor does not answer, or does not have its streams; or to look on would end its input.
             NotFound: the container is being removed, or has been.
         """
         state = self._container.state
         if state in {_S.REMOVING, _S.REMOVED}:
             raise NotFound(f"the {self.title} has been removed")
+        wanted = options.stdin or stdout is not None or stderr is not None
+        if wanted and self._container.record.spec.log.driver is LogDriver.PASSTHROUGH:
+            raise FailedPrecondition(
+                f"the streams of the {self.title} are those of whoever started it",
+                hint="it was created with --log-driver passthrough",
+            )
         kept = self.has_terminal or self._container.record.spec.stdin_kept
-        if self.log is None and self.takes_input and not options.stdin and not kept:
+        if wanted and self.log is None and self.takes_input and not options.stdin and not kept:
             raise FailedPrecondition(
                 f"the {self.title} keeps no log, and its input ends when somebody who looks on lets go",
                 hint="connect to its input too",

@@ -24,6 +24,8 @@ from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.oci.image import Execution
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
@@ -47,7 +49,12 @@ class Launcher:
         self._layout = parts.state.container(container_id)
 
     async def create(
-        self, record: ContainerRecord, execution: Execution, *, console_size: tuple[int, int] | None
+        self,
+        record: ContainerRecord,
+        execution: Execution,
+        *,
+        console_size: tuple[int, int] | None,
+        stdio: Sequence[int] = (),
     ) -> Launched:
         """Mount its root, write its bundle, and have a monitor create it: everything but the start.
 
@@ -58,11 +65,12 @@ class Launcher:
         await self.see_snapshot(record)
         await parts.snapshotter.mount(self._id, self._layout.rootfs)
         async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
-            return await self._launch(record, execution, joined, console_size=console_size)
+            await self._write_bundle(record, execution, joined, console_size=console_size)
+            return await self._launch(record, stdio)
 
-    async def _launch(
+    async def _write_bundle(
         self, record: ContainerRecord, execution: Execution, joined: Joined, *, console_size: tuple[int, int] | None
-    ) -> Launched:
+    ) -> None:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
         await trio.to_thread.run_sync(
             lambda: write_bundle(
@@ -76,8 +84,11 @@ class Launcher:
                 console_size=console_size,
             )
         )
+
+    async def _launch(self, record: ContainerRecord, stdio: Sequence[int]) -> Launched:
+        parts, parent = self._parts, record.spec.resources.cgroup_parent
         with trio.move_on_after(_LAUNCH_SECONDS):
-            return await parts.monitor.launch(self._id, self._layout, record.spec)
+            return await parts.monitor.launch(self._id, self._layout, record.spec, stdio=stdio)
         parts.monitor.abandon(self._id)
         kill_cgroup(parts.groups.path(self._id, parent))
         raise FailedPrecondition(

@@ -6,6 +6,7 @@ A run is watched by a task of its own, the shim task, from its start until nothi
 from __future__ import annotations
 
 import logging
+import os
 import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, RossError
+from ross.linux.fds import close_all
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
 from ross.services.execs import Execs
@@ -28,9 +30,10 @@ from ross.services.stats import Sampler
 from ross.services.tracked import Ending, TrackedContainer
 from ross.shim.logfiles import LogFiles
 from ross.shim.state import ALIVE, check_transition
+from ross.shim.valid_logs import check_stdio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ross.services.containers import Parts
     from ross.services.images import Image
@@ -113,25 +116,39 @@ class RunnableContainer(TrackedContainer):
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, stdio: Sequence[int] = ()) -> None:
         """Start it; returns when its process runs. Goes on to the end even if the caller does not wait for it.
 
+        Args:
+            stdio: The three streams of its process, where its log driver is passthrough; they stay the caller's.
+
         Raises:
+            InvalidArgument: it takes no streams, or not these.
             FailedPrecondition: it runs already, or cannot be run; for a program that is missing ``reason`` says so.
             NotFound: it has been removed.
         """
-        await self._to_the_end(self._start, name="start")
+        if stdio:
+            check_stdio(self.record.spec.log, stdio)
+        own = [os.dup(fd) for fd in stdio]
 
-    async def _start(self) -> None:
+        async def begin() -> None:
+            try:
+                await self._start(own)
+            finally:
+                close_all(own)
+
+        await self._to_the_end(begin, name="start")
+
+    async def _start(self, stdio: Sequence[int] = ()) -> None:
         async with self._turn:
             if self._state is _S.RESTARTING:
                 self._rest()  # what was to come is now
             check_transition(self.record.name, self._state, _S.STARTING)
             self._save(evolve(self.record, stopped_by_hand=False, restart_count=0))
             self._restarts = Restarts()
-            await self._begin()
+            await self._begin(stdio)
 
-    async def _begin(self) -> None:
+    async def _begin(self, stdio: Sequence[int] = ()) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
@@ -139,7 +156,7 @@ class RunnableContainer(TrackedContainer):
         if before is not _S.CREATED:
             self.ending = Ending()
         try:
-            launched, started_at = await self._launch()
+            launched, started_at = await self._launch(stdio)
         except Exception as error:
             self._parts.oom_watch.forget(self.group)
             await self.launcher.take_down(self.record)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
@@ -160,7 +177,7 @@ class RunnableContainer(TrackedContainer):
         self._begin_run(run, started_at=started_at)
         self.publish("start")
 
-    async def _launch(self) -> tuple[Launched, int]:
+    async def _launch(self, stdio: Sequence[int]) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""
         if self.image is None:
             raise FailedPrecondition(
@@ -168,7 +185,9 @@ class RunnableContainer(TrackedContainer):
                 hint="pull it, and create the container again",
             )
         execution = self.image.config.execution
-        launched = await self.launcher.create(self.record, execution, console_size=self.init.console_size())
+        launched = await self.launcher.create(
+            self.record, execution, console_size=self.init.console_size(), stdio=stdio
+        )
         self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()
         started_at = time.time_ns()

@@ -19,11 +19,13 @@ from attrs import frozen
 from ross.errors import Internal
 from ross.linux.files import make_directory
 from ross.linux.pidfd import ProcessIdentity, identify
-from ross.linux.process import spawn_and_forget
+from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
 from ross.shim.conmon import answered_pid, processes, read_answer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.shim.runtime import Runtime
@@ -79,16 +81,22 @@ class Monitor:
             "--conmon-pidfile", str(directory / "monitor.pid"),
             "--exit-dir", str(self._layout.exits),
             "--full-attach",
-            "--log-path", f"k8s-file:{bundle.log}" if spec.log.driver is LogDriver.FILE else "none",
+            "--log-path", f"k8s-file:{bundle.log}" if spec.log.driver is LogDriver.FILE else spec.log.driver.value,
             "--log-level", "error",
             "--no-sync-log",
-            # With a terminal its input is always there; else a pipe only if somebody may want to write to it.
-            *(["--terminal"] if spec.terminal else ["--stdin"] if spec.stdin_open else []),
-            *(["--leave-stdin-open"] if spec.stdin_kept else []),
+            *([] if spec.log.driver is LogDriver.PASSTHROUGH else _streams(spec)),
         ]  # fmt: skip
 
-    async def launch(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> Launched:
+    async def launch(
+        self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, *, stdio: Sequence[int] = ()
+    ) -> Launched:
         """Start a monitor, which has the runtime create the container.
+
+        Args:
+            container_id: Which.
+            bundle: Where its bundle is.
+            spec: What its user wants.
+            stdio: The three streams of its process, where its log driver is passthrough; the null device if there are none.
 
         Raises:
             FailedPrecondition: the runtime could not; in its words.
@@ -105,6 +113,7 @@ class Monitor:
                     env={"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": str(write_end)},
                     cwd=bundle.bundle,
                     pass_fds=(write_end,),
+                    stdio=stdio or NO_STDIO,
                 )
             finally:
                 os.close(write_end)
@@ -199,3 +208,9 @@ class Monitor:
             and "--exit-dir" not in argv
             and {"create", "start", "delete", "exec"} & set(argv)
         ]
+
+
+def _streams(spec: ContainerSpec) -> list[str]:
+    # With a terminal its input is always there; else a pipe only if somebody may want to write to it.
+    kept = ["--leave-stdin-open"] if spec.stdin_kept else []
+    return (["--terminal"] if spec.terminal else ["--stdin"] if spec.stdin_open else []) + kept

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
+from ross.linux.fds import is_plain_pipe
 from ross.model.logs import LogDriver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ross.model.logs import LogConfig
 
 _MIN_LOG_BYTES: Final = 4 << 10
@@ -16,17 +19,41 @@ _MAX_LOG_BYTES: Final = 512 << 30
 _MAX_LOG_FILES: Final = 1000
 
 
-def check_log(log: LogConfig) -> None:
+def check_log(log: LogConfig, *, terminal: bool) -> None:
     """Refuse a log that cannot be kept in this way.
 
     Raises:
-        InvalidArgument: there is no such driver, or its files would be too small, too large or too many.
+        InvalidArgument: there is no such driver, or none for a terminal, or its files would be too small, too large or too many.
     """
+    if log.driver is LogDriver.PASSTHROUGH and terminal:
+        raise InvalidArgument(
+            "the log driver passthrough hands over streams, and a terminal takes their place",
+            hint="leave out -t, or the driver",
+        )
     if log.driver is LogDriver.UNKNOWN:
-        raise InvalidArgument("this engine does not know that log driver", hint="the drivers are file and none")
+        raise InvalidArgument(
+            "this engine does not know that log driver", hint="the drivers are file, none and passthrough"
+        )
     if log.max_bytes and not _MIN_LOG_BYTES <= log.max_bytes < _MAX_LOG_BYTES:
         raise InvalidArgument(
             f"a log file cannot have {log.max_bytes} bytes at most", hint="between 4k and 512g, or 0 for no limit"
         )
     if not 1 <= log.max_files <= _MAX_LOG_FILES:
         raise InvalidArgument(f"a log cannot be kept in {log.max_files} files", hint=f"1 to {_MAX_LOG_FILES}")
+
+
+def check_stdio(log: LogConfig, stdio: Sequence[int]) -> None:
+    """Refuse descriptors that a container with this log cannot have as its streams.
+
+    Raises:
+        InvalidArgument: it takes none, or there are not three, or one is neither a pipe nor the null device.
+    """
+    if log.driver is not LogDriver.PASSTHROUGH:
+        raise InvalidArgument(
+            "this container's streams are its monitor's, which keeps its log",
+            hint="create it with --log-driver passthrough to hand it others",
+        )
+    if len(stdio) != 3:
+        raise InvalidArgument(f"a process has three standard streams, not {len(stdio)}")
+    if not all(map(is_plain_pipe, stdio)):
+        raise InvalidArgument("only pipes and the null device can be handed to a container")

