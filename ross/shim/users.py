@@ -55,6 +55,7 @@ def resolve_user(text: str, rootfs: Rootfs) -> User:
         return User(uid=uid, gid=resolve_group(group, rootfs), groups=(), home=home)
     gid = entry.gid if entry is not None else 0
     groups = _groups_of(rootfs, entry.name, gid) if entry is not None else ()
+    _check_numbers(rootfs, (gid, *groups))
     return User(uid=uid, gid=gid, groups=groups, home=home)
 
 
@@ -97,13 +98,24 @@ def resolve_group(wanted: str, rootfs: Rootfs) -> int:
     Raises:
         FailedPrecondition: the name is not in the files, or the number is no id.
     """
-    number = _id(wanted, "group")
-    if number is not None:
-        return number
+    found = _id(wanted, "group")
+    if found is None:
+        named = (gid for name, _password, gid, *_members in _lines(rootfs, "/etc/group", 3) if name == wanted)
+        found = next((int(gid) for gid in named if _is_id(gid)), None)
+    if found is None:
+        raise FailedPrecondition(f"the image has no group {wanted!r}", hint="see its /etc/group, or use a number")
+    _check_numbers(rootfs, (found,))
+    return found
+
+
+def _check_numbers(rootfs: Rootfs, ids: tuple[int, ...]) -> None:
+    """The runtime looks the ids of groups up as names too, and would give the process the other group (as CVE-2016-3697)."""
+    numbers = {str(number) for number in ids}
     for name, _password, gid, *_members in _lines(rootfs, "/etc/group", 3):
-        if name == wanted and _is_id(gid):
-            return int(gid)
-    raise FailedPrecondition(f"the image has no group {wanted!r}", hint="see its /etc/group, or use a number")
+        if name in numbers and gid != name:
+            raise FailedPrecondition(
+                f"the image's /etc/group calls another group {name!r}, which is the id of one here"
+            )
 
 
 def _groups_of(rootfs: Rootfs, user: str, primary: int) -> tuple[int, ...]:
