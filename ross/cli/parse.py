@@ -29,7 +29,7 @@ _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 
 
 def parse_env(entries: Sequence[str], ours: Mapping[str, str]) -> list[str]:
-    """``NAME=value`` entries; a bare ``NAME`` takes our own value, and is left out if we have none.
+    """``NAME=value`` entries; a bare ``NAME`` takes our own value, and stays, for there to be no such variable, if we have none.
 
     Raises:
         InvalidArgument: an entry has no name.
@@ -41,13 +41,14 @@ def parse_env(entries: Sequence[str], ours: Mapping[str, str]) -> list[str]:
             raise InvalidArgument(f"{entry!r} is not an environment variable", hint="write NAME=value")
         if equals:
             found.append(entry)
-        elif name in ours:
-            found.append(f"{name}={ours[name]}")
+        else:
+            found.append(f"{name}={ours[name]}" if name in ours else name)
     return found
 
 
 def read_env_files(paths: Sequence[str], ours: Mapping[str, str]) -> list[str]:
     """The entries of files that have one a line; empty lines, and those that begin with ``#``, are none. Nothing is unquoted.
+    A bare ``NAME`` takes our own value, and is left out if we have none.
 
     Raises:
         InvalidArgument: a file cannot be read, or a line of it is no entry.
@@ -55,12 +56,13 @@ def read_env_files(paths: Sequence[str], ours: Mapping[str, str]) -> list[str]:
     found = []
     for path in paths:
         try:
-            text = Path(path).read_text(encoding="utf-8-sig")
+            text = Path(path).read_bytes().decode("utf-8-sig")
         except OSError as error:
             raise InvalidArgument(f"the file {path!r} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise InvalidArgument(f"the file {path!r} is not UTF-8") from None
-        lines = (line.lstrip() for line in text.splitlines())
+        # Only so do lines end: a value may hold what else Unicode takes for the end of one.
+        lines = (line.removesuffix("\r").lstrip() for line in text.split("\n"))
         entries = [line for line in lines if line and not line.startswith("#")]
         for entry in entries:
             name = entry.partition("=")[0]
@@ -68,7 +70,7 @@ def read_env_files(paths: Sequence[str], ours: Mapping[str, str]) -> list[str]:
                 raise InvalidArgument(
                     f"the file {path!r} has a variable with the name {name!r}", hint="a name is one word"
                 )
-        found += parse_env(entries, ours)
+        found += [entry for entry in parse_env(entries, ours) if "=" in entry]
     return found
 
 

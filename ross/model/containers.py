@@ -104,7 +104,7 @@ class ContainerSpec:
     entrypoint: tuple[str, ...] | None = None
     """Absent: the image's. Empty: none, and the image's command is dropped too (as Docker does)."""
     env: tuple[str, ...] = ()
-    """``NAME=value``; later ones win, and all win over the image's."""
+    """``NAME=value``, or ``NAME`` to have no such variable; later ones win, and all win over the image's."""
     working_dir: str = ""
     user: str = ""
     hostname: str = ""

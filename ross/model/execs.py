@@ -26,7 +26,7 @@ class ExecOptions:
 
     args: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    """``NAME=value``; later ones win, and all win over the container's."""
+    """``NAME=value``, or ``NAME`` to have no such variable; later ones win, and all win over the container's."""
     user: str = ""
     working_dir: str = ""
     terminal: bool = False

@@ -179,7 +179,7 @@ def _execution(before: dict[str, object], spec: ContainerSpec) -> Config:
         merged: dict[str, str] = {}
         for entry in (*(known if isinstance(known, list) else ()), *spec.env):
             merged[str(entry).partition("=")[0]] = str(entry)
-        config["Env"] = list(merged.values())
+        config["Env"] = [entry for entry in merged.values() if "=" in entry]
     if spec.entrypoint is not None:
         config["Entrypoint"] = list(spec.entrypoint)
         config.pop("Cmd", None)

@@ -84,7 +84,7 @@ def write_bundle(
         variables = dict(
             entry.split("=", 1) for entry in environment(spec, execution, hostname=hostname, home=user.home)
         )
-        check_program(rootfs, command, search_path=variables["PATH"], working_dir=working_dir, mounted=targets)
+        check_program(rootfs, command, search_path=variables.get("PATH", ""), working_dir=working_dir, mounted=targets)
     resolved = Resolved(
         command=command,
         user=user,

@@ -109,7 +109,12 @@ def _environment(begun: Sequence[str], options: ExecOptions, declared: Sequence[
         env.pop(name, None)
     if options.terminal:
         env.setdefault(_TERMINAL, "xterm")
-    env |= _split(options.env)
+    for entry in options.env:
+        name, equals, value = entry.partition("=")
+        if equals:
+            env[name] = value
+        else:
+            env.pop(name, None)
     env.setdefault(_HOME, home)
     return env
 

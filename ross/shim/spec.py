@@ -85,13 +85,16 @@ def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved
 
 
 def environment(spec: ContainerSpec, execution: Execution, *, hostname: str, home: str) -> list[str]:
-    """The container's environment: defaults, the image's, the spec's; the last of a name wins."""
+    """The container's environment: defaults, the image's, the spec's; the last of a name wins, and a name alone takes it away."""
     merged = {"PATH": DEFAULT_PATH, "HOSTNAME": hostname}
     if spec.terminal:
         merged["TERM"] = "xterm"
     for entry in (*(execution.env or ()), *spec.env):
-        name, _equals, value = entry.partition("=")
-        merged[name] = value
+        name, equals, value = entry.partition("=")
+        if equals:
+            merged[name] = value
+        else:
+            merged.pop(name, None)
     merged.setdefault("HOME", home)
     return [f"{name}={value}" for name, value in merged.items()]
 

@@ -82,6 +82,5 @@ def check_env(entry: str) -> None:
     Raises:
         InvalidArgument: it is none.
     """
-    name, equals, _value = entry.partition("=")
-    if not equals or not name:
-        raise InvalidArgument(f"the environment entry {entry[:80]!r} is not NAME=value")
+    if not entry.partition("=")[0]:
+        raise InvalidArgument(f"the environment entry {entry[:80]!r} is neither NAME=value nor NAME")

@@ -113,7 +113,7 @@ def cgroups(pid: int) -> str:
         ({"workdir": "relative"}, None, "not an absolute path"),
         ({"user": "nobody-here"}, None, "has no user 'nobody-here'"),
         ({"user": "4294967296"}, None, "is no user id"),
-        ({"env": ["=x"]}, None, "is not NAME=value"),
+        ({"env": ["=x"]}, None, "neither NAME=value nor NAME"),
         ({"env": ["A=x\0y"]}, None, "zero byte"),
         ({"when_gone": "dance"}, None, "is no policy"),
     ],

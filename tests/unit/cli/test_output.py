@@ -75,7 +75,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 
 def test_environment_and_labels() -> None:
-    assert parse_env(["A=1", "B", "C", "D="], {"B": "ours"}) == ["A=1", "B=ours", "D="]
+    assert parse_env(["A=1", "B", "C", "D="], {"B": "ours"}) == ["A=1", "B=ours", "C", "D="]
     assert parse_labels(["a=b=c", "d"]) == {"a": "b=c", "d": ""}
     for parse in (lambda: parse_env(["=x"], {}), lambda: parse_labels(["=x"])):
         with pytest.raises(InvalidArgument):
