@@ -81,7 +81,7 @@ class ResourceFlags:
     oom_kill_disable: Switch = False
     """Let it wait for memory and not be killed; control groups of version 1 only."""
     ulimit: Words = ()
-    """name=soft[:hard], such as nofile=1024:4096; -1 for no limit. May be repeated."""
+    """name=soft[:hard], such as nofile=1024:4096; -1 for no limit. May be repeated; the last of a name counts."""
     device_read_bps: Words = ()
     """device:rate, such as /dev/sda:10m, the most bytes read in a second. May be repeated."""
     device_write_bps: Words = ()
@@ -100,7 +100,7 @@ class ResourceFlags:
             "memory_swappiness": self.memory_swappiness,
             "oom_score_adj": self.oom_score_adj,
             "oom_kill_disable": self.oom_kill_disable,
-            "ulimits": [parse_ulimit(text) for text in self.ulimit],
+            "ulimits": list({one.name: one for one in map(parse_ulimit, self.ulimit)}.values()),
             "throttles": [
                 *_throttles(ThrottleKind.READ_BPS, self.device_read_bps),
                 *_throttles(ThrottleKind.WRITE_BPS, self.device_write_bps),
