@@ -61,6 +61,15 @@ def daemon(filesystem: Path, request: pytest.FixtureRequest) -> Iterator[Daemon]
         yield running
 
 
+@pytest.fixture(scope="module")
+def one_daemon(filesystem: Path) -> Iterator[Daemon]:
+    """One for all tests of a file, which leave nothing behind."""
+    directory = filesystem / "one"
+    directory.mkdir()
+    with running_daemon(directory) as running:
+        yield running
+
+
 @pytest.fixture
 def box(daemon: Daemon, busybox: str) -> str:
     """The reference of an image with busybox, which the daemon has."""
