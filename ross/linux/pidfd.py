@@ -23,6 +23,7 @@ class ProcessIdentity:
     start_time: int
     """In clock ticks since boot: field 22 of ``/proc/<pid>/stat`` (proc_pid_stat(5))."""
 
+
 NOBODY: Final = ProcessIdentity(pid=1 << 30, start_time=0)
 """A process that has ended, whichever it was: no kernel gives out such a number."""
 
