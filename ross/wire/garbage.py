@@ -7,6 +7,7 @@ enough for a cycle: by its traceback it holds what its frames hold.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _SECONDS: Final = 1.0
+_TRIM_SECONDS: Final = 3.0
 
 
 @contextmanager
@@ -35,9 +37,14 @@ def collecting_here() -> Iterator[None]:
 
 
 async def collect_for_ever() -> None:
-    """Collect when it is time, as Python would, in this thread."""
+    """Collect when it is time, as Python would, in this thread; and give memory back that a burst of work has left."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    used, trimmed = False, trio.current_time()
     while True:
         await trio.sleep(_SECONDS)
+        if used and trim is not None and trio.current_time() > trimmed + _TRIM_SECONDS:
+            trim(0)  # a millisecond or two; the allocator would keep a tenth of a daemon for what may never come again
+            used, trimmed = False, trio.current_time()
         due = [
             generation
             for generation, (count, threshold) in enumerate(zip(gc.get_count(), gc.get_threshold(), strict=True))
@@ -45,3 +52,4 @@ async def collect_for_ever() -> None:
         ]
         if due:
             gc.collect(due[-1])
+            used = True
