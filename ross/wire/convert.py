@@ -9,13 +9,16 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar
 
 import attrs
 
+from ross.errors import InvalidArgument
 from ross.oci.digest import Digest
+from ross.wire.schema import schema
 
 T = TypeVar("T")
 Decode = Callable[[Any], Any]
@@ -29,11 +32,14 @@ def camel_case(name: str) -> str:
 
 
 def to_wire(record: Any) -> dict[str, Any]:
-    """A dictionary that pycapnp copies into the struct of the record's shape."""
+    """A dictionary that pycapnp copies into the struct of the record's shape.
+
+    What the receiver reads from an empty message too is left out: of a container's fields that is most, and each costs two microseconds.
+    """
     message: dict[str, Any] = {}
-    for name, wire_name, encode in _encoders(typing.cast("Any", type(record))):
+    for name, wire_name, encode, absent in _encoders(typing.cast("Any", type(record))):
         value = getattr(record, name)
-        if value is not None:
+        if value is not None and value != absent:
             message[wire_name] = encode(value)
     return message
 
@@ -48,9 +54,22 @@ def from_wire(cls: type[T], reader: Any) -> T:
 
 
 @cache
-def _encoders(cls: Any) -> tuple[tuple[str, str, Encode], ...]:
-    hints = typing.get_type_hints(cls)
-    return tuple((field.name, camel_case(field.name), _encoder(hints[field.name])) for field in attrs.fields(cls))
+def _encoders(cls: Any) -> tuple[tuple[str, str, Encode, Any], ...]:
+    hints, absent = typing.get_type_hints(cls), _absent(cls)
+    return tuple(
+        (field.name, camel_case(field.name), _encoder(hints[field.name]), absent.get(field.name))
+        for field in attrs.fields(cls)
+    )
+
+
+def _absent(cls: Any) -> dict[str, Any]:
+    """What a receiver makes of fields that no message has, by the schema; without those that must be there."""
+    empty = getattr(schema, cls.__name__).new_message().as_reader()
+    found: dict[str, Any] = {}
+    for name, decode in _decoders(cls):
+        with suppress(InvalidArgument):
+            found[name] = decode(empty)
+    return found
 
 
 @cache
