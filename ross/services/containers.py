@@ -318,6 +318,10 @@ class Containers:
         if record.removing:
             await container._remove_now()  # noqa: SLF001 -- the other half of this service
             return
+        try:  # an earlier daemon may have been killed between the record and the snapshot
+            await container.launcher.see_snapshot(record)
+        except (RossError, OSError) as error:
+            logger.error("the container %s has no files of its own: %s", record.name, error)
         run = record.run
         started_at = record.started_at
         if run is None:

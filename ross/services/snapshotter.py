@@ -227,7 +227,6 @@ class Snapshotter:
         make_directory(directory.parent)
         directory.mkdir(mode=0o700)
         try:
-            write_atomic(directory / "metadata.json", write_record(info), sync=durable)
             files = directory / "fs"
             files.mkdir(mode=0o755)
             (directory / "work").mkdir(mode=0o700)
@@ -237,8 +236,9 @@ class Snapshotter:
                 files.chmod(stat.S_IMODE(found.st_mode))
             if info.owner is SnapshotOwner.CONTAINER:
                 make_etc(files, self.layers(info.parent))
+            # Last: what has no record is not complete, and a crash makes it go.
+            write_atomic(directory / "metadata.json", write_record(info), sync=durable)
             if durable:
-                sync_directory(directory)
                 sync_directory(directory.parent)
         except BaseException:
             remove_tree(directory)

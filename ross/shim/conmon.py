@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ross.errors import Internal
+from ross.errors import Internal, Unavailable
 from ross.shim.runtime import runtime_error
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ async def read_answer(fd: int) -> bytes:
     return bytes(data)
 
 
+def ended_early(what: str) -> Unavailable:
+    """Why there is no process where neither the monitor nor the runtime says anything: they were killed."""
+    undone = "it had created the container" if what == "create" else "it had executed anything"
+    return Unavailable(f"the monitor, or the runtime that it runs, was ended before {undone}", hint="try again")
+
+
 def answered_pid(answer: bytes, *, what: str = "create") -> int:
     """The pid of the process that the monitor has had made.
 
@@ -54,8 +60,11 @@ def answered_pid(answer: bytes, *, what: str = "create") -> int:
 
     Raises:
         FailedPrecondition: the runtime could not; in its words.
+        Unavailable: somebody has ended the monitor, or the runtime.
         Internal: the monitor failed.
     """
+    if not answer:
+        raise ended_early(what)
     try:
         document = json.loads(answer.partition(b"\n")[0])  # a brief exec's end may already be behind it
         pid = int(document.get("data", document.get("pid", -1)))

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 from attrs import frozen
 
-from ross.errors import Internal, RossError
 from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.linux.processes import end_with_children
-from ross.shim.conmon import answered_pid, processes, read_answer
+from ross.shim.conmon import answered_pid, ended_early, processes, read_answer
 from ross.shim.monitor import Exit
 from ross.shim.runtime import runtime_error
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
+    from ross.errors import RossError
     from ross.layout import ExecLayout
     from ross.shim.runtime import Runtime
 
@@ -67,6 +67,7 @@ class ExecMonitor:
 
         Raises:
             FailedPrecondition: the runtime could not; in its words.
+            Unavailable: somebody has ended the monitor, or the runtime.
             Internal: the monitor failed.
         """
         make_directory(layout.exits)
@@ -123,7 +124,7 @@ class ExecMonitor:
             text = layout.runtime_log.read_text(errors="replace")
         except FileNotFoundError:
             text = ""
-        return runtime_error(text, what="exec") if text else Internal("the monitor ended before it executed anything")
+        return runtime_error(text, what="exec") if text else ended_early("exec")
 
     def monitor_of(self, layout: ExecLayout) -> ProcessIdentity | None:
         """The exec's monitor, if it runs."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import frozen
 
-from ross.errors import Internal
+from ross.errors import Unavailable
 from ross.linux.files import make_directory
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
@@ -100,6 +100,7 @@ class Monitor:
 
         Raises:
             FailedPrecondition: the runtime could not; in its words.
+            Unavailable: somebody has ended the monitor, the runtime or the process.
             Internal: the monitor failed.
         """
         self.forget(container_id)
@@ -123,7 +124,9 @@ class Monitor:
         pid = answered_pid(answer)
         process, monitor = identify(pid), self.pid_of_monitor(container_id)
         if process is None or monitor is None:
-            raise Internal(f"the container {container_id[:12]} or its monitor ended before it was started")
+            raise Unavailable(
+                f"the container {container_id[:12]} or its monitor was ended before it was started", hint="try again"
+            )
         return Launched(process=process, monitor=monitor)
 
     def pid_of_monitor(self, container_id: str) -> ProcessIdentity | None:

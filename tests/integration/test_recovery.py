@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import suppress
@@ -97,6 +98,26 @@ def test_a_run_that_was_recorded_and_not_taken_down_is_not_taken_for_another(dae
         daemon.start()
         assert json.loads(path.read_bytes()) == record
         assert daemon.ross("wait", "done").stdout == "7\n"
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part"])
+def test_a_container_whose_files_were_not_made_before_the_daemon_was_killed(
+    daemon: Daemon, box: str, tmp_path: Path, left: str
+) -> None:
+    """Its record comes first. Its files are made by the next daemon, before anybody asks for them."""
+    daemon.ross("create", "--name", "new", box, "cat", "/etc/hostname")
+    identity = json.loads(daemon.ross("inspect", "new").stdout)[0]["Id"]
+    daemon.kill()
+    snapshot = daemon.root / "snapshots" / identity
+    if left == "nothing":
+        shutil.rmtree(snapshot)
+    else:
+        (snapshot / "metadata.json").unlink()
+        shutil.rmtree(snapshot / "fs")
+    daemon.start()
+    assert (snapshot / "metadata.json").exists()
+    assert daemon.ross("cp", "new:/bin/busybox", str(tmp_path)).returncode == 0
+    assert daemon.ross("start", "-a", "new").stdout == f"{identity[:12]}\n"
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
