@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ross.services.tracked import Ending
     from ross.shim.logfiles import LogFiles
     from ross.shim.logs import LogBegin
+    from ross.shim.spares import Spares
 
 
 _UNKNOWN_BYTES: Final = 0
@@ -36,6 +38,8 @@ class Attachable(Protocol):
     """Those that wait for its start."""
     attachments: set[Attachment]
     """Those that are connected."""
+    spares: Spares
+    """What those that were connected have left."""
 
     @property
     def title(self) -> str:
@@ -112,7 +116,7 @@ class Attachment:
         if self._log is not None and not self.options.since:
             begin = await trio.to_thread.run_sync(find_begin, self._log, LogOptions(tail=self.options.tail))
         if self._log is None or self.options.stdin:
-            self._stream = await connect(self._target.monitor_directory)
+            self._stream = await self._target.spares.take() or await connect(self._target.monitor_directory)
             if self._input_closed:
                 self._stream.close_input()
         self._connected.set()
@@ -132,10 +136,21 @@ class Attachment:
                 elif self._stream is not None:
                     await self._stream.pump(stdout=self._stdout, stderr=self._stderr)
         finally:
-            if self._stream is not None:
-                self._stream.close()
+            self._leave()
             self._target.attachments.discard(self)
             self._finished.set()
+
+    def _leave(self) -> None:
+        """Let go of the monitor. Where to hang up on it would not end the process's input, the connection is left to the next."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        target = self._target
+        ends_input = self.options.stdin and target.takes_input and not target.has_terminal
+        if not self._pumping.cancelled_caught or self._input_closed or ends_input:
+            stream.close()
+            return
+        target.spares.keep(stream, partial(target.spawn, name=f"spare connection to {target.title}"))
 
     async def _drop(self, stream: AttachStream) -> None:
         """Never let the monitor wait; what a sink cannot take is left out."""
@@ -233,7 +248,7 @@ class Attachment:
         Raises:
             FailedPrecondition: it has none, or takes no more.
         """
-        if not self.options.stdin or not self._target.takes_input:
+        if not self.options.stdin or not self._target.takes_input or self._detached:
             raise FailedPrecondition(f"the input of the {self._target.title} is not open", hint="create it with -i")
         await self._connected.wait()
         if self._stream is not None:
@@ -254,8 +269,6 @@ class Attachment:
         if not self._finished.is_set():
             self._finished.set()
             self._target.detached()
-        if self._stream is not None:
-            self._stream.close()
         await trio.lowlevel.checkpoint()
 
 

@@ -33,6 +33,7 @@ from ross.shim.attach import Sink, resize
 from ross.shim.exec_monitor import Executed
 from ross.shim.exec_process import Surroundings, exec_process, validate_exec
 from ross.shim.signals import parse_signal
+from ross.shim.spares import Spares
 from ross.shim.state import ALIVE, check_alive
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Exec:
         self.layout: ExecLayout = parts.execs.exec(record.id)
         self.pending: set[Attachment] = set()
         self.attachments: set[Attachment] = set()
+        self.spares = Spares()
         self.ended = trio.Event()
         """Set when its process has ended and nothing of it is left."""
         self._parts = parts

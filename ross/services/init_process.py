@@ -11,6 +11,7 @@ from ross.model.containers import AttachOptions, ContainerState, Outcome
 from ross.model.logs import LogDriver
 from ross.services.attachment import Attachment
 from ross.shim.attach import Sink, resize
+from ross.shim.spares import Spares
 from ross.shim.state import ALIVE
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class InitProcess:
     def __init__(self, container: RunnableContainer) -> None:
         self.pending: set[Attachment] = set()
         self.attachments: set[Attachment] = set()
+        self.spares = Spares()
         self._container = container
 
     @property

@@ -110,6 +110,20 @@ class AttachStream:
             with suppress(OSError, trio.ClosedResourceError):
                 self._sock.shutdown(socket.SHUT_WR)
 
+    async def wait_readable(self) -> None:
+        """Wait until something has come, or the monitor has ended."""
+        await trio.lowlevel.wait_readable(self._now)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come, and the monitor is there; not while anybody reads."""
+        try:
+            self._now.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
         """Detach."""
         self._sock.close()

@@ -157,6 +157,37 @@ async def test_late_reader_begins_where_it_likes_without_gap_or_double(box: Imag
     await container.remove()
 
 
+async def test_who_comes_after_another_sees_what_comes_after_them(box: Image) -> None:
+    """The connection to the monitor is the one that the first has left, and nothing comes by it that was written in between."""
+    container = await box.create(["sh", "-c", "while read line; do echo $line; done"], terminal=True)
+    await container.start()
+    for number in range(30):
+        kept = Kept()
+        process = await container.attach(stdin=True, stdout=kept, pace="block")
+        await process.write(b"%d\n" % number)
+        with trio.fail_after(10):
+            while kept.data.count(b"%d\r\n" % number) < 2:  # noqa: ASYNC110 -- its echo, and its answer
+                await trio.sleep(0.005)
+        assert kept.data == b"%d\r\n%d\r\n" % (number, number)
+        del process
+        if number % 3 == 0:
+            other = await container.attach(stdin=True)
+            await other.write(b"unseen\n")
+            del other
+            with trio.fail_after(10):
+                while await logged(container) < number // 3 + 1:  # noqa: ASYNC110
+                    await trio.sleep(0.005)
+    await container.kill()
+    assert (await container.wait()).signal == 9
+    await container.remove()
+
+
+async def logged(container: Container) -> int:
+    """How often ``unseen`` has been answered."""
+    async with container.logs() as entries:
+        return b"".join([entry.data async for entry in entries]).count(b"unseen\r\nunseen\r\n")
+
+
 async def test_who_looks_on_does_not_end_the_input(box: Image) -> None:
     """The monitor closes the input when anybody hangs up."""
     container = await box.create(["sh", "-c", "read line; echo got $line"], stdin=True)

@@ -30,6 +30,7 @@ MiB: Final = 1 << 20
 ROUNDS: Final = int(os.environ.get("ROSS_ROUNDS", "200"))
 STREAM_BYTES: Final = int(os.environ.get("ROSS_STREAM_BYTES", str(64 * MiB)))
 WARM_UP: Final = 100
+FEW: Final = 8
 SLACK_BYTES: Final = 4 * MiB
 """What an allocator may keep, whatever the number of rounds."""
 
@@ -58,22 +59,31 @@ async def box(engine: Engine) -> Container:
 
 @frozen(kw_only=True)
 class Use:
-    """What the daemon has."""
+    """What the daemon has, and the monitors."""
 
     tasks: int
     fds: int
+    monitors_fds: int
     rss_bytes: int
+
+    def is_within(self, other: Use) -> bool:
+        """Whether it is no more, but for memory, and for what two that overlapped have left."""
+        pairs = ((self.tasks, other.tasks), (self.fds, other.fds), (self.monitors_fds, other.monitors_fds))
+        return all(ours <= theirs + FEW for ours, theirs in pairs)
 
 
 async def use_of(daemon: Daemon, engine: Engine) -> Use:
-    return Use(tasks=len(await engine.tasks()), fds=daemon.open_fds(), rss_bytes=daemon.rss_bytes())
+    monitors = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in daemon.monitors())  # noqa: PTH208
+    tasks = len(await engine.tasks())
+    return Use(tasks=tasks, fds=daemon.open_fds(), monitors_fds=monitors, rss_bytes=daemon.rss_bytes())
 
 
 async def settled(daemon: Daemon, engine: Engine, before: Use) -> Use:
     """What it has when no task and no descriptor is more than there was."""
-    with trio.fail_after(30):
-        while (after := await use_of(daemon, engine)).tasks > before.tasks or after.fds > before.fds:  # noqa: ASYNC110
+    with trio.move_on_after(30):
+        while not (after := await use_of(daemon, engine)).is_within(before):  # noqa: ASYNC110 -- of other processes
             await trio.sleep(0.05)
+    assert after.is_within(before), (before, after)
     return after
 
 

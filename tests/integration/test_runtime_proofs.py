@@ -236,7 +236,7 @@ async def test_sockets_of_daemon_and_monitors_have_paths_that_others_cannot_walk
     container = await image.create(["sleep", "1000"], network="host")
     await container.start()
     executed = await container.open_exec(["sleep", "1000"], when_gone="kill")
-    ours = {shared.pid, *monitors_below(shared)}
+    ours = {shared.pid, *shared.monitors()}
     assert len(ours) >= 3
     inodes = {link[8:-1] for pid in ours for link in links_of(pid) if link.startswith("socket:[")}
     table = (await container.exec(["cat", "/proc/net/unix"])).stdout.decode().splitlines()[1:]
@@ -248,10 +248,6 @@ async def test_sockets_of_daemon_and_monitors_have_paths_that_others_cannot_walk
     assert (await container.exec(["ls", str(shared.run), str(shared.root)])).outcome.exit_code != 0
     await executed.signal("KILL")
     await container.remove(force=True)
-
-
-def monitors_below(daemon: Daemon) -> set[int]:
-    return {int(path.read_text()) for path in daemon.run.rglob("monitor.pid")}
 
 
 def links_of(pid: int) -> set[str]:

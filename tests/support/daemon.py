@@ -133,6 +133,10 @@ class Daemon:
             found += target.removeprefix("socket:[").removesuffix("]") not in tcp
         return found
 
+    def monitors(self) -> set[int]:
+        """The processes of all monitors: of containers, and of what is executed."""
+        return {int(path.read_text()) for path in self.run.rglob("monitor.pid")}
+
     def rss_bytes(self) -> int:
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
