@@ -174,12 +174,12 @@ def attach(
 
 
 def top(
-    container: str,
+    container: str | None = None,
     /,
     *columns: Annotated[str, Parameter(allow_leading_hyphen=True)],
     format: Format = "table",  # noqa: A002 -- the flag's name
 ) -> None:
-    """Show what runs in a container, as the host sees it.
+    """Show what runs in a container, as the host sees it; without one, all containers on the whole screen.
 
     Parameters
     ----------
@@ -190,6 +190,16 @@ def top(
     format
         table, json or jsonl.
     """
+
+    if container is None:
+        from ross.cli.live import show_live
+
+        if format != "table":
+            raise InvalidArgument(
+                f"--format {format} goes with a container", hint="name one, or see: ross stats --format"
+            )
+        show_live()
+        return
 
     async def body(engine: Engine) -> None:
         found = await engine.containers.get(container).now.top(" ".join(columns))

@@ -16,6 +16,7 @@ import pytest
 import ross
 from ross.errors import FailedPrecondition
 from tests.support.daemon import Daemon, running_daemon
+from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,3 +245,25 @@ def test_out_of_memory_while_there_was_no_daemon(daemon: Daemon, box: str, names
 
     ended = outcome(daemon, "alone")
     assert (ended["ExitCode"], ended["Signal"], ended["OOMKilled"]) == (137, 9, True)
+
+
+def test_the_live_screen(daemon: Daemon, box: str, names: list[str]) -> None:
+    begun(daemon, box, names, "seen", BUSY, "--cpus", "0.2")
+    begun(daemon, box, names, "gone", "exit 0")
+    screen = Terminal(daemon, "top", size=(12, 100))
+    screen.read_until(b"\x1b[?1049h")
+    assert b"gone" not in screen.read_until(b"seen")
+    screen.send(b"a")
+    screen.read_until(b"gone")
+    screen.resize(9, 30)
+    screen.read_until(b"q quit   a all   order by: c c\x1b[J")
+    screen.send(b"q")
+    assert screen.read_to_the_end().endswith(b"\x1b[?25h\x1b[?1049l")
+    assert screen.wait() == 0
+
+
+def test_the_live_screen_needs_one(daemon: Daemon) -> None:
+    refused = daemon.ross("top")
+    assert refused.returncode == 1
+    assert "this is none" in refused.stderr
+    assert "goes with a container" in daemon.ross("top", "--format", "json").stderr
