@@ -1,13 +1,16 @@
 """Seeing at once that the kernel has killed a process of a control group for want of memory, in hierarchies of version 2.
 
 A group that systemd has made is gone as soon as nothing lives in it, and its counters with it: whoever wants to know reads them while they
-are there. One epoll serves any number of groups (cgroup-v2.rst, "memory.events": a change is told as POLLPRI).
+are there. Where that was too late, the group above has counted what happened in it, and what was in no other group was in this one.
+One epoll serves any number of groups (cgroup-v2.rst, "memory.events": a change is told as POLLPRI).
 """
 
 from __future__ import annotations
 
 import os
 import select
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -20,9 +23,28 @@ _BYTES: Final = 4096
 
 
 @define
+class _Parent:
+    """A group with watched ones in it. Its own counter has those of groups that are gone."""
+
+    path: Path
+    told: int = 0
+    """So many kills were seen in watched groups in it."""
+
+    def count(self) -> int:
+        """All kills in it, ever; 0 if it does not tell."""
+        try:
+            return _oom_kills((self.path / "memory.events").read_bytes())
+        except OSError:
+            return 0
+
+
+@define
 class _Watched:
     fd: int
+    parent: _Parent
     kills: int = 0
+    unexplained: int = 0
+    """What its parent's counter had, when it was begun to be watched, beyond what had been seen in watched groups."""
 
 
 class OomWatch:
@@ -33,6 +55,7 @@ class OomWatch:
         self._epoll = select.epoll()
         self._groups: dict[str, _Watched] = {}
         self._by_fd: dict[int, _Watched] = {}
+        self._parents: dict[Path, _Parent] = {}
 
     async def run(self) -> None:
         """Watch, until cancelled."""
@@ -56,9 +79,12 @@ class OomWatch:
             fd = os.open(directory / "memory.events", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return
-        watched = self._groups[group] = self._by_fd[fd] = _Watched(fd)
+        parent = self._parents.setdefault(directory.parent, _Parent(directory.parent))
+        watched = self._groups[group] = self._by_fd[fd] = _Watched(fd, parent)
+        watched.unexplained = parent.count() - parent.told
         self._look(watched)  # the kernel tells of what changes after it was read
         if fd in self._by_fd:
+            watched.unexplained = parent.count() - parent.told
             self._epoll.register(fd, select.EPOLLPRI)
 
     def forget(self, group: str) -> int:
@@ -66,20 +92,44 @@ class OomWatch:
         watched = self._groups.pop(group, None)
         if watched is None:
             return 0
+        if watched.fd in self._by_fd:
+            self._look(watched)
         self._close(watched)
+        if not any(other.parent is watched.parent for other in self._groups.values()):
+            self._parents.pop(watched.parent.path, None)
         return watched.kills
 
     def _look(self, watched: _Watched) -> None:
         try:
-            text = os.pread(watched.fd, _BYTES, 0)
-        except OSError:  # the group is gone
+            kills = _oom_kills(os.pread(watched.fd, _BYTES, 0))
+        except OSError:  # the group is gone, maybe before anybody has read of its last kill
             self._close(watched)
+            self._ask_parent(watched)
             return
-        for line in text.splitlines():
-            name, _space, value = line.partition(b" ")
-            if name == b"oom_kill":
-                watched.kills = int(value)
+        self._note(watched, kills)
+
+    def _ask_parent(self, watched: _Watched) -> None:
+        """What its parent has counted, and no other group in it, was its own."""
+        for other in tuple(self._by_fd.values()):
+            if other.parent is watched.parent:
+                with suppress(OSError):
+                    self._note(other, _oom_kills(os.pread(other.fd, _BYTES, 0)))
+        more = watched.parent.count() - watched.parent.told - watched.unexplained
+        if more > 0:
+            self._note(watched, watched.kills + more)
+
+    def _note(self, watched: _Watched, kills: int) -> None:
+        watched.parent.told += kills - watched.kills
+        watched.kills = kills
 
     def _close(self, watched: _Watched) -> None:
         if self._by_fd.pop(watched.fd, None) is not None:
             os.close(watched.fd)  # which takes it out of the epoll too
+
+
+def _oom_kills(events: bytes) -> int:
+    for line in events.splitlines():
+        name, _space, value = line.partition(b" ")
+        if name == b"oom_kill":
+            return int(value)
+    return 0

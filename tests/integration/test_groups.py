@@ -5,6 +5,8 @@ has it; systemd where it runs. The session ``vm`` of nox runs this where both ar
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -229,6 +231,23 @@ async def test_out_of_memory(daemon: Daemon, manager: str) -> None:
         await container.kill()
         ended = await container.wait()
         assert (ended.exit_code, ended.signal, ended.oom) == (137, 9, False)
+
+
+async def test_out_of_memory_while_the_daemon_sleeps(daemon: Daemon, manager: str) -> None:
+    """systemd has taken the group away by the time that anybody can look at its counters."""
+    options: dict[str, Any] = {"memory": 16 << 20, "memory_swap": 16 << 20}
+    async with running(daemon, "sh", "-c", "sleep 2; exec tail /dev/zero", **options) as (_engine, container):
+        memory = await place_of(container, manager, "memory")
+        process = Path(f"/proc/{(await container.info()).pid}")
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            with trio.fail_after(SECONDS):
+                while process.exists() or (manager == "systemd" and memory.exists()):  # noqa: ASYNC110, ASYNC240 -- nobody tells
+                    await trio.sleep(0.05)
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        ended = await container.wait()
+        assert (ended.exit_code, ended.signal, ended.oom) == (137, 9, True)
 
 
 async def test_out_of_memory_of_a_child(daemon: Daemon) -> None:
