@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -19,7 +20,6 @@ from tests.support.daemon import Daemon, running_daemon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
     from typing import IO
 
     from ross.client import Container, Engine
@@ -205,3 +205,35 @@ def test_stream_in_and_out(shared: Daemon, busybox: str, words: list[str]) -> No
     print(f"{count} bytes: daemon {early} -> at most {peak}")  # noqa: T201 -- shown with -s, and where it fails
     assert (count, received.digest()) == (STREAM_BYTES, sent.digest())
     assert peak < early + 8 * MiB
+
+
+def test_line_without_an_end(shared: Daemon, busybox: str) -> None:
+    """A line as long as the whole output, through monitor, log and client: neither of the first two keeps it."""
+    script = f"head -c {STREAM_BYTES} /dev/zero | tr '\\0' x"
+    with shared.popen("run", "--name", "line", busybox, "sh", "-c", script) as client:
+        assert client.stdout is not None
+        count = peak = monitor_peak = early = 0
+        while piece := client.stdout.read(MiB):
+            assert piece.strip(b"x") == b""
+            count += len(piece)
+            peak = max(peak, shared.rss_bytes())
+            early = early or (peak if count >= 16 * MiB else 0)
+            monitor_peak = max(monitor_peak, *map(rss_bytes, shared.monitors()))
+    assert client.returncode == 0
+    print(f"{count} bytes: daemon {early} -> at most {peak}, monitor at most {monitor_peak}")  # noqa: T201
+    assert count == STREAM_BYTES
+    assert peak < early + 8 * MiB
+    assert monitor_peak < 16 * MiB
+    last = shared.ross("logs", "--tail", "1", "line")
+    assert 0 < len(last.stdout) <= 31 * MiB, "of the log there is what its bounds allow"
+    assert set(last.stdout.rpartition("\n")[2]) == {"x"}
+    assert shared.rss_bytes() < early + 8 * MiB
+    shared.ross("rm", "line")
+
+
+def rss_bytes(pid: int) -> int:
+    """0 for one that has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

@@ -231,6 +231,29 @@ async def test_mounts_into_a_volume_that_another_container_changes(image: Image,
     shutil.rmtree(volume)
 
 
+async def test_export_of_what_swaps_directories_for_links(image: Image, tmp_path: Path) -> None:
+    """CVE-2023-0778: a link in the place of a directory led an export to the host's files."""
+    (tmp_path / "secret").write_text("of the host")
+    script = f"""mkdir /d; echo own > /d/secret; ln -s {UP}{tmp_path} /l; touch /ready
+    while :; do mv /d /x; mv /l /d; mv /d /l; mv /x /d; done"""
+    container = await image.create(["sh", "-c", script], cpus=1)
+    await container.start()
+    with trio.fail_after(20):
+        while (await container.exec(["test", "-e", "/ready"])).outcome.exit_code:  # noqa: ASYNC110 -- of another process
+            await trio.sleep(0.05)
+    seen = 0
+    for _time in range(12):
+        try:
+            async with container.files.export() as chunks:
+                data = b"".join([chunk async for chunk in chunks])
+        except RossError:
+            continue
+        assert b"of the host" not in data
+        seen += b"own\n" in data
+    assert seen
+    await container.remove(force=True)
+
+
 async def test_sockets_of_daemon_and_monitors_have_paths_that_others_cannot_walk(shared: Daemon, image: Image) -> None:
     """CVE-2020-15257: a container in the host's network reached the shim by an abstract socket, whoever it was."""
     container = await image.create(["sleep", "1000"], network="host")
