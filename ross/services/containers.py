@@ -301,7 +301,10 @@ class Containers:
                     unmount(mounted)
                 remove_tree(found)
         for container in tuple(self._by_id.values()):
-            await self._recover_one(container)
+            try:
+                await self._recover_one(container)
+            except (RossError, OSError) as error:  # one that cannot be put right costs itself, and not the daemon
+                logger.error("the container %s cannot be taken over: %s", container.record.name, error)
         for forsaken in recover_execs(self._parts, self._by_id):
             await self._parts.exec_monitor.abandon(forsaken)
         await self._remove_orphans()

@@ -22,6 +22,7 @@ from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
+from ross.shim.conmon import ended_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,9 @@ _LOST_EXIT_CODE: Final = 255
 _LAUNCH_SECONDS: Final = 60.0
 """A runtime needs a tenth of a second; one that hangs, on whatever an image holds, must not hold the container for ever."""
 _MONITOR_END_SECONDS: Final = 5.0
+_FORSAKEN_PAUSE: Final = 1.0
+_FORSAKEN_TIMES: Final = 3
+"""A monitor is without a runtime for a moment before it has begun one."""
 
 
 class Launcher:
@@ -87,13 +91,35 @@ class Launcher:
 
     async def _launch(self, record: ContainerRecord, stdio: Sequence[int]) -> Launched:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
-        with trio.move_on_after(_LAUNCH_SECONDS):
-            return await parts.monitor.launch(self._id, self._layout, record.spec, stdio=stdio)
+        launched: Launched | None = None
+        problem: Exception | None = None
+        with trio.move_on_after(_LAUNCH_SECONDS) as limit:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._see_whether_forsaken, nursery.cancel_scope)
+                try:
+                    launched = await parts.monitor.launch(self._id, self._layout, record.spec, stdio=stdio)
+                except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
+                    problem = error
+                nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        if launched is not None:
+            return launched
         parts.monitor.abandon(self._id)
         kill_cgroup(parts.groups.path(self._id, parent))
+        if not limit.cancelled_caught:
+            raise ended_early("create")
         raise FailedPrecondition(
             f"the runtime did not create the container {record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
         )
+
+    async def _see_whether_forsaken(self, launching: trio.CancelScope) -> None:
+        """Cancel what waits for a monitor that itself waits, for what an orphan of a killed runtime may print."""
+        seen = 0
+        while seen < _FORSAKEN_TIMES:
+            await trio.sleep(_FORSAKEN_PAUSE)
+            seen = seen + 1 if await trio.to_thread.run_sync(self._parts.monitor.is_forsaken, self._id) else 0
+        launching.cancel()
 
     async def see_snapshot(self, record: ContainerRecord) -> None:
         """Its snapshot is made when it is created; a power failure may have taken it away again."""

@@ -158,24 +158,30 @@ class RunnableContainer(TrackedContainer):
         try:
             launched, started_at = await self._launch(stdio)
         except Exception as error:
-            self._parts.oom_watch.forget(self.group)
-            await self.launcher.take_down(self.record)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
-            failure = (
-                error
-                if isinstance(error, RossError)
-                else FailedPrecondition(f"the container cannot be started: {error}")
-            )
-            self._state = before
-            if before is _S.STOPPED:
-                self._stopped.set(self.record.outcome)
-            self._save(evolve(self.record, run=None, error=failure.message))
-            self.init.fail_pending(failure)
+            failure = await self._start_failed(before, error)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
             if failure is error:
                 raise
             raise failure from error
         run = Run(boot=boot_id(), process=launched.process, monitor=launched.monitor, group=self.group)
         self._begin_run(run, started_at=started_at)
         self.publish("start")
+
+    async def _start_failed(self, before: ContainerState, error: Exception) -> RossError:
+        """Take down what a start has made, and be what it was. Returns what to tell of it."""
+        self._parts.oom_watch.forget(self.group)
+        try:
+            await self.launcher.take_down(self.record)
+        except (RossError, OSError) as left:
+            logger.error("what a failed start of the container %s has made stays: %s", self.record.name, left)
+        failure = (
+            error if isinstance(error, RossError) else FailedPrecondition(f"the container cannot be started: {error}")
+        )
+        self._state = before
+        if before is _S.STOPPED:
+            self._stopped.set(self.record.outcome)
+        self._save(evolve(self.record, run=None, error=failure.message))
+        self.init.fail_pending(failure)
+        return failure
 
     async def _launch(self, stdio: Sequence[int]) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""

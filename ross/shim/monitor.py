@@ -17,7 +17,7 @@ import trio
 from attrs import frozen
 
 from ross.errors import Unavailable
-from ross.linux.files import make_directory
+from ross.linux.files import make_directory, remove_tree
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
@@ -155,11 +155,9 @@ class Monitor:
     def forget(self, container_id: str) -> None:
         """Remove what monitors have left beside the bundle."""
         (self._layout.exits / container_id).unlink(missing_ok=True)
-        directory = self._layout.monitor(container_id)
-        for name in ("pid", "monitor.pid", _RUNTIME_LOG):
-            (directory / name).unlink(missing_ok=True)
-        if directory.exists():
-            directory.rmdir()
+        remove_tree(
+            self._layout.monitor(container_id)
+        )  # one that was killed may have left files that it had not named yet
 
     def left_behind(self) -> set[str]:
         """The ids of all containers of which a monitor has left something."""
@@ -182,6 +180,15 @@ class Monitor:
                 if identity is not None:
                     found[argv[argv.index("--cid") + 1]] = identity
         return found
+
+    def is_forsaken(self, container_id: str) -> bool:
+        """Whether a container's monitor is there, and no runtime: it waits for a word of one that somebody has killed."""
+        monitor = runtime = False
+        for _pid, argv in processes():
+            if container_id in argv:
+                monitor |= str(self._layout.exits) in argv
+                runtime |= str(self._runtime.root) in argv and str(self._layout.exits) not in argv
+        return monitor and not runtime
 
     def abandon(self, container_id: str) -> None:
         """End a launch that hangs: the monitor, and the runtime that it has started."""

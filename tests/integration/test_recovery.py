@@ -17,6 +17,7 @@ import trio
 import ross
 from ross.errors import RossError
 from tests.support import chaos, container_chaos, image_chaos
+from tests.support.daemon import running_daemon
 from tests.support.faulty_registry import faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
@@ -118,6 +119,49 @@ def test_a_container_whose_files_were_not_made_before_the_daemon_was_killed(
     assert (snapshot / "metadata.json").exists()
     assert daemon.ross("cp", "new:/bin/busybox", str(tmp_path)).returncode == 0
     assert daemon.ross("start", "-a", "new").stdout == f"{identity[:12]}\n"
+
+
+KILLED_RUNTIME = """#!/bin/sh
+case " $* " in
+*" create "*) [ -e {trouble} ] && {{ sleep 600 & echo $! > {orphan}; kill -9 $$; }} ;;
+esac
+exec runc "$@"
+"""
+"""What a runtime leaves that is killed when its container is nearly made: a process that has its error output open, and says nothing."""
+
+
+def test_a_runtime_that_is_killed_leaves_no_start_hanging(filesystem: Path, busybox: str, tmp_path: Path) -> None:
+    """conmon waits for what the runtime may have to say, until nobody has its error output any more."""
+    trouble, orphan, runtime = (tmp_path / name for name in ("trouble", "orphan", "runtime"))
+    runtime.write_text(KILLED_RUNTIME.format(trouble=trouble, orphan=orphan))
+    runtime.chmod(0o755)
+    directory = filesystem / "killed-runtime"
+    directory.mkdir()
+    with running_daemon(directory, settings={"ROSS_RUNTIME": str(runtime)}) as daemon:
+        assert daemon.ross("pull", "-q", busybox).returncode == 0
+        daemon.ross("create", "--name", "made", busybox, "true")
+        (identity,) = (path.name for path in (daemon.root / "containers").iterdir())
+        trouble.touch()
+        failed = daemon.ross("start", "made")
+        assert failed.returncode == 1
+        assert "was ended before it had created the container" in failed.stderr
+        assert not (daemon.run / "monitors" / identity).exists()
+        os.kill(int(orphan.read_text()), signal.SIGKILL)
+        trouble.unlink()
+        assert daemon.ross("start", "-a", "made").returncode == 0
+        assert daemon.ross("rm", "made").returncode == 0
+
+
+def test_what_a_killed_monitor_has_not_named_yet_keeps_no_daemon_from_beginning(daemon: Daemon, box: str) -> None:
+    daemon.ross("create", "--name", "made", box, "true")
+    (identity,) = (path.name for path in (daemon.root / "containers").iterdir())
+    daemon.kill()
+    left = daemon.run / "monitors" / identity
+    left.mkdir(parents=True)
+    (left / "pid.X1Y2Z3").write_text("1")
+    daemon.start()
+    assert not left.exists()
+    assert daemon.ross("start", "-a", "made").returncode == 0
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
