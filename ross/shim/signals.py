@@ -13,7 +13,7 @@ def parse_signal(text: str) -> int:
     Raises:
         InvalidArgument: it is no signal.
     """
-    name = text.strip().upper().removeprefix("SIG")
+    name = text.strip().upper().removeprefix("SIG") if text.isascii() else ""
     base, sign, offset = name.partition("+") if "+" in name else name.partition("-")
     try:
         if name.isdigit():

@@ -244,7 +244,21 @@ def test_signals(text: str, number: int) -> None:
     assert parse_signal(text) == number
 
 
-@pytest.mark.parametrize("text", ["", "0", "65", "NOSUCH", "RTMIN+99", "-9", "TERM+1", "RTMIN+x"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "0",
+        "65",
+        "NOSUCH",
+        "RTMIN+99",
+        "-9",
+        "TERM+1",
+        "RTMIN+x",
+        "\N{FULLWIDTH DIGIT NINE}",
+        "U\N{LATIN SMALL LETTER LONG S}R1",
+    ],
+)
 def test_what_is_no_signal(text: str) -> None:
     with pytest.raises(InvalidArgument, match="is not a signal"):
         parse_signal(text)
