@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ross.errors import InvalidArgument
+from ross.errors import InvalidArgument, Reason
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
@@ -23,6 +23,8 @@ def effective_command(spec: ContainerSpec, execution: Execution) -> tuple[str, .
         command = (*spec.entrypoint, *spec.args)
     else:
         command = (*(execution.entrypoint or ()), *(spec.args or execution.cmd or ()))
-    if not command or not command[0]:
+    if not command:
         raise InvalidArgument("there is no command to run: the image has none", hint="give one behind the image's name")
+    if not command[0]:
+        raise InvalidArgument("there is no command to run: its first word is empty", reason=Reason.COMMAND_NOT_FOUND)
     return command
