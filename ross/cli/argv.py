@@ -22,16 +22,21 @@ class Flags:
 
     takes_value: Mapping[str, bool]
     """By name, with its dashes."""
+    only_once: Mapping[str, int]
+    """Those that cannot be repeated, by name; the names of one flag have the same number."""
 
 
 def flags_of(app: App) -> Flags:
     """The flags that a command declares."""
-    found = dict.fromkeys(app.help_flags, False)
-    for argument in app.assemble_argument_collection():
-        for name in argument.names:
-            if name.startswith("-"):
-                found[name] = argument.token_count()[0] > 0
-    return Flags(found)
+    takes_value = dict.fromkeys(app.help_flags, False)
+    only_once: dict[str, int] = {}
+    for number, argument in enumerate(app.assemble_argument_collection()):
+        tokens, several = argument.token_count()
+        names = [name for name in argument.names if name.startswith("-")]
+        takes_value |= dict.fromkeys(names, tokens > 0)
+        if not several:
+            only_once |= dict.fromkeys(names, number)
+    return Flags(takes_value, only_once)
 
 
 def find_command(app: App, argv: Sequence[str]) -> tuple[App, int]:
@@ -52,19 +57,35 @@ def normalise(app: App, argv: Sequence[str]) -> list[str]:
     words, rest = list(argv[:count]), list(argv[count:])
     if not words or command.default_command is None:
         return list(argv)
-    return words + _expand(rest, flags_of(command), ends_at_positional=words[-1] in PASSING_ON)
+    flags = flags_of(command)
+    expanded, behind = _expand(rest, flags, ends_at_positional=words[-1] in PASSING_ON)
+    return [*words, *_last_of_each(expanded, flags), *behind]
 
 
-def _expand(argv: Sequence[str], flags: Flags, *, ends_at_positional: bool) -> list[str]:
+def _last_of_each(words: Sequence[str], flags: Flags) -> list[str]:
+    """Of a flag that is there several times and means one thing only, the last: so people change what an alias says."""
+    kept: list[str] = []
+    seen: set[int] = set()
+    for word in reversed(words):
+        flag = flags.only_once.get(word.partition("=")[0])
+        if flag is None or flag not in seen:
+            kept.append(word)
+        if flag is not None:
+            seen.add(flag)
+    return kept[::-1]
+
+
+def _expand(argv: Sequence[str], flags: Flags, *, ends_at_positional: bool) -> tuple[list[str], list[str]]:
+    """Flags as the parser knows them; and what stands behind them, beginning with ``--``, which it leaves alone."""
     done: list[str] = []
     index = 0
     while index < len(argv):
         word = argv[index]
         if word == "--":
-            return [*done, *argv[index:]]
+            return done, list(argv[index:])
         if not word.startswith("-") or word == "-":
             if ends_at_positional:
-                return [*done, "--", *argv[index:]]
+                return done, ["--", *argv[index:]]
             done.append(word)
             index += 1
             continue
@@ -75,7 +96,7 @@ def _expand(argv: Sequence[str], flags: Flags, *, ends_at_positional: bool) -> l
             # With '=' a value may begin with a dash, and is never taken for a flag.
             done[-1] = f"{done[-1]}={argv[index]}"
             index += 1
-    return done
+    return done, []
 
 
 def _expand_word(word: str, flags: Flags) -> list[str]:
