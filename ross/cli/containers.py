@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
 
@@ -13,6 +13,18 @@ from ross.errors import InvalidArgument, NotFound
 
 if TYPE_CHECKING:
     from ross.client import Engine
+
+Grace = Annotated[int | None, Parameter(name=["--time", "-t", "--timeout"])]
+"""How long to wait for a container that is asked to stop."""
+_FOR_EVER: Final = (1 << 31) - 1
+_AS_CREATED: Final = -1
+
+
+def grace_seconds(time: int | None) -> int:
+    """What the engine takes such a length of time as."""
+    if time is None:
+        return _AS_CREATED
+    return time if time >= 0 else _FOR_EVER
 
 
 def start(
@@ -58,7 +70,7 @@ def start(
 
 def stop(
     *container: str,
-    time: Annotated[int, Parameter(name=["--time", "-t", "--timeout"])] = -1,
+    time: Grace = None,
     signal: Annotated[str, Parameter(name=["--signal", "-s"])] = "",
 ) -> int:
     """Stop containers: ask, wait, then kill.
@@ -68,7 +80,7 @@ def stop(
     container
         Names or ids.
     time
-        Seconds to wait before killing; what the container was created with if not given, else 10.
+        Seconds to wait before killing, -1 for ever; what the container was created with if not given, else 10.
     signal
         What to ask with; what the image says if not given, else SIGTERM.
     """
@@ -76,7 +88,7 @@ def stop(
 
     async def body(engine: Engine) -> int:
         async def end(name: str) -> None:
-            await engine.containers.get(name).now.stop(signal=signal, timeout=time)
+            await engine.containers.get(name).now.stop(signal=signal, timeout=grace_seconds(time))
             output.write(f"{name}\n")
 
         return await for_each(container, end)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from ross.cli import output
-from ross.cli.containers import require
+from ross.cli.containers import Grace, grace_seconds, require
 from ross.cli.flags.limits import LimitFlags
 from ross.cli.session import for_each, with_engine
 from ross.errors import InvalidArgument
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def restart(
     *container: str,
-    time: Annotated[int, Parameter(name=["--time", "-t", "--timeout"])] = -1,
+    time: Grace = None,
     signal: Annotated[str, Parameter(name=["--signal", "-s"])] = "",
 ) -> int:
     """Stop containers, and start them again.
@@ -30,11 +30,11 @@ def restart(
     container
         Names or ids.
     time
-        Seconds to wait before killing; what the container was created with if not given, else 10.
+        Seconds to wait before killing, -1 for ever; what the container was created with if not given, else 10.
     signal
         What to ask with; what the image says if not given, else SIGTERM.
     """
-    return _each(container, lambda found: found.restart(signal=signal, timeout=time))
+    return _each(container, lambda found: found.restart(signal=signal, timeout=grace_seconds(time)))
 
 
 def pause(*container: str) -> int:
