@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from ross.model.containers import Outcome
 
 _READ_BYTES: Final = 64 << 10
-_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_OUR_OWN: Final = frozenset({
+    *("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGPIPE", "SIGURG", "SIGWINCH"),
+    *("SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGCONT"),  # a shell's about its jobs
+    *("SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS", "SIGSTKFLT"),  # faults of ours
+})
+"""Signals that mean this process."""
+_FORWARDED: Final = tuple(number for number in signal.valid_signals() if getattr(number, "name", "") not in _OUR_OWN)
 _INSISTING: Final = 3
 """So many interrupts, and we end although the container does not."""
 
