@@ -1,0 +1,362 @@
+"""What comes of a container: exit codes by every way to learn them, signals, init. Docker's behaviour, a case a row.
+
+Every row was tried against Docker 20.10 with runc 1.1 and the client of 28.2, too, unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.images import ImageBuilder, Layer, busybox_image, busybox_layer, push
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def daemon(one_daemon: Daemon) -> Daemon:
+    return one_daemon
+
+
+@pytest.fixture(scope="module")
+def box(daemon: Daemon, registry: str) -> str:
+    """Busybox, and programs that cannot be executed."""
+    layer = Layer().add("bin/lost", b"#!/bin/nosuch\n", mode=0o755).add("bin/flat", b"#!/bin/sh\n", mode=0o644)
+    layer.symlink("bin/dangling", "/nowhere").symlink("bin/circle", "circle")
+    return push(registry, "docker/behaviour:1", ImageBuilder().layer(busybox_layer()).layer(layer).build())
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """Of a container of this test's own, which goes with the daemon."""
+    return f"box{abs(hash(request.node.nodeid))}"
+
+
+def state(daemon: Daemon, name: str) -> dict[str, Any]:
+    (info,) = json.loads(daemon.ross("inspect", name).stdout)
+    return {**info["State"], "RestartCount": info["RestartCount"]}
+
+
+# -- exit codes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("true", 0),
+        ("false", 1),
+        ("sh -c 'exit 7'", 7),
+        ("sh -c 'exit 255'", 255),
+        ("sh -c 'exit 256'", 0),
+        ("sh -c 'nosuch'", 127),
+        ("sh -c 'kill -9 $$'", 0),  # the first process of a namespace is not killed from inside
+        ("--init sh -c 'kill -9 $$'", 137),
+        ("--init sh -c 'kill -TERM $$'", 143),
+        ("bin/true", 0),
+        ("-w /bin ./true", 0),
+        ("nosuch", 127),
+        ("/bin/nosuch", 127),
+        ("./true", 127),
+        ("''", 127),
+        ("/bin/lost", 127),  # with this runc: 1
+        ("lost", 127),  # the same
+        ("/bin/dangling", 127),
+        ("/etc", 126),
+        ("/", 126),
+        ("/etc/passwd", 126),
+        ("/bin/flat", 126),
+        ("-u 4000 /bin/flat", 126),
+        ("--init nosuch", 127),
+        ("--init /etc/passwd", 126),
+        ("--entrypoint nosuch", 127),
+        ("--entrypoint /etc", 126),
+    ],
+)
+def test_exit_codes_of_run(daemon: Daemon, box: str, command: str, code: int) -> None:
+    words = shlex.split(command)
+    flags = 0
+    while flags < len(words) and words[flags].startswith("-"):
+        flags += 1 if words[flags] == "--init" else 2
+    done = daemon.ross("run", "--rm", *words[:flags], box, *words[flags:])
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run --nosuch BOX true",
+        "run --memory lots BOX true",
+        "run --name",
+        "run --pull never localhost/nosuch:1 true",
+        "run Upper:1 true",
+        "run -- true:x:y",
+        "run -u nosuch BOX true",
+        "run --name a/b BOX true",
+    ],
+)
+def test_what_the_engine_refuses_is_125(daemon: Daemon, box: str, line: str) -> None:
+    done = daemon.ross(*[box if word == "BOX" else word for word in shlex.split(line)])
+    assert done.returncode == 125, done
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("true", 0),
+        ("sh -c 'exit 3'", 3),
+        ("sh -c 'kill -9 $$; exit 4'", 4),
+        ("sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'", 137),
+    ],
+)
+def test_every_way_tells_the_same_code(daemon: Daemon, name: str, box: str, command: str, code: int) -> None:
+    """``run``, ``start -a``, ``wait`` while it runs and behind it, ``inspect``, ``attach``."""
+    words = shlex.split(command)
+    assert daemon.ross("run", "--name", name, box, *words).returncode == code
+    assert daemon.ross("wait", name).stdout == f"{code}\n"
+    assert daemon.ross("start", "-a", name).returncode == code
+    assert state(daemon, name)["ExitCode"] == code
+    name += "-attached"
+    daemon.ross("run", "-d", "-i", "--name", name, box, "sh", "-c", f"read line; {command}")
+    waiting = daemon.popen("wait", name)
+    attached = daemon.popen("attach", name)
+    assert attached.stdin is not None
+    attached.stdin.write(b"go\n")
+    attached.stdin.flush()
+    assert attached.wait(30) == code
+    assert waiting.communicate(timeout=30)[0] == b"%d\n" % code
+    attached.communicate()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("true", 0),
+        ("sh -c 'exit 3'", 3),
+        ("sh -c 'kill -9 $$'", 137),
+        ("sh -c 'kill -TERM $$'", 143),
+        ("/etc", 126),
+        ("/bin/flat", 126),
+        ("nosuch", 127),  # of 20.10: 126
+        ("/bin/lost", 127),  # of 20.10: 1
+    ],
+)
+def test_exit_codes_of_exec(daemon: Daemon, sleeper: str, command: str, code: int) -> None:
+    assert daemon.ross("exec", sleeper, *shlex.split(command)).returncode == code
+
+
+@pytest.fixture(scope="module")
+def sleeper(daemon: Daemon, box: str) -> Iterator[str]:
+    assert daemon.ross("run", "-d", "--name", "sleeper", box, "sh", "-c", "exec sleep 100000").returncode == 0
+    yield "sleeper"
+    daemon.ross("rm", "-f", "sleeper")
+
+
+@pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/etc", 126)])
+def test_container_that_cannot_start_is_as_it_was_created(
+    daemon: Daemon, name: str, box: str, program: str, code: int
+) -> None:
+    assert daemon.ross("run", "--name", name, box, program).returncode == code
+    found = state(daemon, name)
+    assert found["Status"] == "created"
+    assert daemon.ross("start", name).returncode == 1
+
+
+# -- signals ----------------------------------------------------------------------------------------------------------
+
+NAMES = ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "WINCH")
+LISTENS = "; ".join(f"trap 'echo {name}' {name}" for name in NAMES)
+TICKS = "; while :; do echo tick; sleep 0.05; done"
+
+
+@pytest.fixture(scope="module")
+def listener(daemon: Daemon, box: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A container that says which signals it gets, and the client that is attached to it."""
+    script = f"{LISTENS}; trap 'echo RTMIN+3' 37; echo ready; while :; do sleep 0.05; done"
+    client = daemon.popen("run", "--name", "listener", box, "sh", "-c", script)
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"ready\n"
+    yield "listener", client
+    daemon.ross("rm", "-f", "listener")
+    client.communicate()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("HUP", "HUP"),
+        ("sighup", "HUP"),
+        ("hup", "HUP"),
+        ("1", "HUP"),
+        ("USR1", "USR1"),
+        ("10", "USR1"),
+        ("TERM", "TERM"),
+        ("WINCH", "WINCH"),
+        ("RTMIN+3", "RTMIN+3"),
+        ("SIGRTMIN+3", "RTMIN+3"),
+    ],
+)
+def test_signals_of_kill(
+    daemon: Daemon, listener: tuple[str, subprocess.Popen[bytes]], given: str, expected: str
+) -> None:
+    name, client = listener
+    assert daemon.ross("kill", "-s", given, name).returncode == 0
+    assert client.stdout is not None
+    assert client.stdout.readline() == f"{expected}\n".encode()
+
+
+@pytest.mark.parametrize("given", ["0", "65", "NOSUCH", "\N{FULLWIDTH DIGIT NINE}"])
+def test_what_is_no_signal(daemon: Daemon, sleeper: str, given: str) -> None:
+    assert daemon.ross("kill", f"--signal={given}", sleeper).returncode == 1
+    assert state(daemon, sleeper)["Status"] == "running"
+
+
+def begin(daemon: Daemon, name: str, image: str, flags: str, script: str) -> subprocess.Popen[bytes]:
+    """The attached client of a container whose script has said that it is ready."""
+    client = daemon.popen("run", "--name", name, *shlex.split(flags), image, "sh", "-c", script)
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"ready\n"
+    return client
+
+
+TRAPS = "trap 'exit 10' TERM; trap 'exit 11' USR1; trap 'exit 12' USR2; trap 'exit 13' HUP; echo ready; "
+
+
+@pytest.mark.parametrize(
+    ("image_signal", "flags", "line", "code"),
+    [
+        ("", "", "stop BOX", 10),
+        ("", "--stop-signal USR1", "stop BOX", 11),
+        ("", "--stop-signal 10", "stop BOX", 11),
+        ("SIGUSR2", "", "stop BOX", 12),
+        ("12", "", "stop BOX", 12),
+        ("SIGUSR2", "--stop-signal HUP", "stop BOX", 13),
+        ("SIGUSR2", "", "stop -s USR1 BOX", 11),  # since 23.0
+        ("KILL", "", "stop BOX", 137),
+        ("", "", "kill BOX", 137),
+        ("", "", "kill -s 9 BOX", 137),
+        ("", "", "kill -s TERM BOX", 10),
+        ("", "", "rm -f BOX", 137),
+        ("", "--stop-signal USR1 --init", "stop BOX", 11),
+    ],
+)
+def test_what_stops_a_container(
+    daemon: Daemon, name: str, stoppable: str, image_signal: str, flags: str, line: str, code: int
+) -> None:
+    client = begin(daemon, name, f"{stoppable}:s{image_signal}", flags, f"{TRAPS} while :; do sleep 0.05; done")
+    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    assert client.wait(30) == code
+    client.communicate()
+
+
+@pytest.fixture(scope="module")
+def stoppable(registry: str) -> str:
+    """The name of images whose tags tell the signal that stops them."""
+    for name in ("", "SIGUSR2", "12", "KILL"):
+        push(registry, f"docker/stop:s{name}", busybox_image(**({"StopSignal": name} if name else {})))
+    return f"{registry}/docker/stop"
+
+
+@pytest.mark.parametrize(
+    ("flags", "on_term", "line", "code"),
+    [
+        ("--stop-timeout 1", "", "stop BOX", 137),
+        ("--stop-timeout 1000", "", "stop --time 1 BOX", 137),
+        ("--stop-timeout 1000", "", "restart -t 0 BOX", 137),
+        ("--stop-timeout 0", "", "stop BOX", 137),
+        ("--stop-timeout 1", "sleep 1.5; exit 10", "stop -t 1000 BOX", 10),
+        ("--stop-timeout 1", "sleep 1.5; exit 10", "stop -t -1 BOX", 10),
+        ("--stop-timeout -1", "exit 10", "stop BOX", 10),
+    ],
+)
+def test_how_long_stopping_waits(
+    daemon: Daemon, name: str, box: str, flags: str, on_term: str, line: str, code: int
+) -> None:
+    client = begin(daemon, name, box, flags, f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done")
+    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    assert client.wait(30) == code
+    client.communicate()
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("stop GONE", 0), ("kill GONE", 1), ("wait GONE", 0), ("attach GONE", 1), ("pause GONE", 1),
+     ("kill nosuch", 1), ("stop nosuch", 1), ("wait nosuch", 1), ("rm nosuch", 1), ("rm -f nosuch", 0), ("start nosuch", 1),
+     ("start -a nosuch", 1), ("restart nosuch", 1), ("inspect nosuch", 1), ("logs nosuch", 1)],
+)  # fmt: skip
+def test_what_has_ended_or_never_was(daemon: Daemon, gone: str, line: str, code: int) -> None:
+    done = daemon.ross(*line.replace("GONE", gone).split())
+    assert done.returncode == code, done
+
+
+@pytest.fixture(scope="module")
+def gone(daemon: Daemon, box: str) -> str:
+    assert daemon.ross("run", "--name", "gone", box, "true").returncode == 0
+    return "gone"
+
+
+@pytest.mark.parametrize("way", ["run", "run -i", "run --init", "start -a", "attach"])
+def test_signals_of_the_client_reach_the_container(daemon: Daemon, name: str, box: str, way: str) -> None:
+    script = f"{LISTENS}; trap 'echo TERM; exit 7' TERM{TICKS}"
+    if way.startswith("run"):
+        client = daemon.popen(*way.split(), "--name", name, box, "sh", "-c", script)
+    else:
+        daemon.ross("create", "--name", name, box, "sh", "-c", script)
+        if way == "attach":
+            daemon.ross("start", name)
+        client = daemon.popen(*way.split(), name)
+    assert client.stdout is not None
+    assert [client.stdout.readline() for _number in range(2)] == [b"tick\n"] * 2
+    for name in ("HUP", "USR1", "USR2", "QUIT", "ALRM", "INT", "TERM"):
+        client.send_signal(getattr(signal, f"SIG{name}"))
+        while (line := client.stdout.readline()) == b"tick\n":
+            pass
+        assert line == f"{name}\n".encode()
+    client.communicate()
+    assert client.returncode == 7
+
+
+# -- init -------------------------------------------------------------------------------------------------------------
+
+ORPHAN = "(sh -c 'sleep 0.1 &'); sleep 0.4; cat /proc/[0-9]*/stat | grep -c ' Z '"
+
+
+@pytest.mark.parametrize(
+    ("flags", "script", "code", "output"),
+    [
+        ("", "exec sleep 0; echo", 0, ""),
+        ("--init", "exit 9", 9, ""),
+        ("--init", "echo $$ | grep -v '^1$' >/dev/null && echo child", 0, "child"),
+        ("", "echo $$", 0, "1"),
+        ("--init", ORPHAN, 1, "0"),
+        ("--init", "kill -TERM 1; sleep 5", 143, ""),
+        ("--init", "trap 'echo got; exit 5' USR1; kill -USR1 1; while :; do sleep 0.05; done", 5, "got"),
+        ("--init", "kill -9 1; echo alive", 0, "alive"),
+        ("--init --read-only", "echo fine", 0, "fine"),
+        ("--init -u 4000", "id -u", 0, "4000"),
+        ("--init --pid host", "echo fine", 0, "fine"),
+    ],
+)
+def test_init(daemon: Daemon, box: str, flags: str, script: str, code: int, output: str) -> None:
+    done = daemon.ross("run", "--rm", *shlex.split(flags), box, "sh", "-c", script)
+    assert (done.returncode, done.stdout.strip()) == (code, output), done.stderr
+
+
+def test_without_an_init_nobody_reaps(daemon: Daemon, box: str, name: str) -> None:
+    """So the row of the orphan above can fail."""
+    script = "(sh -c 'sleep 0.1 &'); exec sleep 100000"
+    assert daemon.ross("run", "-d", "--name", name, box, "sh", "-c", script).returncode == 0
+    zombies = "until cat /proc/[0-9]*/stat | grep ' Z '; do sleep 0.05; done"
+    assert daemon.ross("exec", name, "sh", "-c", zombies).returncode == 0
