@@ -24,6 +24,21 @@ def hierarchies() -> tuple[Path, ...]:
     return tuple(Path(target) for _device, target, kind, *_rest in mounts if kind in {"cgroup", "cgroup2"})
 
 
+def thaw_cgroup(path: str) -> None:
+    """Let every process of a control group go on, whoever has frozen it; nothing happens to one that is not frozen, or not there.
+
+    On version 1 a signal, SIGKILL too, arrives only then.
+    """
+    for hierarchy in hierarchies():
+        for name, going_on in (("freezer.state", b"THAWED"), ("cgroup.freeze", b"0")):
+            with suppress(OSError):
+                fd = os.open(hierarchy / path.lstrip("/") / name, os.O_WRONLY | os.O_CLOEXEC)
+                try:
+                    os.write(fd, going_on)
+                finally:
+                    os.close(fd)
+
+
 def kill_cgroup(path: str) -> None:
     """Send SIGKILL to every process of a control group, in whatever hierarchy it lives."""
     for hierarchy in hierarchies():
@@ -31,6 +46,7 @@ def kill_cgroup(path: str) -> None:
             for pid in (hierarchy / path.lstrip("/") / "cgroup.procs").read_text().split():
                 with suppress(ProcessLookupError):
                     os.kill(int(pid), signal.SIGKILL)
+    thaw_cgroup(path)
 
 
 def remove_cgroup(path: str) -> bool:

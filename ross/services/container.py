@@ -18,6 +18,7 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, NotFound
+from ross.linux.cgroups import thaw_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import open_pidfd, send_signal
 from ross.model.containers import ContainerState
@@ -133,6 +134,7 @@ class Container(RunnableContainer):
             await self._stopped.wait()
         if self._state is _S.STOPPING:
             self._send(signal.SIGKILL)
+            await self._thaw()
             await self._stopped.wait()
         await self._settled.wait()
         self.publish("stop")
@@ -170,6 +172,7 @@ class Container(RunnableContainer):
             try:
                 await self._parts.runtime.pause(self.id)
             except BaseException:
+                thaw_cgroup(self.group)  # a runtime that was killed may have come as far as freezing it
                 self._save(evolve(self.record, paused=False))
                 raise
             if self._state is not _S.RUNNING:  # somebody stops it meanwhile, which a frozen process would never notice
@@ -194,8 +197,9 @@ class Container(RunnableContainer):
         await self._to_the_end(resume, name="resume")
 
     async def _thaw(self) -> None:
-        """Resume it if it is paused: a signal arrives only then."""
+        """Resume it if it is paused, or was left frozen: a signal arrives only then."""
         if self._state is not _S.PAUSED:
+            await trio.to_thread.run_sync(thaw_cgroup, self.group)
             return
         async with self._turn:
             if self._state is _S.PAUSED:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import FailedPrecondition, RossError
+from ross.linux.cgroups import thaw_cgroup
 from ross.linux.files import write_atomic
 from ross.model.containers import ContainerState
 from ross.nursery.cleanup import bounded_cleanup
@@ -73,6 +74,7 @@ class Freezer:
         try:
             await self._runtime.resume(container.id)
         except RossError as error:
+            thaw_cgroup(container.group)
             state = await self._runtime.state(container.id)
             if state is not None and state.status == "paused":
                 logger.error("the container %s cannot be let go on: %s", container.record.name, error)

@@ -219,6 +219,25 @@ async def test_parent_that_climbs_out_is_refused(daemon: Daemon, parent: str) ->
             raise AssertionError("it was made")
 
 
+@pytest.mark.parametrize("how", ["stop", "kill", "remove"])
+async def test_what_a_killed_runtime_has_left_frozen_can_be_ended(daemon: Daemon, manager: str, how: str) -> None:
+    """Nobody knows that it is: its record says that it runs."""
+    async with running(daemon) as (_engine, container):
+        if "freezer" in HIERARCHIES.legacy:
+            state, frozen = await place_of(container, manager, "freezer") / "freezer.state", "FROZEN"
+        else:
+            state, frozen = await place_of(container, manager, "memory") / "cgroup.freeze", "1"
+        await trio.Path(state).write_text(frozen)
+        with trio.fail_after(SECONDS):
+            if how == "stop":
+                await container.stop(timeout=1)
+            elif how == "kill":
+                await container.kill()
+            else:
+                await container.remove(force=True)
+            assert (await container.wait()).exit_code == 137
+
+
 async def test_out_of_memory(daemon: Daemon, manager: str) -> None:
     """Each time, and not of one that is killed otherwise."""
     options: dict[str, Any] = {"memory": 16 << 20, "memory_swap": 16 << 20}
