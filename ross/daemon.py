@@ -7,6 +7,7 @@ The only module that knows every service. Order of start (each ready before the 
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import resource
@@ -247,6 +248,7 @@ async def _watch_signals(request_stop: Callable[[], None], *, task_status: trio.
 
 
 def _prepare_process() -> None:
+    faulthandler.enable()  # a crash in a library's machine code says in the log where it was
     keep_memory_private()  # credentials and tokens are in it
     os.umask(0o022)
     # A daemon of many containers needs many descriptors; the soft limit is there for programs that use select(2).
