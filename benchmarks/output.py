@@ -31,23 +31,26 @@ PEERS = ("ross", "podman", "docker", "runc")
 _LINE = "y" * 99
 
 
-def drained(argv: list[str], environment: dict[str, str]) -> tuple[float, int]:
-    """Seconds of a command, and how many bytes it wrote into the pipe that we empty."""
+def drained(argv: list[str], environment: dict[str, str], *, from_first: bool) -> tuple[float, int]:
+    """Seconds of a command, or of its output from the first byte on; and how many bytes it wrote into the pipe that we empty."""
     began = time.perf_counter()
     process = subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     assert process.stdout is not None
     count, buffer = 0, bytearray(1 << 20)
     with process.stdout as pipe:
         while size := os.readv(pipe.fileno(), [buffer]):
+            if from_first and not count:
+                began = time.perf_counter()
             count += size
+        seconds = time.perf_counter() - began
     if process.wait() != 0:
         sys.exit(f"error: {' '.join(argv)} failed with {process.returncode}")
-    return time.perf_counter() - began, count
+    return seconds, count
 
 
-def rate(argv: list[str], environment: dict[str, str], expected: int) -> float:
+def rate(argv: list[str], environment: dict[str, str], expected: int, *, from_first: bool = False) -> float:
     """MB/s of a command's output."""
-    seconds, count = drained(argv, environment)
+    seconds, count = drained(argv, environment, from_first=from_first)
     if count != expected:
         sys.exit(f"error: {' '.join(argv)} wrote {count} bytes instead of {expected}")
     return count / 1e6 / seconds
@@ -55,7 +58,8 @@ def rate(argv: list[str], environment: dict[str, str], expected: int) -> float:
 
 def attached(peer: Peer, reference: str, megabytes: int) -> float:
     words = ["dd", "if=/dev/zero", "bs=64k", f"count={megabytes * 16}", "status=none"]
-    return rate(peer.run(reference, *words), peer.environment(), megabytes << 20)
+    # How long a container takes to begin is another question.
+    return rate(peer.run(reference, *words), peer.environment(), megabytes << 20, from_first=True)
 
 
 def write_log(peer: Peer, reference: str, lines: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
@@ -20,10 +21,33 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ross.capabilities.session import Session
+    from ross.model.containers import ContainerInfo
     from ross.model.snapshots import SnapshotChange
     from ross.model.stats import ContainerStats
     from ross.services.container import Container
     from ross.services.engine import Engine
+
+_MOST_MESSAGES: Final = 4096
+"""Of some two kilobytes each."""
+
+
+class Messages:
+    """What was said of containers, as it was said: who lists a thousand of which two have changed waits for two to be put into words."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[ContainerInfo, Any]] = {}
+
+    def of(self, info: ContainerInfo) -> Any:
+        """The struct of a container, which is copied into a list in a hundredth of the time that it takes to be made."""
+        said = self._said.get(info.id)
+        if said is None or said[0] != info:
+            if len(self._said) >= _MOST_MESSAGES:  # most of them are of containers that are gone, or there is no help
+                self._said.clear()
+            said = self._said[info.id] = info, schema.ContainerInfo.new_message(**to_wire(info)).as_reader()
+        return said[1]
+
+
+_messages: WeakKeyDictionary[Engine, Messages] = WeakKeyDictionary()
 
 
 class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -43,7 +67,8 @@ class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the s
         found = self._containers.list(wanted)
         if wanted.sizes:
             found = await self._containers.measure(found)
-        context.results.containers = [to_wire(info) for info in found]
+        messages = _messages.setdefault(self._engine, Messages())
+        context.results.containers = [messages.of(info) for info in found]
 
 
 class ContainerServer(schema.Container.Server):  # type: ignore[misc]
