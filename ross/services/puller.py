@@ -30,6 +30,7 @@ from ross.services.unpacker import LayerSource
 from ross.services.windows import Splitting, Windows
 
 if TYPE_CHECKING:
+    from ross.registry.blobs import BlobStream
     from ross.registry.client import RegistryClient, Remote
     from ross.services.ingest import Ingest
     from ross.services.pending import Pending
@@ -240,7 +241,8 @@ class Puller:
                 report(PullPhase.VERIFYING)
                 await ingest.commit(durable=durable)
             except Corrupt:
-                ingest.corrupt = True  # nothing of it is kept
+                if not ingest.corrupt:
+                    raise  # an answer that is none; what came before it is as good as it was
                 by_windows, windows.used = windows.used, False
                 windows.give_up()
                 if not remote.distrust(descriptor.digest) and not resumed and not by_windows:
@@ -270,16 +272,23 @@ class Puller:
                 await windows.forget()
                 await ingest.restart()
             report(PullPhase.DOWNLOADING)
+            try:
+                await self._take_in(stream, ingest, report, windows)
+            except Corrupt:
+                ingest.corrupt = True  # nothing of it is kept
+                raise
+
+    async def _take_in(self, stream: BlobStream, ingest: Ingest, report: Tell, windows: Windows) -> None:
+        windows.waits()
+        async for chunk in stream.chunks():
+            mine = windows.came(chunk)
+            await ingest.write(mine)
+            windows.written(mine)
+            report(PullPhase.DOWNLOADING)
+            if windows.relieved or len(mine) < len(chunk):  # the window may have failed meanwhile
+                return
+            await self._throttle.take(len(chunk))
             windows.waits()
-            async for chunk in stream.chunks():
-                mine = windows.came(chunk)
-                await ingest.write(mine)
-                windows.written(mine)
-                report(PullPhase.DOWNLOADING)
-                if windows.reached or len(mine) < len(chunk):  # the window may have failed meanwhile
-                    return
-                await self._throttle.take(len(chunk))
-                windows.waits()
 
 
 def _report(progress: Report, descriptor: Descriptor, phase: PullPhase, current: int) -> None:

@@ -152,6 +152,8 @@ class Windows:
         self._tried = 0.0
         """What one connection brought, while it is tried what two bring."""
         self._failures = 0
+        self._arriving = 0
+        """Up to where the stream has brought the blob, while that is written; the ingest knows of it only then."""
         self._draining = False
         self._changed = trio.Event()
         self.used = False
@@ -200,12 +202,13 @@ class Windows:
         end = self._ingest.offset + len(chunk)
         while self._windows and self._windows[0].begin < end and not self._windows[0].begun:
             self._windows.pop(0).scope.cancel()  # not served yet, and perhaps never: the stream was faster
-        if not self._windows:
-            return chunk
-        return chunk[: max(0, self._windows[0].begin - self._ingest.offset)]
+        mine = chunk[: max(0, self._windows[0].begin - self._ingest.offset)] if self._windows else chunk
+        self._arriving = self._ingest.offset + len(mine)
+        return mine
 
     def written(self, chunk: bytes) -> None:
         """That is in the ingest."""
+        self._arriving = 0
         self._count(len(chunk))
 
     @property
@@ -215,8 +218,13 @@ class Windows:
 
     @property
     def reached(self) -> bool:
-        """The stream has come to where a window begins."""
+        """The ingest has come to where a window begins."""
         return bool(self._windows) and self._windows[0].begin <= self._ingest.offset
+
+    @property
+    def relieved(self) -> bool:
+        """The stream may stop: what comes now is brought by a window, which is served already."""
+        return self.reached and self._windows[0].begun
 
     def _count(self, size_bytes: int) -> None:
         self._stretch.size_bytes += size_bytes
@@ -261,7 +269,7 @@ class Windows:
         return True
 
     def _next(self) -> _Window | None:
-        size, offset = self._descriptor.size, self._ingest.offset
+        size, offset = self._descriptor.size, max(self._ingest.offset, self._arriving)
         ends = self._windows[-1].end if self._windows else offset
         splitting = self._splitting
         length = min(splitting.largest_bytes, max(splitting.smallest_bytes, (size - ends) // (2 * self._most)))

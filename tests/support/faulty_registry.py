@@ -218,7 +218,8 @@ class FaultyRegistry:
                 )
             if overlap or one.fate == "refused" or one.start != one.asked[0]:
                 had.clear()
-                excused = False
+                # A window takes nothing of such an answer, and leaves the client with the wrong bytes that it has from before.
+                excused = excused and one.window and not overlap
             if one.had is not None:
                 had.append(one.had)
             excused = excused or one.fate in {"spoiled", "refused"}

@@ -10,7 +10,7 @@ import pytest
 import trio
 from attrs import define, field
 
-from ross.errors import Corrupt, InvalidArgument, NotFound, Unavailable
+from ross.errors import Corrupt, InvalidArgument, NotFound, RossError, Unavailable
 from ross.layout import StateLayout
 from ross.model.images import BlobProgress, PullPhase
 from ross.oci.digest import Digest, chain_ids
@@ -198,6 +198,37 @@ async def test_drops_without_progress_end_the_pull_and_keep_what_came(tmp_path: 
 
     assert len(setting.asked_for(LARGE)) == 3
     assert setting.store.find(LARGE) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (307, {}),
+        (307, {"Location": "http://[::1"}),
+        (206, {"Content_Encoding": "gzip", "Content_Range": f"bytes 100000-499999/{len(LAYERS[1])}"}),
+    ],
+)
+async def test_an_answer_that_is_none_costs_nothing_of_what_came_before(
+    status: int, headers: dict[str, str], tmp_path: Path
+) -> None:
+    """A registry that talks nonsense when the rest is asked for is told of; the beginning was right, and stays."""
+    dropped = dropping(100_000)
+    sound = False
+
+    async def handle(request: Request, stream: trio.SocketStream) -> None:
+        if request.path.endswith(LARGE.encoded) and "range" in request.headers and not sound:
+            await begin(stream, status, **headers)
+        else:
+            await dropped(request, stream)
+
+    async with pulling_from(handle, tmp_path) as setting:
+        with pytest.raises(RossError):
+            await setting.pull()
+        assert LARGE in setting.store.ingests()
+        asked, sound = len(setting.asked_for(LARGE)), True
+        await setting.pull()
+
+    assert setting.asked_for(LARGE)[asked].headers["range"] == "bytes=100000-"
 
 
 async def test_a_wrong_layer_is_refused_and_not_kept(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
-from attrs import define, evolve
+from attrs import define, evolve, field
 from trio.testing import MockClock
 
 from ross.errors import Corrupt, RossError, Unavailable
@@ -337,12 +337,14 @@ class Line:
     together: float
     connections: int = 0
     most: int = 0
+    begun: int = 0
 
     async def bring(self, count: int) -> None:
         await trio.sleep(count / min(self.each, self.together / self.connections))
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
+        self.begun += 1
         self.connections += 1
         self.most = max(self.most, self.connections)
         try:
@@ -365,6 +367,19 @@ class FakeRemote:
 
 
 @define
+class SilentRemote:
+    """Takes requests for windows, and never answers."""
+
+    asked: list[int] = field(factory=list)
+
+    @asynccontextmanager
+    async def window(self, _descriptor: Descriptor, begin: int, _end: int) -> AsyncIterator[Any]:
+        self.asked.append(begin)
+        await trio.Event().wait()
+        yield
+
+
+@define
 class FakeStream:
     line: Line
     content: bytes
@@ -376,16 +391,22 @@ class FakeStream:
             yield chunk
 
 
-async def filled(line: Line, tmp_path: Path, *, bandwidth: int = 0, splitting: Splitting | None = None) -> int:
+async def filled(
+    line: Line,
+    tmp_path: Path,
+    *,
+    bandwidth: int = 0,
+    splitting: Splitting | None = None,
+    silent: SilentRemote | None = None,
+) -> int:
     """Fill an ingest through a line, as a pull does; returns how many connections there were at most."""
     content = random.Random(1).randbytes(40 << 20)
     descriptor = evolve(LAYER, digest=Digest.of(content), size=len(content))
     store = ContentStore(StateLayout(root=tmp_path))
     await store.recover()
     throttle = Throttle(bandwidth)
-    remote = FakeRemote(line, content)
     windows = Windows(
-        cast("Any", remote),
+        cast("Any", silent or FakeRemote(line, content)),
         descriptor,
         splitting=splitting or Splitting(smallest_bytes=1 << 20, largest_bytes=4 << 20),
         places=trio.CapacityLimiter(6),
@@ -410,7 +431,7 @@ async def _stream(line: Line, content: bytes, ingest: Ingest, windows: Windows, 
                 mine = windows.came(chunk)
                 await ingest.write(mine)
                 windows.written(mine)
-                if windows.reached or len(mine) < len(chunk):
+                if windows.relieved or len(mine) < len(chunk):
                     return
                 await throttle.take(len(chunk))
                 windows.waits()
@@ -441,6 +462,15 @@ async def test_a_fast_line_gets_one(patient_clock: MockClock, tmp_path: Path) ->
 
 async def test_who_is_held_back_by_our_own_bound_gets_one(patient_clock: MockClock, tmp_path: Path) -> None:
     assert await filled(Line(each=200 * MIB, together=1000 * MIB), tmp_path, bandwidth=5 * MIB) == 1
+
+
+async def test_a_stream_stops_for_no_window_that_is_not_served(patient_clock: MockClock, tmp_path: Path) -> None:
+    """It is faster than they are: each is forgotten when the stream is there, and another begun further on. What the stream has brought
+    would else be thrown away, and asked for again."""
+    line, silent = Line(each=5 * MIB, together=5 * MIB), SilentRemote()
+    await filled(line, tmp_path, splitting=evolve(EAGER, ahead_bytes=100 * MIB), silent=silent)
+    assert len(silent.asked) > 3
+    assert line.begun == 1
 
 
 async def test_errors_of_the_stream_are_not_wrapped(tmp_path: Path) -> None:
