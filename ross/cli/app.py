@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cyclopts import App, CycloptsError
 
+from ross.cli import output
 from ross.cli.argv import PASSING_ON, find_command, normalise
 from ross.cli.errors import (
     BROKEN_PIPE,
@@ -65,9 +66,21 @@ _COMMANDS: Final = (
 """In which groups, of which module, which commands: a name, with its function's behind a colon where that is another."""
 
 
+class _Root(App):
+    """Whose own output fails as any other does."""
+
+    def help_print(self, *args: Any, **kwargs: Any) -> None:
+        with output.told():
+            super().help_print(*args, **kwargs)
+
+    def version_print(self, *args: Any, **kwargs: Any) -> None:
+        with output.told():
+            super().version_print(*args, **kwargs)
+
+
 def build_app() -> App:
     """The tree of commands."""
-    app = App(
+    app = _Root(
         name="ross",
         help="A container engine whose clients hold references to containers.",
         version=_version,
@@ -106,10 +119,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What goes wrong is printed as an error, once; a library's own complaints about it are not for users.
     logging.getLogger().addHandler(logging.NullHandler())
     code = execute(words)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = BROKEN_PIPE
     # At once: nothing is left to be done, and an interpreter that takes itself apart takes a tenth of a short command's time for it.
     os._exit(code)
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import sys
 import traceback
+from contextlib import suppress
 from typing import Final
 
 from ross.errors import Reason, RossError
@@ -31,12 +32,15 @@ class Exit(Exception):
 
 
 def show(message: str, hint: str | None = None) -> None:
-    """Print an error, and what to do about it."""
+    """Print an error, and what to do about it; if even that cannot be written, the exit code is all that says so."""
     text = f"error: {_clean(message)}\n"
     if hint:
         text += f"hint: {_clean(hint)}\n"
-    sys.stderr.write(text)
-    sys.stderr.flush()
+    if sys.stderr is None:
+        return
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
 
 
 def exit_code(error: RossError, *, running: bool) -> int:

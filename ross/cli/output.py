@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from ross.errors import InvalidArgument
+from ross.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ross.cli.template import Template
 
@@ -23,9 +26,31 @@ def write(text: str) -> None:
 
     Raises:
         BrokenPipeError: nobody reads it any more.
+        FailedPrecondition: it cannot be written.
     """
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    with told():
+        if sys.stdout is None:  # it was closed before we began
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sys.stdout.write(text)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Print something, at once: what our output does not take is told, with the reason; what is printed later goes nowhere.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        FailedPrecondition: it cannot be written.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- as long as the process
+        raise FailedPrecondition(f"the output cannot be written: {error.strerror}") from None
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -132,10 +157,13 @@ def write_bytes(fd: int, data: bytes) -> None:
 
     Raises:
         BrokenPipeError: nobody reads it any more.
+        FailedPrecondition: it is for our standard output, and cannot be written.
+        OSError: it is for another file, and cannot be written.
     """
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    with told() if fd in {1, 2} else nullcontext():
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
 
 
 def _printable_line(text: str) -> str:

@@ -6,16 +6,19 @@ Every row was tried against Docker 20.10 with runc 1.1 and the client of 28.2, t
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.daemon import command as command_line
 from tests.support.images import ImageBuilder, Layer, busybox_image, busybox_layer, push
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
 
     from tests.support.daemon import Daemon
@@ -221,6 +224,60 @@ def test_signals_of_kill(
 def test_what_is_no_signal(daemon: Daemon, sleeper: str, given: str) -> None:
     assert daemon.ross("kill", f"--signal={given}", sleeper).returncode == 1
     assert state(daemon, sleeper)["Status"] == "running"
+
+
+# -- output that cannot be written ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("ps", 1), ("ps -aq", 1), ("inspect BOX", 1), ("images --format json", 1), ("logs BOX", 1), ("export BOX", 1),
+     ("cp BOX:/bin/sh -", 1), ("start BOX", 1), ("--help", 1), ("ps --help", 1), ("--version", 1), ("run --help", 125),
+     ("create IMAGE true", 125), ("run -d IMAGE true", 125), ("ps --nosuch", 2)],
+)  # fmt: skip
+def test_output_that_cannot_be_written_is_told(
+    daemon: Daemon, box: str, talker: str, line: str, code: int, unbuffered: str
+) -> None:
+    """With Docker ``--help`` and ``start`` say nothing of it."""
+    words = line.replace("BOX", talker).replace("IMAGE", box).split()
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command_line(*words),
+            env={**daemon.environment(), "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    told = "error: the output cannot be written: No space left on device\n"
+    assert done.returncode == code
+    assert done.stderr == told if code != 2 else "nosuch" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def talker(daemon: Daemon, box: str) -> str:
+    assert daemon.ross("run", "--name", "talker", box, "echo", "hello").returncode == 0
+    return "talker"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "told"),
+    [
+        (">&-", 1, "error: the output cannot be written: Bad file descriptor\n"),
+        (">/dev/full 2>&1", 1, ""),
+        ("", 141, ""),
+    ],
+)
+def test_output_that_nobody_takes(daemon: Daemon, redirection: str, code: int, told: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = f"exec {shlex.join(command_line('ps'))} {redirection}"
+    done = subprocess.run(
+        ["sh", "-c", line], env=daemon.environment(), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (code, told)
 
 
 def begin(daemon: Daemon, name: str, image: str, flags: str, script: str) -> subprocess.Popen[bytes]:
