@@ -168,6 +168,15 @@ class RuntimeLayout:
         return self.monitors / container_id
 
     @property
+    def roots(self) -> Path:
+        """Where the root filesystem of a container with users of its own is mounted too while it is created: those must be able to get
+        there, and can only pass (0711)."""
+        return self.run / "roots"
+
+    def root(self, container_id: str) -> Path:
+        return self.roots / container_id
+
+    @property
     def execs(self) -> Path:
         """One directory for each program that is executed in a container and has not ended (0700)."""
         return self.run / "execs"

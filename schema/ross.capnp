@@ -1064,6 +1064,36 @@ struct Namespaces {
   pidContainer @4 :Text;
   # Whose, where `pid` is `container`: filled in by the engine, whatever is written here.
   ipcContainer @5 :Text;
+  users @6 :UserNamespace;
+}
+
+struct UserNamespace {
+  # The users and groups of a container.
+
+  mode @0 :UserMode = host;
+  size @1 :UInt32;
+  # With `auto`: how many ids of each kind. 0: 65536.
+  uids @2 :List(IdRange);
+  # With `map` at least the one of root; with `auto` the engine fills them in, whatever is written here.
+  gids @3 :List(IdRange);
+}
+
+enum UserMode {
+  unknown @0;
+  host @1;
+  # The container's root is the host's.
+  auto @2;
+  # Ids of the host that no other container has. The container must have its own namespaces of processes, IPC and names.
+  map @3;
+  # As `uids` and `gids` say.
+}
+
+struct IdRange {
+  inside @0 :UInt32;
+  # The first id, in the container.
+  outside @1 :UInt32;
+  # Which of the host's that is.
+  size @2 :UInt32;
 }
 
 enum NamespaceMode {

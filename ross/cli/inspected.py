@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ross.model.containers import ContainerInfo, ContainerSpec
     from ross.model.health import HealthInfo
     from ross.model.mounts import Mount
+    from ross.model.namespaces import UserNamespace
 
 NEVER: Final = "0001-01-01T00:00:00Z"
 """What Docker says of a time that there is not."""
@@ -188,6 +189,8 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "SecurityOpt": _security_options(spec),
         "Tmpfs": Labels({mount.target: _options(mount) for mount in spec.mounts if mount.kind is MountKind.TMPFS}),
         "UTSMode": spec.namespaces.uts.value,
+        "UsernsMode": spec.namespaces.users.mode.value,
+        "IDMappings": _id_mappings(spec.namespaces.users),
         "ShmSize": resources.shm_bytes or _DEFAULT_SHM_BYTES,
         "Sysctls": Labels(security.sysctls),
         "CpuShares": limits.cpu_shares,
@@ -281,6 +284,15 @@ def time_text(nanoseconds: int) -> str:
         return NEVER
     whole = datetime.fromtimestamp(nanoseconds // 10**9, tz=UTC)
     return f"{whole:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9:09d}Z"
+
+
+def _id_mappings(users: UserNamespace) -> dict[str, list[str]]:
+    """As Podman has them; empty for the host's own."""
+    return {
+        name: [f"{one.inside}:{one.outside}:{one.size}" for one in ranges]
+        for name, ranges in (("UidMap", users.uids), ("GidMap", users.gids))
+        if ranges
+    }
 
 
 def _whose(mode: str, owner: str) -> str:

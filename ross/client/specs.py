@@ -9,6 +9,7 @@ from attrs import evolve
 
 from ross.client.health import HealthOptions, make_health
 from ross.client.limits import LimitOptions, make_limits
+from ross.client.users import make_users
 from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
 from ross.model.containers import ContainerSpec, NetworkMode, RestartMode, RestartPolicy
@@ -85,6 +86,12 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     """Likewise, of IPC, with its shared memory; the next two ``private`` or ``host``."""
     uts: str
     cgroupns: str
+    userns: str
+    """``host``, ``auto`` for users of its own, ``auto:size=N``, or ``map`` for those that the next two say."""
+    uid_map: Sequence[str]
+    """``CONTAINER:HOST:SIZE``: so many user ids of the container, from the first on, are those of the host."""
+    gid_map: Sequence[str]
+    """The same of groups; as ``uid_map`` if there are none."""
     volumes_from: Sequence[Container | tuple[Container, str]]
     """Containers whose mounts of the host's files it has too; with ``ro`` or ``rw`` for all of one's, or as they are."""
     add_hosts: Sequence[str]
@@ -194,6 +201,7 @@ def _namespaces(options: CreateOptions) -> Namespaces:
         ipc=parse_namespace(options.get("ipc", "")),
         uts=parse_namespace(options.get("uts", "")),
         cgroup=parse_namespace(cgroup),
+        users=make_users(options.get("userns", ""), options.get("uid_map", ()), options.get("gid_map", ())),
     )
 
 

@@ -9,10 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ross.linux.fsids import acting_as
+from ross.linux.idmap import mapped
 from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, MOVE_MOUNT, libc, syscall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from ross.linux.idmap import Ids
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
@@ -20,6 +24,7 @@ _SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MS_RDONLY: Final = 1
+_MS_BIND: Final = 1 << 12
 _MS_PRIVATE: Final = 1 << 18
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
@@ -37,18 +42,34 @@ OVERLAY_OPTIONS: Final = (
 )
 
 
-def mount_overlay(target: Path, *, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
+def mount_overlay(
+    target: Path, *, lower: Sequence[Path], upper: Path | None, work: Path | None, ids: Ids | None = None
+) -> None:
     """Mount an overlay on ``target``, private to where it is.
 
     Args:
         target: An existing directory.
         lower: The read-only layers, top first; at least one.
         upper: Where writes go; None for a read-only mount.
-        work: The overlay's own directory beside ``upper``, on the same filesystem.
+        work: The overlay's own directory beside ``upper``, in the same directory.
+        ids: The owners that the files have there; None: those they have.
 
     Raises:
-        OSError: the kernel refused.
+        OSError: the kernel refused; with ``ids`` EINVAL also where the filesystem of a layer cannot.
     """
+    if ids is None:
+        _mount_overlay(target, lower, upper, work)
+        return
+    tops = [] if upper is None else [upper.parent]  # one mount for both, as the kernel wants it
+    with mapped([*lower, *tops], ids) as paths:
+        if upper is not None and work is not None:
+            upper, work = paths[-1] / upper.name, paths[-1] / work.name
+        # The overlay works in its own directory as who has mounted it.
+        with acting_as(*ids.root):
+            _mount_overlay(target, paths[: len(lower)], upper, work)
+
+
+def _mount_overlay(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
     try:
         _mount_by_fsopen(target, lower, upper, work)
     except OSError as error:
@@ -118,6 +139,16 @@ def _mount(source: str | None, target: Path, kind: str | None, flags: int, data:
     if libc().mount(encoded[0], os.fsencode(target), encoded[1], ctypes.c_ulong(flags), encoded[2]) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), os.fspath(target))
+
+
+def bind(source: Path, target: Path) -> None:
+    """Mount what is at ``source`` on ``target`` too, without what is mounted below it; private to where it is.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    _mount(os.fspath(source), target, None, _MS_BIND, None)
+    _mount(None, target, None, _MS_PRIVATE, None)
 
 
 def unmount(target: Path, *, detach: bool = True) -> bool:

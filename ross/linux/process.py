@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ import trio
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 
 NO_STDIO: Final = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
@@ -121,6 +122,27 @@ async def start(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequen
             list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=dict(env), pass_fds=pass_fds
         )
     return process  # noqa: RET504 -- mypy takes a cancel scope for one that swallows exceptions
+
+
+@asynccontextmanager
+async def start_piped(argv: Sequence[str], *, env: Mapping[str, str]) -> AsyncIterator[trio.Process]:
+    """A program with pipes for its input and output, for the length of a block; then it is killed.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    with trio.CancelScope(shield=True):  # or nobody would know of it
+        process = await trio.lowlevel.open_process(
+            list(argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(env)
+        )
+    assert process.stdio is not None  # noqa: S101 -- both are pipes
+    try:
+        async with process.stdio:
+            yield process
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
 
 
 async def spawn_and_forget(

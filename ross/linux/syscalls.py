@@ -18,6 +18,7 @@ FSOPEN: Final = 430
 FSCONFIG: Final = 431
 FSMOUNT: Final = 432
 OPENAT2: Final = 437
+MOUNT_SETATTR: Final = 442
 SYNCFS: Final = {"x86_64": 306, "aarch64": 267}.get(platform.machine(), 267)
 
 RENAMEAT2: Final = {"x86_64": 316}.get(platform.machine(), 276)

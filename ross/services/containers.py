@@ -28,11 +28,13 @@ from ross.services.events import Events
 from ross.services.execs import recover_execs
 from ross.services.filters import select_containers
 from ross.services.names import make_id, make_name
+from ross.services.own_users import close_ways
 from ross.services.records import ContainerRecord, Records, Run, boot_id
 from ross.services.restarts import wanted_at_begin
 from ross.services.sharing import NOTHING, Shared, with_shared
 from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
+from ross.services.user_ids import allotted, pools, with_asked_users
 from ross.shim.command import effective_command
 from ross.shim.exec_monitor import ExecMonitor
 from ross.shim.facts import HostFacts, host_facts
@@ -64,8 +66,8 @@ class Parts:
     runtime: Runtime
     monitor: Monitor
     exec_monitor: ExecMonitor
-    execs: RuntimeLayout
-    """Where execs are kept."""
+    runtime_layout: RuntimeLayout
+    """What a reboot may lose."""
     records: Records
     nursery: trio.Nursery
     host: HostFacts
@@ -113,7 +115,7 @@ class Containers:
             runtime=runtime,
             monitor=monitor,
             exec_monitor=ExecMonitor(monitor.program, runtime),
-            execs=runtime_layout,
+            runtime_layout=runtime_layout,
             records=Records(layout),
             nursery=nursery,
             host=host_facts(),
@@ -154,7 +156,7 @@ class Containers:
             AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
         """
         validate_spec(spec)
-        spec = with_shared(normalise_spec(spec), shared)
+        spec = with_asked_users(with_shared(normalise_spec(spec), shared))
         validate_spec(spec)
         check_host(spec, self._parts.host)
         self._parts.groups.check_parent(spec.resources.cgroup_parent)
@@ -166,8 +168,9 @@ class Containers:
         if spec.name in self._names:
             raise self._taken(spec.name)
         name = spec.name or make_name(self._names.__contains__)
+        spec = self._with_ids(evolve(spec, name=name))
         record = evolve(
-            self._new_record(image, evolve(spec, name=name), command, image_name),
+            self._new_record(image, spec, command, image_name),
             key=mode.key,
             asked_name=spec.name,
         )
@@ -187,6 +190,12 @@ class Containers:
             raise
         container.publish("create")
         return container
+
+    def _with_ids(self, spec: ContainerSpec) -> ContainerSpec:
+        """The spec with the ids that are nobody else's, if it is to have some."""
+        others = (one.record.spec.namespaces.users for one in self._by_id.values())
+        users = allotted(spec.namespaces.users, others, pools())
+        return evolve(spec, namespaces=evolve(spec.namespaces, users=users))
 
     def _made_by(self, key: str) -> Container | None:
         return next((one for one in self._by_id.values() if one.record.key == key), None)
@@ -308,6 +317,7 @@ class Containers:
         for forsaken in recover_execs(self._parts, self._by_id):
             await self._parts.exec_monitor.abandon(forsaken)
         await self._remove_orphans()
+        close_ways(self._runtime_layout, self._by_id)
 
     async def _image_of(self, record: ContainerRecord) -> Image | None:
         try:
@@ -377,7 +387,8 @@ class Containers:
 def _the_same(made: Container, image: Image, spec: ContainerSpec) -> Container:
     """The container that a key has made, if it was asked for in the same way."""
     record = made.record
-    if record.image_id != image.manifest.config.digest or evolve(record.spec, name=record.asked_name) != spec:
+    asked = with_asked_users(evolve(record.spec, name=record.asked_name))
+    if record.image_id != image.manifest.config.digest or asked != spec:
         raise AlreadyExists(
             f"the key {record.key!r} has made the container {record.name}, in another way",
             hint="use another key, or remove that container",

@@ -70,7 +70,7 @@ class Exec:
 
     def __init__(self, parts: Parts, container: RunnableContainer, record: ExecRecord) -> None:
         self.record = record
-        self.layout: ExecLayout = parts.execs.exec(record.id)
+        self.layout: ExecLayout = parts.runtime_layout.exec(record.id)
         self.pending: set[Attachment] = set()
         self.attachments: set[Attachment] = set()
         self.spares = Spares()
@@ -416,6 +416,7 @@ class Execs:
             layout=container.layout,
             declared_env=(*(image_env or ()), *container.record.spec.env),
             privileged=container.record.spec.privileged,
+            users=container.record.spec.namespaces.users,
             host=self._parts.host,
         )
 
@@ -449,9 +450,9 @@ def recover_execs(parts: Parts, containers: Mapping[str, RunnableContainer]) -> 
         Those that nobody owns, or of which no record can be read, to be ended.
     """
     forsaken = []
-    make_directory(parts.execs.execs)
-    for directory in sorted(parts.execs.execs.iterdir()):
-        layout = parts.execs.exec(directory.name)
+    make_directory(parts.runtime_layout.execs)
+    for directory in sorted(parts.runtime_layout.execs.iterdir()):
+        layout = parts.runtime_layout.exec(directory.name)
         try:
             record = read_record(layout.record.read_bytes(), ExecRecord, what="exec record")
         except (OSError, RossError):

@@ -27,13 +27,16 @@ from ross.errors import FailedPrecondition, NotFound, Reason, RossError
 from ross.linux.archive.packer import pack
 from ross.linux.archive.place import Placing, Root, place
 from ross.linux.archive.tar import show
+from ross.linux.fsids import acting_as
 from ross.linux.mount import unmount
 from ross.linux.openat2 import Resolve, openat2
 from ross.linux.pidfd import identify
 from ross.linux.statfs import is_kernels_own
 from ross.model.containers import ContainerState
 from ross.model.files import CopiedFiles, FileInfo
+from ross.model.namespaces import UserNamespace
 from ross.model.snapshots import FileKind
+from ross.services.own_users import Owners
 from ross.services.snapshots import Snapshots
 from ross.shim.hostfiles import HOST_FILES
 from ross.shim.rootfs import Rootfs
@@ -52,6 +55,8 @@ Write = Callable[[bytes], Awaitable[None]]
 
 _IN_ROOT: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
 _AT_REST_AGAIN: Final = frozenset({ContainerState.STOPPED, ContainerState.RESTARTING})
+_AS_STORED: Final = Owners(users=UserNamespace())
+"""Of one that does not run: nothing is mapped."""
 _WAY_SECONDS: Final = 60.0
 """How long a copy may go on once somebody wants to start or remove the container, which stands still for it."""
 _KINDS: Final = {
@@ -74,6 +79,7 @@ class _Tree:
     """Where mounts are that cannot be seen through it: absolute paths."""
     read_only: bool
     """The container may not write to it, and nor does anybody for it."""
+    owners: Owners
 
 
 class Files:
@@ -100,14 +106,15 @@ class Files:
             with self._opened(tree, path, follow=follow) as fd:
                 found = os.fstat(fd)
                 link = os.readlink(b"", dir_fd=fd) if stat.S_ISLNK(found.st_mode) else b""
+            uid, gid = tree.owners.told((found.st_uid, found.st_gid))
             return FileInfo(
                 name=base_name(path),
                 kind=_KINDS.get(stat.S_IFMT(found.st_mode), FileKind.UNKNOWN),
                 mode=stat.S_IMODE(found.st_mode),
                 size_bytes=found.st_size,
                 modified_at=found.st_mtime_ns,
-                uid=found.st_uid,
-                gid=found.st_gid,
+                uid=uid,
+                gid=gid,
                 link_target=link,
             )
 
@@ -133,7 +140,7 @@ class Files:
                 self._check_seen(tree, fd, path)
                 if stat.S_ISSOCK(os.fstat(fd).st_mode):
                     raise FailedPrecondition(f"{show(path)} is a socket, which cannot be copied")
-                await self._in_thread(lambda: _pack(fd, name or base_name(path), write))
+                await self._in_thread(lambda: _pack(fd, name or base_name(path), write, tree.owners))
 
         await self._with_tree(read)
         self._container.publish("copy", direction="out")
@@ -164,11 +171,12 @@ class Files:
                         f"the root filesystem of the container {self._container.record.name} is read-only"
                     )
                 how = Placing(
-                    owner=None if keep_owners else (0, 0),
+                    owner=None if keep_owners else tree.owners.users.root,
+                    map_owner=tree.owners.meant,
                     root=Root(fd=tree.fd, path=path),
                     hidden=_below(inside, tree.hidden),
                 )
-                return await self._in_thread(lambda: _place(feed, fd, how))
+                return await self._in_thread(lambda: _place(feed, fd, how, tree.owners))
 
         try:
             copied = await self._with_tree(write)
@@ -184,7 +192,9 @@ class Files:
             NotFound: the container has been removed.
             FailedPrecondition: it ended meanwhile.
         """
-        await self._with_tree(lambda tree: self._in_thread(lambda: _pack(tree.fd, b".", write)), mounts=False)
+        await self._with_tree(
+            lambda tree: self._in_thread(lambda: _pack(tree.fd, b".", write, tree.owners)), mounts=False
+        )
         self._container.publish("export")
 
     async def diff(self, write: Callable[[Sequence[SnapshotChange]], Awaitable[None]]) -> None:
@@ -226,7 +236,8 @@ class Files:
     async def _with_live(self, work: Callable[[_Tree], Awaitable[T]], mounts: bool) -> T:
         run = self._container.record.run
         assert run is not None  # noqa: S101 -- its state says so
-        tree = self._open_live(run.process.pid) if mounts else self._open_own()
+        owners = Owners(users=self._container.record.spec.namespaces.users)
+        tree = self._open_live(run.process.pid, owners) if mounts else self._open_own(owners)
         with trio.CancelScope() as scope:
             self._live.add(scope)
             try:
@@ -240,20 +251,22 @@ class Files:
             f"the container {self._container.record.name} ended while its files were copied", hint="try again"
         )
 
-    def _open_live(self, pid: int) -> _Tree:
+    def _open_live(self, pid: int, owners: Owners) -> _Tree:
         """As its first process sees it, if that sees the container's own root filesystem as its root."""
-        own = self._open_own()
+        own = self._open_own(owners)
         try:
             fd = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return own  # it ends just now, which the caller is told of
         if _identity(fd) == _identity(own.fd):
             os.close(own.fd)
-            return _Tree(fd=fd, hidden=frozenset(), read_only=False)  # where it is read-only, the mount is so
+            return _Tree(
+                fd=fd, hidden=frozenset(), read_only=False, owners=owners
+            )  # where it is read-only, the mount is so
         os.close(fd)
         return own
 
-    def _open_own(self) -> _Tree:
+    def _open_own(self, owners: Owners) -> _Tree:
         """Its root filesystem, where it is mounted for it."""
         layout = self._container.layout
         fd = os.open(layout.rootfs, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -267,7 +280,7 @@ class Files:
             rootfs = Rootfs(fd)
             targets = (*(mount.target for mount in spec.mounts), *HOST_FILES)
             hidden = frozenset(os.fsencode(rootfs.locate(target)) for target in targets)
-            return _Tree(fd=fd, hidden=hidden, read_only=spec.read_only)
+            return _Tree(fd=fd, hidden=hidden, read_only=spec.read_only, owners=owners)
         except BaseException:
             os.close(fd)
             raise
@@ -279,7 +292,7 @@ class Files:
         try:
             with trio.CancelScope() as scope:
                 self._at_rest.add(scope)
-                tree = self._open_own()
+                tree = self._open_own(_AS_STORED)
                 try:
                     return await work(tree)
                 finally:
@@ -356,11 +369,12 @@ def _identity(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _pack(fd: int, name: bytes, write: Write) -> None:
-    for chunk in pack(fd, name, checkpoint=trio.from_thread.check_cancelled):
+def _pack(fd: int, name: bytes, write: Write, owners: Owners) -> None:
+    for chunk in pack(fd, name, checkpoint=trio.from_thread.check_cancelled, map_owner=owners.told):
         trio.from_thread.run(write, chunk)
 
 
-def _place(feed: Feed, fd: int, how: Placing) -> CopiedFiles:
-    placed = place(lambda: trio.from_thread.run(feed.next_chunk), fd, how)
+def _place(feed: Feed, fd: int, how: Placing, owners: Owners) -> CopiedFiles:
+    with acting_as(*owners.users.root):
+        placed = place(lambda: trio.from_thread.run(feed.next_chunk), fd, how)
     return CopiedFiles(entries=placed.entries, size_bytes=placed.size_bytes)

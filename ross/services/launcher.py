@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,6 +19,7 @@ from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
+from ross.services.own_users import own_ids, reachable
 from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
@@ -26,6 +28,7 @@ from ross.shim.conmon import ended_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ross.oci.image import Execution
     from ross.services.containers import Parts
@@ -65,15 +68,24 @@ class Launcher:
         Raises:
             FailedPrecondition: the runtime cannot create it, or hangs.
         """
-        parts = self._parts
+        parts, rootfs = self._parts, self._layout.rootfs
         await self.see_snapshot(record)
-        await parts.snapshotter.mount(self._id, self._layout.rootfs)
-        async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
-            await self._write_bundle(record, execution, joined, console_size=console_size)
-            return await self._launch(record, stdio)
+        async with own_ids(record.spec.namespaces.users) as ids:
+            await parts.snapshotter.mount(self._id, rootfs, ids=ids)
+        way = reachable(rootfs, parts.runtime_layout, self._id) if ids is not None else nullcontext(rootfs)
+        with way as root:
+            async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
+                await self._write_bundle(record, execution, joined, root, console_size=console_size)
+                return await self._launch(record, stdio)
 
     async def _write_bundle(
-        self, record: ContainerRecord, execution: Execution, joined: Joined, *, console_size: tuple[int, int] | None
+        self,
+        record: ContainerRecord,
+        execution: Execution,
+        joined: Joined,
+        root: Path,
+        *,
+        console_size: tuple[int, int] | None,
     ) -> None:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
         await trio.to_thread.run_sync(
@@ -86,6 +98,7 @@ class Launcher:
                 cgroups_path=parts.groups.for_runtime(self._id, parent),
                 joined=joined,
                 console_size=console_size,
+                root=root,
             )
         )
 
@@ -163,7 +176,8 @@ class Launcher:
         group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
         if not await trio.to_thread.run_sync(end_cgroup, group):
             logger.warning("the control group %s stays: something in it does not end", group)
-        take_away(self._layout.shm)
+        for place in (self._layout.shm, parts.runtime_layout.root(self._id)):
+            take_away(place)
         await parts.snapshotter.unmount(self._layout.rootfs)
         parts.monitor.forget(self._id)
 

@@ -17,7 +17,7 @@ from ross.linux.mount import unmount
 from ross.linux.pidfd import identify
 from ross.linux.seen_mounts import copy_mount
 from ross.model.mounts import MountKind
-from ross.model.namespaces import NamespaceMode
+from ross.model.namespaces import NamespaceMode, UserMode
 from ross.services.tracked import TrackedContainer
 from ross.shim.namespaces import Joined
 from ross.shim.state import ALIVE, check_alive
@@ -61,6 +61,10 @@ def with_shared(spec: ContainerSpec, shared: Shared) -> ContainerSpec:
             raise InvalidArgument(f"the {kind} namespace of another container goes with a reference to that container")
         if owner is not None:
             check_alive(owner.record.name, owner.state)
+            if owner.record.spec.namespaces.users.mode is not UserMode.HOST:
+                raise InvalidArgument(
+                    f"the container {owner.record.name} has users of its own, so its {kind} namespace is not to be shared"
+                )
         ids[kind] = owner.id if owner is not None else ""
     mounts = list(spec.mounts)
     for owner, mode in shared.mounts:

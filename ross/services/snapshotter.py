@@ -12,6 +12,7 @@ What clients may do with all this is the business of :mod:`ross.services.snapsho
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import secrets
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ross.layout import StateLayout
+    from ross.linux.idmap import Ids
     from ross.oci.digest import Digest
 
 logger = logging.getLogger(__name__)
@@ -404,23 +406,30 @@ class Snapshotter:
 
     # -- mounting -----------------------------------------------------------------------------------------------------
 
-    async def mount(self, name: str, target: Path) -> None:
+    async def mount(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
         """Mount a snapshot and all below it on ``target``, which is made if it is missing: writable if it is active.
+
+        With ``ids`` its files have other owners there; what is written is stored with the owners that a mount without them has.
 
         Raises:
             NotFound: there is no such snapshot.
             FailedPrecondition: the kernel refused, or there are too many layers.
         """
-        self.mount_now(name, target)
+        self.mount_now(name, target, ids=ids)
         await trio.lowlevel.checkpoint()
 
-    def mount_now(self, name: str, target: Path) -> None:
+    def mount_now(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
         """What :meth:`mount` does, in one step."""
         lower, upper, work = self._directories(name)
         make_directory(target)
         try:
-            mount_overlay(target, lower=lower, upper=upper, work=work)
+            mount_overlay(target, lower=lower, upper=upper, work=work, ids=ids)
         except OSError as error:
+            if ids is not None and error.errno == errno.EINVAL:
+                raise FailedPrecondition(
+                    f"the files of {name} cannot be given other owners: the kernel, or the filesystem of {self._layout.root}, maps no ids",
+                    hint="Linux 5.19 and later do, with ext4, xfs or btrfs; or leave out --userns",
+                ) from error
             raise FailedPrecondition(
                 f"the snapshot {name} cannot be mounted: {error.strerror}",
                 hint="ross doctor checks whether this host can",

@@ -24,6 +24,7 @@ from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.security import find_devices
 from ross.shim.spec import Resolved, environment, runtime_config
 from ross.shim.users import resolve_group, resolve_user
+from ross.shim.valid_users import check_has
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,25 +59,27 @@ def write_bundle(
     cgroups_path: str,
     joined: Joined,
     console_size: tuple[int, int] | None = None,
+    root: Path,
 ) -> BundleFacts:
     """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
 
-    ``console_size`` is rows and columns that its terminal begins with.
+    ``console_size`` is rows and columns that its terminal begins with; ``root`` is where the runtime finds the root filesystem.
 
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source or a device does not exist.
         FailedPrecondition: the user, working directory, a mount target or the program is not what it must be in this image; for the
             program ``reason`` says how. Or the container has made something else of a place that the engine mounts on.
     """
-    command = effective_command(spec, execution)
+    command, users = effective_command(spec, execution), spec.namespaces.users
     _check_texts(execution, command)
     hostname = _hostname(spec, container_id)
     working_dir = _working_dir(spec, execution)
     sources = {mount.target: _source(mount.source) for mount in spec.mounts if mount.kind is MountKind.BIND}
     targets = tuple(mount.target for mount in spec.mounts)
-    with open_rootfs(layout.rootfs) as rootfs:
+    with open_rootfs(layout.rootfs, root=users.root) as rootfs:
         user = resolve_user(spec.user or execution.user, rootfs)
         groups = [resolve_group(text, rootfs) for text in spec.security.groups]
+        check_has(users, user.uid, (user.gid, *user.groups, *groups))
         _make_working_dir(rootfs, working_dir)
         host_files = write_host_files(layout, hostname=hostname, network=spec.network, resolution=spec.resolution)
         _check_mount_points(rootfs, host_files)
@@ -91,7 +94,7 @@ def write_bundle(
         groups=groups,
         working_dir=working_dir,
         hostname=hostname,
-        rootfs=layout.rootfs,
+        rootfs=root,
         host_files=host_files,
         bind_sources=sources,
         devices=find_devices(spec.security.devices),

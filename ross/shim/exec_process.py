@@ -13,12 +13,14 @@ from ross.errors import FailedPrecondition, InvalidArgument, Reason
 from ross.layout import ContainerLayout
 from ross.linux.capabilities import ALL_CAPABILITIES
 from ross.model.execs import GonePolicy
+from ross.model.namespaces import UserNamespace
 from ross.shim.bundle import refuse_kernels_own
 from ross.shim.facts import HostFacts
 from ross.shim.programs import check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.spec import DEFAULT_PATH
 from ross.shim.users import resolve_user
+from ross.shim.valid_users import check_has
 from ross.shim.validate import check_env
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Surroundings:
     declared_env: Sequence[str]
     """What the image and the container's spec say of the environment; everything else in it was made up for the first process."""
     privileged: bool
+    users: UserNamespace
     host: HostFacts
 
 
@@ -71,6 +74,8 @@ def exec_process(options: ExecOptions, around: Surroundings) -> dict[str, Any]:
     process: dict[str, Any] = config["process"]
     with open_rootfs(around.layout.rootfs) as rootfs:
         home = _set_user(process, options.user, rootfs)
+        ids = process["user"]
+        check_has(around.users, ids["uid"], (ids["gid"], *ids["additionalGids"]))
         env = _environment(process["env"], options, around.declared_env, home=home)
         directory = options.working_dir or process["cwd"]
         mounted = tuple(mount["destination"] for mount in config["mounts"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ross.model.containers import NetworkMode
 from ross.model.mounts import MountKind, Recursion
-from ross.model.namespaces import NamespaceMode
+from ross.model.namespaces import NamespaceMode, UserMode
 from ross.shim.resources import DEFAULT_SHM_BYTES
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ross.model.mounts import Mount
     from ross.shim.facts import HostFacts
 
+_TTY: Final = 5
+"""The group of terminals, in every distribution."""
 INIT_TARGET: Final = "/dev/init"
 """In the filesystem that the runtime makes, so that nothing is left of it in the container's own."""
 _HOST_IPC: Final = ("/dev/shm", "/dev/mqueue")  # noqa: S108 -- the host's
@@ -43,9 +45,7 @@ def mounts_of(
     mounts = [
         _mount("/proc", "proc", "proc", "nosuid", "noexec", "nodev"),
         _mount("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-        _mount(
-            "/dev/pts", "devpts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
-        ),
+        _terminals(spec),
         *_sys(spec, host),
         *_ipc(spec, shm),
     ]
@@ -64,6 +64,14 @@ def mounts_of(
 
 def _mount(target: str, kind: str, source: str, *options: str) -> dict[str, Any]:
     return {"destination": target, "type": kind, "source": source, "options": list(options)}
+
+
+def _terminals(spec: ContainerSpec) -> dict[str, Any]:
+    options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    users = spec.namespaces.users
+    if users.mode is UserMode.HOST or any(one.inside <= _TTY < one.inside + one.size for one in users.gids):
+        options.append(f"gid={_TTY}")
+    return _mount("/dev/pts", "devpts", "devpts", *options)
 
 
 def _sys(spec: ContainerSpec, host: HostFacts) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from attrs import field, frozen
 
 from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode
-from ross.model.namespaces import NamespaceMode
+from ross.model.namespaces import NamespaceMode, UserMode
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
@@ -46,12 +46,24 @@ def namespaces_of(spec: ContainerSpec, host: HostFacts, joined: Joined) -> list[
         "mount": True,
         "network": spec.network is not NetworkMode.HOST,
         "cgroup": host.cgroup_namespaces and own.cgroup is not _HOST,
+        "user": own.users.mode is not UserMode.HOST,
     }
     return [
         {"type": kind, **({"path": joined.paths[kind]} if kind in joined.paths else {})}
         for kind, wanted in kinds.items()
         if wanted
     ]
+
+
+def id_mappings_of(spec: ContainerSpec) -> dict[str, list[dict[str, int]]]:
+    """The ids of its users, if they are its own ("User namespace mappings")."""
+    users = spec.namespaces.users
+    if users.mode is UserMode.HOST:
+        return {}
+    return {
+        name: [{"containerID": one.inside, "hostID": one.outside, "size": one.size} for one in ranges]
+        for name, ranges in (("uidMappings", users.uids), ("gidMappings", users.gids))
+    }
 
 
 def check_sysctls(spec: ContainerSpec) -> None:

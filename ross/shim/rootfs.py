@@ -11,6 +11,7 @@ import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from ross.linux.fsids import acting_as
 from ross.linux.openat2 import Resolve, openat2
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ _MAX_LINKS: Final = 40
 class Rootfs:
     """A mounted root filesystem. Made by :func:`open_rootfs`."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, root: tuple[int, int] = (0, 0)) -> None:
+        """``root`` is the user and group of the host that its root is."""
         self._fd = fd
+        self._root = root
 
     def read(self, path: str, *, limit: int) -> bytes | None:
         """At most ``limit`` bytes of a regular file; None if there is none there. Never blocks on a fifo or device."""
@@ -70,7 +73,7 @@ class Rootfs:
         finally:
             os.close(fd)
 
-    def make_directory(self, path: str, *, mode: int = 0o755, owner: tuple[int, int] = (0, 0)) -> str:
+    def make_directory(self, path: str, *, mode: int = 0o755) -> str:
         """See that a path leads to a directory, making what is missing.
 
         Returns:
@@ -79,7 +82,7 @@ class Rootfs:
         Raises:
             OSError: a part of it is something else (ENOTDIR), or links lead in circles (ELOOP).
         """
-        resolved = self._walk(path, lambda parent, name: _make_directory(parent, name, mode, owner))
+        resolved = self._walk(path, lambda parent, name: _make_directory(parent, name, mode, self._root))
         os.close(self._directory(resolved))
         return "/" + "/".join(resolved)
 
@@ -107,7 +110,7 @@ class Rootfs:
         for _link in range(_MAX_LINKS):
             head, _slash, base = path.rstrip("/").rpartition("/")
             directory = self._directory(
-                self._walk(head or "/", lambda parent, name: _make_directory(parent, name, 0o755, (0, 0)))
+                self._walk(head or "/", lambda parent, name: _make_directory(parent, name, 0o755, self._root))
             )
             try:
                 found = _lstat(directory, base)
@@ -165,11 +168,12 @@ class Rootfs:
 
 
 @contextmanager
-def open_rootfs(path: Path) -> Iterator[Rootfs]:
-    """A mounted root filesystem, for the length of a block."""
+def open_rootfs(path: Path, *, root: tuple[int, int] = (0, 0)) -> Iterator[Rootfs]:
+    """A mounted root filesystem, for the length of a block, which makes what it makes there as its ``root``."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        yield Rootfs(fd)
+        with acting_as(*root):
+            yield Rootfs(fd, root=root)
     finally:
         os.close(fd)
 

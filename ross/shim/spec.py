@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from ross.model.namespaces import NamespaceMode
 from ross.shim.mounts import INIT_TARGET, mounts_of
-from ross.shim.namespaces import Joined, namespaces_of
+from ross.shim.namespaces import Joined, id_mappings_of, namespaces_of
 from ross.shim.resources import resources_of, rlimits_of
 from ross.shim.security import (
     UNCONFINED,
@@ -130,6 +130,7 @@ def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, host
 def _linux(spec: ContainerSpec, resolved: Resolved, host: HostFacts) -> dict[str, Any]:
     config: dict[str, Any] = {
         "namespaces": namespaces_of(spec, host, resolved.joined),
+        **id_mappings_of(spec),
         "cgroupsPath": resolved.cgroups_path,
         "resources": {"devices": device_rules(spec, resolved.devices), **resources_of(spec, host)},
         "maskedPaths": masked_paths(spec),

@@ -15,6 +15,7 @@ from ross.shim.valid_limits import check_limits, check_resources
 from ross.shim.valid_logs import check_log
 from ross.shim.valid_mounts import check_mounts, normal_path
 from ross.shim.valid_security import check_annotations, check_resolution, check_security
+from ross.shim.valid_users import check_users
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
@@ -65,6 +66,7 @@ def validate_spec(spec: ContainerSpec) -> None:
     check_resources(spec.resources)
     check_security(spec)
     check_resolution(spec.resolution)
+    check_users(spec)
     check_annotations(spec.annotations)
     check_mounts(spec.mounts)
     if sum(len(key) + len(value) for key, value in spec.labels.items()) > _LABEL_BYTES or "" in spec.labels:

@@ -250,10 +250,10 @@ def test_working_directory_that_is_swapped_meanwhile(tmp_path: Path) -> None:
     swapping = threading.Thread(target=swap)
     swapping.start()
     made = 0
-    with open_rootfs(root) as rootfs:
+    with open_rootfs(root, root=(7, 7)) as rootfs:
         for number in range(2000):
             try:
-                rootfs.make_directory(f"/a/b{number}/c", owner=(7, 7))
+                rootfs.make_directory(f"/a/b{number}/c")
                 rootfs.make_file(f"/a/f{number}")
                 made += 1
             except OSError:

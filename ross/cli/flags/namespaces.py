@@ -27,6 +27,12 @@ class NamespaceFlags:
     """host, to have the host's name, or private."""
     cgroupns: str = ""
     """host, to see the host's control groups, or private."""
+    userns: str = ""
+    """host, for the host's users; auto, for ids that no other container has; auto:size=N, for so many; map, for those of --uidmap."""
+    uidmap: Words = ()
+    """CONTAINER:HOST:SIZE, the host's user ids that the container's are. May be repeated."""
+    gidmap: Words = ()
+    """The same of groups; as --uidmap if left out. May be repeated."""
     add_host: Words = ()
     """name:address or name=address for its /etc/hosts. May be repeated."""
     dns: Words = ()
@@ -43,6 +49,9 @@ class NamespaceFlags:
             "ipc": self.ipc,
             "uts": self.uts,
             "cgroupns": self.cgroupns,
+            "userns": self.userns,
+            "uid_map": self.uidmap,
+            "gid_map": self.gidmap,
             "add_hosts": [parse_host(text) for text in self.add_host],
             "dns": self.dns,
             "dns_search": self.dns_search,

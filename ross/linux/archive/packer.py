@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 
@@ -44,8 +44,17 @@ _HARD_LINK: Final = b"1"
 _ZEROS: Final = bytes(CHUNK_BYTES)
 
 
+Owner = tuple[int, int]
+"""User and group."""
+
+
 def pack(
-    fd: int, name: bytes, *, as_layer: bool = False, checkpoint: Callable[[], None] = lambda: None
+    fd: int,
+    name: bytes,
+    *,
+    as_layer: bool = False,
+    checkpoint: Callable[[], None] = lambda: None,
+    map_owner: Callable[[Owner], Owner] | None = None,
 ) -> Generator[bytes, None, None]:
     """The tar of one thing and all that is inside of it, in chunks of some size.
 
@@ -54,12 +63,13 @@ def pack(
         name: What it is called in the archive; ``.`` for a directory whose contents stand at its top.
         as_layer: It is the upper directory of an overlay: what that says is taken away is told as layers tell it.
         checkpoint: Called often; may raise to end it.
+        map_owner: Whom an owner is told to be; None: who it is.
 
     Raises:
         FailedPrecondition: something of it has no place in such an archive.
         OSError: something cannot be read.
     """
-    return _gathered(_Packer(as_layer, checkpoint).pack(fd, name))
+    return _gathered(_Packer(as_layer, checkpoint, map_owner).pack(fd, name))
 
 
 def _gathered(pieces: Iterator[bytes]) -> Generator[bytes, None, None]:
@@ -86,11 +96,18 @@ class _Directory:
 
 
 class _Packer:
-    def __init__(self, as_layer: bool, checkpoint: Callable[[], None]) -> None:
+    def __init__(
+        self, as_layer: bool, checkpoint: Callable[[], None], map_owner: Callable[[Owner], Owner] | None
+    ) -> None:
         self._as_layer = as_layer
         self._checkpoint = checkpoint
+        self._map_owner = map_owner
         self._linked: dict[tuple[int, int], bytes] = {}
         """What has several names: the first under which it was packed."""
+
+    def _header(self, name: bytes, found: os.stat_result, kind: bytes, **more: Any) -> bytes:
+        owner = found.st_uid, found.st_gid
+        return _header(name, found, kind, owner=owner if self._map_owner is None else self._map_owner(owner), **more)
 
     def pack(self, fd: int, name: bytes) -> Iterator[bytes]:
         found = os.fstat(fd)
@@ -122,7 +139,7 @@ class _Packer:
     def _directory(self, fd: int, directory: _Directory, inside: list[_Directory]) -> Iterator[bytes]:
         """A directory and what is in it, but for the directories in it, which go to ``inside``."""
         found = os.fstat(fd)
-        yield _header(directory.name + b"/" if directory.name else b"./", found, b"5", xattrs=_xattrs(fd))
+        yield self._header(directory.name + b"/" if directory.name else b"./", found, b"5", xattrs=_xattrs(fd))
         if found.st_dev != directory.device and is_kernels_own(fd):
             return
         prefix = directory.name + b"/" if directory.name else b""
@@ -160,15 +177,15 @@ class _Packer:
         if found.st_nlink > 1:
             first = self._linked.setdefault((found.st_dev, found.st_ino), name)
             if first != name:
-                yield _header(name, found, _HARD_LINK, link=first)
+                yield self._header(name, found, _HARD_LINK, link=first)
                 return
         if kind == b"2":
-            yield _header(name, found, kind, link=os.readlink(b"", dir_fd=fd))
+            yield self._header(name, found, kind, link=os.readlink(b"", dir_fd=fd))
         elif kind == b"0":
-            yield _header(name, found, kind, size=found.st_size, xattrs=_xattrs(fd))
+            yield self._header(name, found, kind, size=found.st_size, xattrs=_xattrs(fd))
             yield from self._content(fd, found)
         else:
-            yield _header(name, found, kind)
+            yield self._header(name, found, kind)
 
     def _content(self, fd: int, found: os.stat_result) -> Iterator[bytes]:
         """The bytes of a file, as many as its header has promised; holes are not read."""
@@ -258,6 +275,7 @@ def _header(
     found: os.stat_result,
     kind: bytes,
     *,
+    owner: Owner,
     size: int = 0,
     link: bytes = b"",
     xattrs: dict[str, bytes] | None = None,
@@ -269,8 +287,8 @@ def _header(
     if len(link) > 100:
         pax[b"linkpath"] = link
     numbers = (
-        (b"uid", found.st_uid, _MAX_OCTAL_7),
-        (b"gid", found.st_gid, _MAX_OCTAL_7),
+        (b"uid", owner[0], _MAX_OCTAL_7),
+        (b"gid", owner[1], _MAX_OCTAL_7),
         (b"size", size, _MAX_OCTAL_11),
     )
     pax.update({key: b"%d" % value for key, value, most in numbers if value > most})
@@ -285,8 +303,8 @@ def _header(
     block = _block(
         name[:100],
         stat.S_IMODE(found.st_mode),
-        found.st_uid if found.st_uid <= _MAX_OCTAL_7 else 0,
-        found.st_gid if found.st_gid <= _MAX_OCTAL_7 else 0,
+        owner[0] if owner[0] <= _MAX_OCTAL_7 else 0,
+        owner[1] if owner[1] <= _MAX_OCTAL_7 else 0,
         size if size <= _MAX_OCTAL_11 else 0,
         min(max(seconds, 0), _MAX_OCTAL_11),
         kind,

@@ -12,7 +12,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -63,6 +63,8 @@ class Placing:
     """Absent: no link is followed on the way to an entry."""
     hidden: frozenset[tuple[bytes, ...]] = frozenset()
     """Places, by the parts of their paths below the destination, that something else is mounted on whenever it matters."""
+    map_owner: Callable[[tuple[int, int]], tuple[int, int]] | None = None
+    """Who that is where it is placed, whom the archive says; absent: the same. May raise."""
     name: bytes = b""
     """The only name at the top that the archive may have; empty: any."""
 
@@ -234,7 +236,10 @@ class _Placer:
     # -- attributes ---------------------------------------------------------------------------------------------------
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
-        return self._how.owner or (entry.uid, entry.gid)
+        if self._how.owner is not None:
+            return self._how.owner
+        said = entry.uid, entry.gid
+        return self._how.map_owner(said) if self._how.map_owner is not None else said
 
     def _mode(self, entry: Entry) -> int:
         sticky = stat.S_ISVTX if entry.type is EntryType.DIRECTORY else 0
@@ -303,7 +308,8 @@ class _Placer:
             return openat2(root.fd, root.path + b"/" + path, _PATH, resolve=_IN_ROOT)
 
     def _make(self, components: tuple[bytes, ...]) -> int:
-        owner = self._how.owner or (os.geteuid(), os.getegid())
+        how = self._how
+        owner = how.owner or (how.map_owner((0, 0)) if how.map_owner is not None else (os.geteuid(), os.getegid()))
         at = os.dup(self._destination)
         try:
             for index, name in enumerate(components):
