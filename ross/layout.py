@@ -177,6 +177,15 @@ class RuntimeLayout:
         return self.roots / container_id
 
     @property
+    def all_binds(self) -> Path:
+        """Where files of the host are mounted with other owners while a container with users of its own is created: one directory a
+        container. Never below the root, where directories are removed with all that is in them."""
+        return self.run / "binds"
+
+    def binds(self, container_id: str) -> Path:
+        return self.all_binds / container_id
+
+    @property
     def execs(self) -> Path:
         """One directory for each program that is executed in a container and has not ended (0700)."""
         return self.run / "execs"

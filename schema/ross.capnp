@@ -1184,6 +1184,7 @@ struct Mount {
   relabel @7 :Bool;
   sizeBytes @8 :UInt64;
   mode @9 :UInt16;
+  idmap @10 :Bool;
 }
 
 enum MountKind {

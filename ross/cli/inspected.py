@@ -273,7 +273,7 @@ def _options(mount: Mount) -> str:
     found = ["ro"] if mount.read_only else []
     found += [] if mount.recursion is Recursion.ENABLED else [f"bind-recursive={mount.recursion.value}"]
     found += [] if mount.propagation == "rprivate" else [mount.propagation]
-    found += [*mount.options, *(["z"] if mount.relabel else [])]
+    found += [*mount.options, *(["z"] if mount.relabel else []), *(["idmap"] if mount.idmap else [])]
     found += [f"size={mount.size_bytes}"] if mount.size_bytes else []
     return ",".join(found + ([f"mode={mount.mode:o}"] if mount.mode else []))
 

@@ -232,25 +232,28 @@ def parse_mount(text: str, *, here: Path) -> Mount:
             f"{source!r} would be the name of a volume; there are only mounts of files and directories",
             hint=f"for a directory here write ./{source}:{rest[0]}",
         )
-    read_only, relabel, propagation = False, False, "rprivate"
+    read_only, relabel, idmap, propagation = False, False, False, "rprivate"
     options = []
     for option in rest[1].split(",") if len(rest) == 2 else ():
         if option in {"ro", "rw"}:
             read_only = option == "ro"
         elif option in {"z", "Z"}:
             relabel = True
+        elif option == "idmap":
+            idmap = True
         elif option in PROPAGATIONS:
             propagation = option
         elif option in MOUNT_OPTIONS:
             options.append(option)
         else:
             known = ", ".join((*sorted(MOUNT_OPTIONS), *sorted(PROPAGATIONS)))
-            raise InvalidArgument(f"{option!r} is no option of a mount", hint=f"ro, rw, z, Z, {known}")
+            raise InvalidArgument(f"{option!r} is no option of a mount", hint=f"ro, rw, idmap, z, Z, {known}")
     return Mount(
         source=str(here / Path(source).expanduser()),
         target=rest[0],
         read_only=read_only,
         propagation=propagation,
         relabel=relabel,
+        idmap=idmap,
         options=tuple(options),
     )

@@ -51,6 +51,8 @@ class Mount:
     otherwise."""
     relabel: bool = False
     """The container's label of SELinux is wanted on the files; nothing is done where the host has no SELinux."""
+    idmap: bool = False
+    """The files belong to the container's users as they belong to the host's of the same numbers; of one with users of its own only."""
     size_bytes: int = 0
     """Of a tmpfs; 0: half of the host's memory."""
     mode: int = 0

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -19,7 +18,7 @@ from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
-from ross.services.own_users import own_ids, reachable
+from ross.services.own_users import own_ids, places_of, take_binds_away
 from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
@@ -28,11 +27,11 @@ from ross.shim.conmon import ended_early
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from ross.oci.image import Execution
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
+    from ross.shim.bundle import Places
     from ross.shim.monitor import Launched
     from ross.shim.namespaces import Joined
 
@@ -72,18 +71,17 @@ class Launcher:
         await self.see_snapshot(record)
         async with own_ids(record.spec.namespaces.users) as ids:
             await parts.snapshotter.mount(self._id, rootfs, ids=ids)
-        way = reachable(rootfs, parts.runtime_layout, self._id) if ids is not None else nullcontext(rootfs)
-        with way as root:
-            async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
-                await self._write_bundle(record, execution, joined, root, console_size=console_size)
-                return await self._launch(record, stdio)
+            with places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as places:
+                async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
+                    await self._write_bundle(record, execution, joined, places, console_size=console_size)
+                    return await self._launch(record, stdio)
 
     async def _write_bundle(
         self,
         record: ContainerRecord,
         execution: Execution,
         joined: Joined,
-        root: Path,
+        places: Places,
         *,
         console_size: tuple[int, int] | None,
     ) -> None:
@@ -98,7 +96,7 @@ class Launcher:
                 cgroups_path=parts.groups.for_runtime(self._id, parent),
                 joined=joined,
                 console_size=console_size,
-                root=root,
+                places=places,
             )
         )
 
@@ -178,6 +176,7 @@ class Launcher:
             logger.warning("the control group %s stays: something in it does not end", group)
         for place in (self._layout.shm, parts.runtime_layout.root(self._id)):
             take_away(place)
+        take_binds_away(parts.runtime_layout.binds(self._id))
         await parts.snapshotter.unmount(self._layout.rootfs)
         parts.monitor.forget(self._id)
 

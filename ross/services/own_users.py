@@ -15,16 +15,20 @@ from attrs import frozen
 
 from ross.errors import FailedPrecondition
 from ross.linux.files import make_directory
-from ross.linux.idmap import Ids
+from ross.linux.idmap import Ids, mount_mapped
 from ross.linux.mount import bind, mounts_below, unmount
 from ross.linux.userns import open_user_namespace
+from ross.model.mounts import Recursion
 from ross.model.namespaces import UserMode, UserNamespace, inside, outside
+from ross.shim.bundle import Places, find_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Iterator, Sequence
     from pathlib import Path
 
     from ross.layout import RuntimeLayout
+    from ross.model.containers import ContainerSpec
+    from ross.model.mounts import Mount
     from ross.model.namespaces import IdRange
 
 _NOBODY: Final = 65534
@@ -88,7 +92,59 @@ async def own_ids(users: UserNamespace) -> AsyncIterator[Ids | None]:
 
 
 @contextmanager
-def reachable(rootfs: Path, layout: RuntimeLayout, container_id: str) -> Iterator[Path]:
+def places_of(
+    spec: ContainerSpec, ids: Ids | None, layout: RuntimeLayout, *, container_id: str, rootfs: Path
+) -> Iterator[Places]:
+    """Where the runtime finds the mounted root filesystem, and mounts whose ids are mapped, for the length of a block.
+
+    Raises:
+        FailedPrecondition: the users of the container cannot get to its files, or a filesystem maps no ids.
+        InvalidArgument: what is to be mounted is not there.
+    """
+    if ids is None:
+        yield Places(root=rootfs)
+        return
+    with (
+        _reachable(rootfs, layout, container_id) as root,
+        _binds(spec.mounts, ids, layout.binds(container_id)) as binds,
+    ):
+        yield Places(root=root, binds=binds)
+
+
+@contextmanager
+def _binds(mounts: Sequence[Mount], ids: Ids, directory: Path) -> Iterator[dict[str, Path]]:
+    wanted = [mount for mount in mounts if mount.idmap]
+    found: dict[str, Path] = {}
+    try:
+        for number, mount in enumerate(wanted):
+            source, place = find_source(mount.source), directory / str(number)
+            make_directory(directory)
+            place.mkdir() if source.is_dir() else place.touch()
+            found[mount.target] = place
+            try:
+                mount_mapped(source, place, ids, recursive=mount.recursion is not Recursion.DISABLED)
+            except OSError as error:
+                raise FailedPrecondition(
+                    f"the ids of {mount.source} cannot be mapped for the container: {error.strerror}",
+                    hint="not every filesystem does that, and all that is mounted below must too, without bind-nonrecursive; or leave "
+                    "out idmap",
+                ) from error
+        yield found
+    finally:
+        take_binds_away(directory)
+
+
+def take_binds_away(directory: Path) -> None:
+    """Unmount what is mounted there for a start, and remove the empty places; never what is in one."""
+    with suppress(FileNotFoundError):
+        for place in directory.iterdir():
+            unmount(place)
+            place.rmdir() if place.is_dir() else place.unlink()
+        directory.rmdir()
+
+
+@contextmanager
+def _reachable(rootfs: Path, layout: RuntimeLayout, container_id: str) -> Iterator[Path]:
     """Another place for a mounted root filesystem, to which everybody can get, for the length of a block.
 
     The runtime looks for it as the container's root, who may not enter the engine's own directories. The empty directory stays: the
@@ -121,3 +177,6 @@ def close_ways(layout: RuntimeLayout, known: Container[str]) -> None:
         for place in layout.roots.iterdir():
             if place.name not in known:
                 place.rmdir()
+    with suppress(FileNotFoundError):
+        for place in layout.all_binds.iterdir():
+            take_binds_away(place)

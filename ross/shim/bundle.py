@@ -6,10 +6,11 @@ import json
 import os
 import posixpath
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.files import write_atomic
@@ -27,7 +28,7 @@ from ross.shim.users import resolve_group, resolve_user
 from ross.shim.valid_users import check_has
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ross.layout import ContainerLayout
     from ross.model.containers import ContainerSpec
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
 
 _KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
 _TMPFS_MODE: Final = 0o1777
+
+
+@frozen(kw_only=True)
+class Places:
+    """Where the runtime finds what is not where one would look for it."""
+
+    root: Path
+    """The root filesystem."""
+    binds: Mapping[str, Path] = field(factory=dict)
+    """Mounts of the spec, by target, in the place of their sources."""
 
 
 @frozen(kw_only=True)
@@ -59,11 +70,11 @@ def write_bundle(
     cgroups_path: str,
     joined: Joined,
     console_size: tuple[int, int] | None = None,
-    root: Path,
+    places: Places,
 ) -> BundleFacts:
     """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
 
-    ``console_size`` is rows and columns that its terminal begins with; ``root`` is where the runtime finds the root filesystem.
+    ``console_size`` is rows and columns that its terminal begins with.
 
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source or a device does not exist.
@@ -74,7 +85,11 @@ def write_bundle(
     _check_texts(execution, command)
     hostname = _hostname(spec, container_id)
     working_dir = _working_dir(spec, execution)
-    sources = {mount.target: _source(mount.source) for mount in spec.mounts if mount.kind is MountKind.BIND}
+    sources = {
+        mount.target: places.binds.get(mount.target) or find_source(mount.source)
+        for mount in spec.mounts
+        if mount.kind is MountKind.BIND
+    }
     targets = tuple(mount.target for mount in spec.mounts)
     with open_rootfs(layout.rootfs, root=users.root) as rootfs:
         user = resolve_user(spec.user or execution.user, rootfs)
@@ -94,7 +109,7 @@ def write_bundle(
         groups=groups,
         working_dir=working_dir,
         hostname=hostname,
-        rootfs=root,
+        rootfs=places.root,
         host_files=host_files,
         bind_sources=sources,
         devices=find_devices(spec.security.devices),
@@ -153,7 +168,12 @@ def _check_texts(execution: Execution, command: Sequence[str]) -> None:
         raise FailedPrecondition("the image's config has a zero byte in its command, user, directory or environment")
 
 
-def _source(text: str) -> Path:
+def find_source(text: str) -> Path:
+    """What of the host is to be mounted.
+
+    Raises:
+        InvalidArgument: it is not there, or nothing to mount.
+    """
     path = Path(text)
     try:
         mode = path.stat().st_mode

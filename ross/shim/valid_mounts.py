@@ -75,6 +75,8 @@ def _check_bind(mount: Mount) -> None:
         raise InvalidArgument("what is mounted below later could be written: that needs the propagation rprivate")
     if mount.size_bytes or mount.mode:
         raise InvalidArgument("a directory of the host has no size or mode to be given")
+    if mount.idmap and mount.propagation not in {"private", "rprivate"}:
+        raise InvalidArgument("a mount whose ids are mapped is private", hint="leave out idmap, or bind-propagation")
 
 
 def _check_tmpfs(mount: Mount) -> None:
@@ -82,5 +84,7 @@ def _check_tmpfs(mount: Mount) -> None:
         raise InvalidArgument("a tmpfs has no source")
     if not 0 <= mount.mode <= 0o7777:
         raise InvalidArgument(f"{mount.mode:o} is not the mode of a directory")
+    if mount.idmap:
+        raise InvalidArgument("a tmpfs belongs to the container's users as it is")
     if mount.relabel:
         raise InvalidArgument("a tmpfs is labelled as it is made")

@@ -31,6 +31,10 @@ def check_users(spec: ContainerSpec) -> None:
     if users.mode is UserMode.HOST:
         if users.uids or users.gids or users.size:
             raise InvalidArgument("who has the host's users has no ids of its own", hint="leave out --userns host")
+        if any(mount.idmap for mount in spec.mounts):
+            raise InvalidArgument(
+                "ids are mapped for a container with users of its own", hint="leave out idmap, or say --userns auto"
+            )
         return
     if users.mode is UserMode.MAP:
         if users.size:

@@ -293,3 +293,63 @@ def test_a_daemon_that_is_killed_takes_it_over(daemon: Daemon) -> None:
     assert ok(daemon.ross("wait", "two")).strip() == "0"
     ok(daemon.ross("create", "--name", "three", "--userns", "auto", BOX, "true"))
     assert first_user(daemon, "three") not in before
+
+
+@pytest.mark.parametrize("how", ["-v", "--mount"])
+def test_files_of_the_host_as_if_its_users_were_the_hosts(daemon: Daemon, tmp_path: Path, how: str) -> None:
+    """With idmap: what belongs to 12 on the host belongs to 12 in there, and the other way round."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("of 12\n")
+    os.chown(tree / "file", 12, 34)
+    (tree / "file").chmod(0o600)
+    single = tmp_path / "single"
+    single.touch()
+    os.chown(single, 7, 7)
+    words = {
+        "-v": (f"{tree}:/tree:idmap", f"{single}:/single:idmap,ro"),
+        "--mount": (
+            f"type=bind,source={tree},target=/tree,idmap",
+            f"type=bind,source={single},target=/single,idmap=true,ro",
+        ),
+    }[how]
+    script = "stat -c %u:%g /tree /tree/file /single; cat /tree/file; echo made > /tree/made; chown 5:6 /tree/made; echo > /single"
+    mounts = [word for text in words for word in (how, text)]
+    done = daemon.ross("run", "--rm", "--name", "one", "--userns", "auto", *mounts, BOX, "sh", "-c", script)
+    assert done.stdout.split() == ["0:0", "12:34", "7:7", "of", "12"]
+    assert "/single: Read-only file system" in done.stderr
+    found = (tree / "made").stat()
+    assert (found.st_uid, found.st_gid) == (5, 6)
+    assert not list(daemon.run.glob("binds/*"))
+
+
+def test_what_is_mounted_below_is_mapped_too_or_not_seen(daemon: Daemon, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "inner").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", tree / "inner"], check=True)
+    try:
+        (tree / "inner/file").touch()
+        mount = f"type=bind,source={tree},target=/tree,idmap"
+        shown = ran(daemon, "--userns", "auto", "--mount", mount, BOX, "stat", "-c", "%u", "/tree/inner/file")
+        assert shown.split() == ["0"]
+        shown = ran(daemon, "--userns", "auto", "--mount", f"{mount},bind-nonrecursive", BOX, "ls", "/tree/inner")
+        assert not shown
+    finally:
+        subprocess.run(["umount", tree / "inner"], check=True)
+    done = daemon.ross("run", "--userns", "auto", "-v", "/proc/fs:/tree:idmap", BOX, "true")
+    assert done.returncode == 125
+    assert "the ids of /proc/fs cannot be mapped" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("-v", "/etc:/x:idmap"), "--userns auto"),
+        (("--userns", "auto", "-v", "/etc:/x:idmap,rshared"), "is private"),
+        (("--userns", "auto", "--mount", "type=tmpfs,target=/x,idmap"), "a tmpfs belongs"),
+    ],
+)
+def test_ids_that_cannot_be_mapped(daemon: Daemon, flags: tuple[str, ...], said: str) -> None:
+    done = daemon.ross("create", *flags, BOX, "true")
+    assert done.returncode == 125
+    assert said in done.stderr

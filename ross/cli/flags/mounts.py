@@ -28,7 +28,7 @@ class MountFlags:
     """What ``run`` and ``create`` say of mounts."""
 
     volume: Annotated[tuple[str, ...], Parameter(name=["--volume", "-v"], negative=())] = ()
-    """source:target[:options], a file or directory of this host; options are ro, nosuid, nodev, noexec, z. May be repeated."""
+    """source:target[:options], a file or directory of this host; options are ro, idmap, nosuid, nodev, noexec, z. May be repeated."""
     mount: Words = ()
     """type=bind|tmpfs,source=...,target=...[,readonly][,...]. May be repeated."""
     tmpfs: Words = ()
@@ -87,6 +87,7 @@ class _Found:
     read_only: bool = False
     propagation: str = "rprivate"
     recursion: Recursion = Recursion.ENABLED
+    idmap: bool = False
     size_bytes: int = 0
     mode: int = 0
     options: list[str] = field(factory=list)
@@ -103,6 +104,7 @@ class _Found:
             read_only=self.read_only,
             propagation=self.propagation,
             recursion=self.recursion,
+            idmap=self.idmap,
             size_bytes=self.size_bytes,
             mode=self.mode,
             options=tuple(self.options),
@@ -143,6 +145,8 @@ def _read_word(found: _Found, name: str, value: str, word: str, here: Path) -> N
         found.recursion = _RECURSIONS[value]
     elif name == "bind-nonrecursive" and value in _TRUTH:
         found.recursion = Recursion.DISABLED if _TRUTH[value] else Recursion.ENABLED
+    elif name == "idmap" and value in _TRUTH:
+        found.idmap = _TRUTH[value]
     elif name == "tmpfs-size" and value:
         found.size_bytes = parse_size(value)
     elif name == "tmpfs-mode" and value:
@@ -153,7 +157,7 @@ def _read_word(found: _Found, name: str, value: str, word: str, here: Path) -> N
         raise InvalidArgument(
             f"{word!r} is not part of a mount",
             hint="there are type=bind|tmpfs, source, target, readonly, bind-propagation, "
-            f"bind-recursive={'|'.join(_RECURSIONS)}, tmpfs-size, tmpfs-mode, nosuid, nodev, noexec",
+            f"bind-recursive={'|'.join(_RECURSIONS)}, idmap, tmpfs-size, tmpfs-mode, nosuid, nodev, noexec",
         )
 
 
