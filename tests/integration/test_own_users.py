@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from ross.linux.mount import mounts_below
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.daemon import Daemon, let_others_pass, running_daemon
 
 pytestmark = pytest.mark.integration
 
@@ -22,12 +21,10 @@ BOX = "localhost/busybox:1"
 
 @pytest.fixture(scope="module")
 def daemon(filesystem: Path, archive: Path) -> Iterator[Daemon]:
-    """One for all. Others may pass through what its directories are in, as on a host."""
+    """One for all."""
     directory = filesystem / "one"
     directory.mkdir()
-    for path in directory.parents:
-        if not path.stat().st_mode & stat.S_IXOTH:
-            path.chmod(path.stat().st_mode | stat.S_IXOTH)
+    let_others_pass(directory)
     with running_daemon(directory) as running:
         assert running.ross("load", "-q", "-i", str(archive)).returncode == 0
         yield running

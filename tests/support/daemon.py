@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -216,6 +217,14 @@ def running_daemon(directory: Path, *, settings: Mapping[str, str] | None = None
             assert not leaks, leaks
             assert code == 0, daemon.log
             assert not daemon.complaints(), daemon.complaints()
+
+
+def let_others_pass(directory: Path) -> None:
+    """Let everybody get to a directory, as on a host to /run: containers with users of their own must."""
+    for path in directory.parents:
+        mode = path.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            path.chmod(mode | stat.S_IXOTH)
 
 
 def _cgroups() -> list[Path]:
