@@ -196,7 +196,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """The tests of control groups on a machine with systemd and version 2 only, which ``ROSS_VM_RUNNER`` boots; as root.
+    """The tests of control groups and the journal on a machine with systemd and version 2 only, which ``ROSS_VM_RUNNER`` boots; as root.
 
     The runner is called as ``RUNNER --copy --project DIRECTORY -- COMMAND``, and gives the machine a copy of the directory. The
     machine needs no network; it has Python, runc and conmon of Debian 12.

@@ -1286,7 +1286,7 @@ enum Pace {
 
   unknown @0;
   log @1;
-  # The reader reads the log, as far behind as it likes: the process never waits, nothing is lost that the log keeps. Without a log: block.
+  # The reader reads the log, as far behind as it likes: the process never waits, nothing is lost that the log keeps. Without a log in files: block.
   drop @2;
   # The process never waits; what the reader cannot take is left out, and it is told by `gap`.
   block @3;
@@ -1365,7 +1365,7 @@ struct LogChunk {
   # A line of dashes stands in for records that were not asked for.
 
   position @0 :UInt64;
-  # Of its first byte. Positions rise, and mean nothing else. Reading goes on behind a record at this + the end of the record in `records`.
+  # Of its first byte. Positions rise (in a journal, as the host's clock does), and mean nothing else. Reading goes on behind a record at this + the end of the record in `records`.
   records @1 :Data;
   gap @2 :Bool;
   # Something before it was wanted and is not there any more: it made place for newer output.
@@ -1422,6 +1422,8 @@ struct LogConfig {
   maxBytes @1 :UInt64 = 10485760;
   # When a file is about this large the next one is begun; 0: never.
   maxFiles @2 :UInt32 = 3;
+  tag @3 :Text;
+  # Of each line in the journal; empty: the container's name is its identifier there.
 }
 
 enum LogDriver {
@@ -1430,6 +1432,8 @@ enum LogDriver {
   none @2;
   passthrough @3;
   # Nowhere: who starts it hands it its streams, and nobody attaches to it.
+  journald @4;
+  # In the journal of the host, which bounds it with everything else.
 }
 
 struct Event {

@@ -57,7 +57,7 @@ _FLAG_WORDS: Final = {
     "--restart": ("no", "on-failure", "always", "unless-stopped"),
     "--format": ("json", "jsonl", "table"),
     "--network": ("none", "host"),
-    "--log-driver": ("file", "none", "passthrough"),
+    "--log-driver": ("file", "journald", "none", "passthrough"),
 }
 
 

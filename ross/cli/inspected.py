@@ -166,7 +166,11 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "Binds": [_bind(mount) for mount in spec.mounts if mount.kind is MountKind.BIND],
         "LogConfig": {
             "Type": "k8s-file" if spec.log.driver is LogDriver.FILE else spec.log.driver.value,
-            "Config": Labels({"max-size": str(spec.log.max_bytes), "max-file": str(spec.log.max_files)}),
+            "Config": Labels(
+                {"tag": spec.log.tag}
+                if spec.log.tag
+                else {"max-size": str(spec.log.max_bytes), "max-file": str(spec.log.max_files)}
+            ),
         },
         "NetworkMode": spec.network.value,
         "PortBindings": Labels(),

@@ -28,7 +28,9 @@ _LOG_DRIVERS: Final = {
     **dict.fromkeys(("file", "json-file", "k8s-file", "local"), LogDriver.FILE),
     "none": LogDriver.NONE,
     "passthrough": LogDriver.PASSTHROUGH,
+    "journald": LogDriver.JOURNALD,
 }
+_LOG_OPTIONS: Final = {LogDriver.FILE: {"max-size", "max-file"}, LogDriver.JOURNALD: {"tag"}}
 _FORMATS: Final = {
     "": ArchiveFormat.BOTH,
     "oci-archive": ArchiveFormat.OCI_ARCHIVE,
@@ -109,9 +111,9 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     restart: str
     """``no``, ``on-failure[:retries]``, ``always`` or ``unless-stopped``."""
     log_driver: str
-    """``file`` or ``none``."""
+    """``file``, ``journald``, ``none`` or ``passthrough``."""
     log_options: Mapping[str, str]
-    """``max-size`` and ``max-file``."""
+    """``max-size`` and ``max-file``; of the journal ``tag``."""
 
 
 def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
@@ -248,24 +250,26 @@ def parse_network(text: str) -> NetworkMode:
 
 
 def parse_log(driver: str, options: Mapping[str, str]) -> LogConfig:
-    """The drivers are ``file`` (also by the names of what others write to files), ``none`` and ``passthrough``.
+    """The drivers are ``file`` (also by the names of what others write to files), ``journald``, ``none`` and ``passthrough``.
 
     Raises:
         InvalidArgument: there is no such driver or option, or its value is none.
     """
     found = _LOG_DRIVERS.get(driver)
     if found is None:
-        raise InvalidArgument(f"there is no log driver {driver!r}", hint="the drivers are file, none and passthrough")
-    unknown = set(options) - {"max-size", "max-file"}
-    if unknown or (options and found is not LogDriver.FILE):
         raise InvalidArgument(
-            f"there is no option {min(unknown or options)!r} of the log driver {driver}",
-            hint="the driver file has max-size and max-file",
+            f"there is no log driver {driver!r}", hint="the drivers are file, journald, none and passthrough"
+        )
+    unknown = set(options) - _LOG_OPTIONS.get(found, set())
+    if unknown:
+        raise InvalidArgument(
+            f"there is no option {min(unknown)!r} of the log driver {driver}",
+            hint="the driver file has max-size and max-file, journald has tag",
         )
     size, files = options.get("max-size", ""), options.get("max-file", "")
     if files and not files.isdigit():
         raise InvalidArgument(f"{files!r} is not a number of files", hint="write max-file=5")
-    plain = LogConfig(driver=found)
+    plain = LogConfig(driver=found, tag=options.get("tag", ""))
     return evolve(
         plain,
         max_bytes=plain.max_bytes if not size else 0 if size == "-1" else parse_size(size),

@@ -14,10 +14,11 @@ import trio
 from attrs import frozen
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 
 NO_STDIO: Final = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
+_MOST_SAID_BYTES: Final = 2 << 10
 
 
 @frozen(kw_only=True)
@@ -109,6 +110,59 @@ async def run(
         stdout=bytes(outputs["stdout"]),
         stderr=bytes(outputs["stderr"]),
     )
+
+
+class Output:
+    """What a program prints, while it runs. Made by :func:`reading`."""
+
+    def __init__(self, argv: Sequence[str], process: trio.Process) -> None:
+        self._argv = tuple(argv)
+        self._process = process
+
+    async def receive(self, max_bytes: int) -> bytes:
+        """Some more of it, empty at its end.
+
+        Raises:
+            ChildProcessError: the program has failed; with what it said of that.
+        """
+        process = self._process
+        data = await process.stdout.receive_some(max_bytes) if process.stdout is not None else b""
+        if not data:
+            said = bytes(await process.stderr.receive_some(_MOST_SAID_BYTES)) if process.stderr is not None else b""
+            await process.wait()
+            done = Completed(argv=self._argv, returncode=process.returncode or 0, stdout=b"", stderr=said)
+            if done.returncode != 0:
+                text = said.decode(errors="replace").strip()
+                raise ChildProcessError(f"{Path(self._argv[0]).name} {done.how}{': ' if text else ''}{text}")
+        return bytes(data)
+
+
+@asynccontextmanager
+async def reading(argv: Sequence[str], *, env: Mapping[str, str]) -> AsyncGenerator[Output, None]:
+    """Run a program for as long as somebody reads what it prints: it is killed and reaped with the block.
+
+    One that is waited for by nobody must notice by itself that its output is read no more, as when we are killed.
+
+    Args:
+        argv: The program, by path, and its arguments; never through a shell.
+        env: The whole environment.
+
+    Raises:
+        OSError: it could not be started.
+    """
+    with trio.CancelScope(shield=True):  # or nobody would know of it
+        process = await trio.lowlevel.open_process(
+            list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(env)
+        )
+    try:
+        yield Output(argv, process)
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
 
 
 async def start(argv: Sequence[str], *, env: Mapping[str, str], pass_fds: Sequence[int] = ()) -> trio.Process:

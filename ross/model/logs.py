@@ -17,6 +17,8 @@ class LogDriver(Enum):
     """Nowhere."""
     PASSTHROUGH = "passthrough"
     """Nowhere: who starts the container hands it its streams, and nobody attaches to it."""
+    JOURNALD = "journald"
+    """In the journal of the host, which bounds it with everything else."""
 
 
 @frozen(kw_only=True)
@@ -28,6 +30,8 @@ class LogConfig:
     """When a file is about this large the next one is begun. 0: never."""
     max_files: int = 3
     """So many files at most, with the one that is written; the oldest goes."""
+    tag: str = ""
+    """What stands with each line in the journal, as ``CONTAINER_TAG``, and is its identifier there. Empty: the container's name is that."""
 
 
 @frozen(kw_only=True)

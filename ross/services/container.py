@@ -12,6 +12,7 @@ import math
 import os
 import signal
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -26,6 +27,7 @@ from ross.model.logs import LogDriver
 from ross.services.running import RunnableContainer
 from ross.services.top import process_table
 from ross.shim.host_check import check_host
+from ross.shim.journal import read_journal_log
 from ross.shim.logs import read_log
 from ross.shim.signals import parse_signal
 from ross.shim.state import ACTIVE, ALIVE, check_alive, check_transition
@@ -330,23 +332,20 @@ class Container(RunnableContainer):
             FailedPrecondition: it keeps none.
             InvalidArgument: the position to go on from is none of its log.
             NotFound: it has been removed.
+            Unavailable: the journal, where its log is there, cannot be read.
         """
         if self._state is _S.REMOVED:
             raise NotFound(f"the container {self.record.name} has been removed")
         driver = self.record.spec.log.driver
-        if driver is not LogDriver.FILE:
+        if driver not in {LogDriver.FILE, LogDriver.JOURNALD}:
             raise FailedPrecondition(
                 f"the container {self.record.name} keeps no log",
                 hint=f"it was created with --log-driver {driver.value}",
             )
         if options.follow and self._state in {_S.CREATED, _S.STARTING}:
             await self._begun.wait()
-        chunks = read_log(
-            self.log_files,
-            options,
-            ended=lambda: self._state not in ACTIVE,
-            wait_ended=self.wait_at_rest,
-        )
+        read = partial(read_journal_log, self.id) if driver is LogDriver.JOURNALD else partial(read_log, self.log_files)
+        chunks = read(options, ended=lambda: self._state not in ACTIVE, wait_ended=self.wait_at_rest)
         async with aclosing(chunks):
             async for chunk in chunks:
                 await write(chunk)

@@ -154,11 +154,13 @@ class Containers:
         Raises:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
             AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
+            FailedPrecondition: this host has not what it asks for.
         """
         validate_spec(spec)
         spec = with_asked_users(with_shared(normalise_spec(spec), shared))
         validate_spec(spec)
         check_host(spec, self._parts.host)
+        self._parts.monitor.check_log(spec.log)
         self._parts.groups.check_parent(spec.resources.cgroup_parent)
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:

@@ -92,7 +92,7 @@ class InitProcess:
         kept = self.has_terminal or self._container.record.spec.stdin_kept
         if wanted and self.log is None and self.takes_input and not options.stdin and not kept:
             raise FailedPrecondition(
-                f"the {self.title} keeps no log, and its input ends when somebody who looks on lets go",
+                f"the {self.title} keeps no log to look on by, and its input ends when somebody who looks on lets go",
                 hint="connect to its input too",
             )
         attachment = Attachment(self, options, stdout, stderr)

@@ -39,8 +39,8 @@ def position_of(number: int, offset: int) -> int:
 
 
 @define
-class _Wanted:
-    """Which records are wanted."""
+class Wanted:
+    """Which records of a log are wanted."""
 
     options: LogOptions
     begins: dict[Stream, int]
@@ -122,7 +122,7 @@ class _Wanted:
 class _Reader:
     """Reads one file from an offset on. Its methods run in worker threads, one at a time."""
 
-    def __init__(self, fd: int, number: int, offset: int, wanted: _Wanted) -> None:
+    def __init__(self, fd: int, number: int, offset: int, wanted: Wanted) -> None:
         self.fd = fd
         self.seen = offset
         """How far the file has been read, with the beginning of a record that is not complete."""
@@ -182,7 +182,7 @@ async def read_log(
     """
     if begin is None:
         begin = await trio.to_thread.run_sync(find_begin, files, options)
-    place, gap, wanted = begin.place, begin.gap, _Wanted(options, begin.begins)
+    place, gap, wanted = begin.place, begin.gap, Wanted(options, begin.begins)
     while True:
         fd = files.open(place.number)
         if fd is None:
@@ -205,7 +205,7 @@ async def read_log(
                         gap = False
                     if wanted.past_until:
                         return
-                if following is None and (last or not options.follow or _is_past(options.until)):
+                if following is None and (last or not options.follow or is_past(options.until)):
                     return
                 if following is None:
                     await _more(files, reader, place.number, options, wait_ended)
@@ -215,7 +215,8 @@ async def read_log(
             os.close(fd)
 
 
-def _is_past(moment: int) -> bool:
+def is_past(moment: int) -> bool:
+    """Whether a time, in nanoseconds since the epoch, has come; never, if it is 0."""
     return moment != 0 and time.time_ns() > moment
 
 
@@ -228,10 +229,11 @@ async def _more(
         if options.until:
             scope.deadline = trio.current_time() + max(0, options.until - time.time_ns()) / 1e9
         if os.fstat(reader.fd).st_size == reader.seen and files.following(number) is None:
-            await _either(watch.changed, begun.wait, wait_ended)
+            await either(watch.changed, begun.wait, wait_ended)
 
 
-async def _either(*waits: Callable[[], Awaitable[object]]) -> None:
+async def either(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Wait until one of several has returned; the others are cancelled."""
     async with trio.open_nursery() as nursery:
 
         async def one(wait: Callable[[], Awaitable[object]]) -> None:
@@ -304,7 +306,7 @@ def _find_tail(files: LogFiles, options: LogOptions, first: _Place) -> LogBegin:
 
     Parts of one line count as one. The lines of the two streams may be interwoven: each stream begins at a place of its own.
     """
-    search = _Backwards(options)
+    search = Backwards(options)
     end = _NEVER
     for number in reversed([one for one in files.numbers() if one >= first.number]):
         fd = files.open(number)
@@ -331,13 +333,13 @@ def _tail_at(begins: dict[Stream, int], end: int) -> LogBegin:
     return LogBegin(_Place(place >> _OFFSET_BITS, place & ((1 << _OFFSET_BITS) - 1)), begins)
 
 
-class _Backwards:
+class Backwards:
     """Counts lines from the end on."""
 
     def __init__(self, options: LogOptions) -> None:
         self.begins: dict[Stream, int] = {}
         """Where the earliest line of each stream that counts begins, as far as is known."""
-        self._wanted = _Wanted(options, {})
+        self._wanted = Wanted(options, {})
         self._lines = options.tail
         self._complete: set[Stream] = set()
         """Streams whose earliest line is known to begin there."""

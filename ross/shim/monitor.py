@@ -22,12 +22,14 @@ from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
 from ross.shim.conmon import answered_pid, processes, read_answer
+from ross.shim.journal import check_journal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
+    from ross.model.logs import LogConfig
     from ross.shim.runtime import Runtime
 
 _RUNTIME_LOG: Final = "runtime.log"
@@ -68,7 +70,7 @@ class Monitor:
             "--api-version", "1",
             "--cid", container_id,
             "--cuuid", container_id,
-            "--name", container_id,
+            f"--name={spec.name if spec.log.driver is LogDriver.JOURNALD else container_id}",
             "--runtime", str(self._runtime.program),
             "--runtime-arg", "--root",
             "--runtime-arg", str(self._runtime.root),
@@ -81,11 +83,20 @@ class Monitor:
             "--conmon-pidfile", str(directory / "monitor.pid"),
             "--exit-dir", str(self._layout.exits),
             "--full-attach",
-            "--log-path", f"k8s-file:{bundle.log}" if spec.log.driver is LogDriver.FILE else spec.log.driver.value,
+            *_log(bundle, spec),
             "--log-level", "error",
             "--no-sync-log",
             *([] if spec.log.driver is LogDriver.PASSTHROUGH else _streams(spec)),
         ]  # fmt: skip
+
+    def check_log(self, log: LogConfig) -> None:
+        """Check that what a container prints can be kept here as it is wanted.
+
+        Raises:
+            FailedPrecondition: it cannot.
+        """
+        if log.driver is LogDriver.JOURNALD:  # a monitor would take what cannot be sent for written
+            check_journal(self.program)
 
     async def launch(
         self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, *, stdio: Sequence[int] = ()
@@ -99,10 +110,11 @@ class Monitor:
             stdio: The three streams of its process, where its log driver is passthrough; the null device if there are none.
 
         Raises:
-            FailedPrecondition: the runtime could not; in its words.
+            FailedPrecondition: the runtime could not, in its words; or there is no journal to log to.
             Unavailable: somebody has ended the monitor, the runtime or the process.
             Internal: the monitor failed.
         """
+        self.check_log(spec.log)
         self.forget(container_id)
         make_directory(self._layout.monitor(container_id))
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
@@ -218,6 +230,12 @@ class Monitor:
             and "--exit-dir" not in argv
             and {"create", "start", "delete", "exec"} & set(argv)
         ]
+
+
+def _log(bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
+    driver = spec.log.driver
+    tag = [f"--log-tag={spec.log.tag}"] if spec.log.tag else []
+    return ["--log-path", f"k8s-file:{bundle.log}" if driver is LogDriver.FILE else driver.value, *tag]
 
 
 def _streams(spec: ContainerSpec) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
@@ -17,13 +18,15 @@ _MIN_LOG_BYTES: Final = 4 << 10
 _MAX_LOG_BYTES: Final = 512 << 30
 """Half of what a position in a log can tell."""
 _MAX_LOG_FILES: Final = 1000
+_TAG: Final = re.compile(r"(?:(?!\{\{)[^\x00-\x1f\x7f-\x9f\u2028\u2029]){0,200}")
 
 
 def check_log(log: LogConfig, *, terminal: bool) -> None:
     """Refuse a log that cannot be kept in this way.
 
     Raises:
-        InvalidArgument: there is no such driver, or none for a terminal, or its files would be too small, too large or too many.
+        InvalidArgument: there is no such driver, or none for a terminal, or no such tag, or its files would be too small, too large or
+            too many.
     """
     if log.driver is LogDriver.PASSTHROUGH and terminal:
         raise InvalidArgument(
@@ -32,7 +35,13 @@ def check_log(log: LogConfig, *, terminal: bool) -> None:
         )
     if log.driver is LogDriver.UNKNOWN:
         raise InvalidArgument(
-            "this engine does not know that log driver", hint="the drivers are file, none and passthrough"
+            "this engine does not know that log driver", hint="the drivers are file, journald, none and passthrough"
+        )
+    if log.tag and log.driver is not LogDriver.JOURNALD:
+        raise InvalidArgument("only the log driver journald has a tag")
+    if not _TAG.fullmatch(log.tag):
+        raise InvalidArgument(
+            f"{log.tag[:80]!r} cannot be a tag", hint="write up to 200 plain characters; there are no templates"
         )
     if log.max_bytes and not _MIN_LOG_BYTES <= log.max_bytes < _MAX_LOG_BYTES:
         raise InvalidArgument(

@@ -236,7 +236,7 @@ async def test_without_a_log_the_process_waits_for_its_readers(box: Image) -> No
     assert kept.data == numbers(20000)
     await container.remove()
     container = await box.create(["cat"], log_driver="none", stdin=True)
-    with pytest.raises(FailedPrecondition, match="keeps no log, and its input ends"):
+    with pytest.raises(FailedPrecondition, match="keeps no log to look on by, and its input ends"):
         await container.attach(stdout=Kept())
     kept = Kept()
     process = await container.attach(stdin=True, stdout=kept)

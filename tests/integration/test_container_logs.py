@@ -12,6 +12,7 @@ import pytest
 import trio
 
 import ross
+from ross.linux.journal import SOCKET
 from tests.support.daemon import running_daemon
 
 if TYPE_CHECKING:
@@ -183,7 +184,10 @@ def test_drivers(shared: Daemon, busybox: str) -> None:
     assert info["HostsPath"] == str(shared.root / "containers" / info["Id"] / "etc/hosts")
     shared.ross("rm", "quiet")
     for words, message in (
-        (("--log-driver", "journald"), "there is no log driver 'journald'"),
+        (("--log-driver", "syslog"), "there is no log driver 'syslog'"),
+        *([] if SOCKET.exists() else [(("--log-driver", "journald"), "this host has no journal to log to")]),
+        (("--log-driver", "journald", "--log-opt", "max-size=1m"), "no option 'max-size'"),
+        (("--log-driver", "journald", "--log-opt", "tag={{.Name}}"), "cannot be a tag"),
         (("--log-driver", "none", "--log-opt", "max-size=1m"), "no option 'max-size'"),
         (("--log-opt", "max-size=1"), "between 4k and 512g"),
         (("--log-opt", "max-file=0"), "0 files"),

@@ -22,9 +22,9 @@ class LogFlags:
     """What ``run`` and ``create`` say of logs."""
 
     log_driver: str = "file"
-    """Where its output is kept: file, or none; passthrough hands it our own streams, as fast as the kernel, with nothing in between."""
+    """Where its output is kept: file, journald, or none; passthrough hands it our own streams, as fast as the kernel, and keeps nothing."""
     log_opt: Words = ()
-    """How: max-size=10m (-1: no limit) and max-file=3, for the driver file. May be repeated."""
+    """How: max-size=10m (-1: no limit) and max-file=3, for the driver file; tag=TEXT, for journald. May be repeated."""
 
     def options(self) -> CreateOptions:
         """The options of the client library that these flags mean."""
