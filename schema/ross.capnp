@@ -1217,6 +1217,8 @@ struct ContainerFilter {
   last @9 :UInt32;
   sizes @10 :Bool;
   # Measures what they have written, which takes a look at every file of theirs.
+  health @11 :List(HealthState);
+  volumes @12 :List(Text);
 }
 
 struct ContainerInfo {
@@ -1400,6 +1402,8 @@ enum HealthState {
   starting @1;
   healthy @2;
   unhealthy @3;
+  none @4;
+  # Without checks, or not started yet. Only in a filter: what is so has no HealthInfo.
 }
 
 struct HealthInfo {

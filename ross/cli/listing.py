@@ -37,8 +37,8 @@ def ps(
     all
         Also those that do not run.
     filter
-        name=PART, id=BEGINNING, status=STATE, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER or since=CONTAINER.
-        May be repeated.
+        name=PART, id=BEGINNING, status=STATE, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER, since=CONTAINER,
+        health=STATE (starting, healthy, unhealthy or none) or volume=PATH, of either side of a mount. May be repeated.
     last
         The so many that were created last, whether they run or not.
     latest

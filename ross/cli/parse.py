@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
 from ross.model.containers import ContainerFilter, ContainerState
+from ross.model.health import HealthState
 from ross.model.images import ImageFilter
 from ross.model.mounts import MOUNT_OPTIONS, PROPAGATIONS, Mount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_CONTAINER_FILTERS: Final = ("name", "id", "status", "exited", "label", "ancestor", "before", "since")
+_CONTAINER_FILTERS: Final = (
+    "name", "id", "status", "exited", "label", "ancestor", "before", "since", "health", "volume", "is-task",
+)  # fmt: skip
+_HEALTH: Final = tuple(state.value for state in HealthState if state is not HealthState.UNKNOWN)
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _DURATION: Final = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[smhdw]))+")
 _GO_UNITS: Final = {
@@ -194,6 +198,8 @@ def parse_container_filter(terms: Sequence[str]) -> ContainerFilter:
     for key in ("before", "since"):
         if len(set(found[key])) > 1:
             raise InvalidArgument(f"the filter {key} is given twice, with different values")
+    if not set(map(str.lower, found["is-task"])) <= {"false", "0"}:
+        raise InvalidArgument("no container is a task: there is no swarm", hint="leave is-task out")
     codes = [value for value in found["exited"] if not (value.isascii() and value.isdigit() and int(value) <= 255)]
     if codes:
         raise InvalidArgument(f"{codes[0]!r} is not an exit code", hint="write exited=0 to exited=255")
@@ -206,7 +212,15 @@ def parse_container_filter(terms: Sequence[str]) -> ContainerFilter:
         ancestors=tuple(found["ancestor"]),
         before="".join(found["before"][:1]),
         since="".join(found["since"][:1]),
+        health=tuple(_health(value) for value in found["health"]),
+        volumes=tuple(found["volume"]),
     )
+
+
+def _health(text: str) -> HealthState:
+    if text not in _HEALTH:
+        raise InvalidArgument(f"{text!r} says nothing of health", hint=f"there are {', '.join(_HEALTH)}")
+    return HealthState(text)
 
 
 def _state(text: str) -> ContainerState:

@@ -6,7 +6,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
-from ross.model.health import HealthCheck, HealthInfo
+from ross.model.health import HealthCheck, HealthInfo, HealthState
 from ross.model.limits import Limits, Resources
 from ross.model.logs import LogConfig
 from ross.model.mounts import Mount
@@ -225,6 +225,10 @@ class ContainerFilter:
     """Only so many that were created last, in whatever state; 0: all."""
     sizes: bool = False
     """Measure what they have written; it costs a look at every file of theirs."""
+    health: tuple[HealthState, ...] = ()
+    """Its checks say any of these."""
+    volumes: tuple[str, ...] = ()
+    """Something is mounted in it that was asked for at any of these paths, or comes from there."""
 
 
 @frozen(kw_only=True)

@@ -16,6 +16,8 @@ class HealthState(Enum):
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     """So many checks have failed in a row; or it has ended."""
+    NONE = "none"
+    """Without checks, or not started yet. Only in a filter: what is so has no :class:`HealthInfo`."""
 
 
 class HealthAction(Enum):

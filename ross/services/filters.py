@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import evolve
 
 from ross.model.containers import ContainerState
+from ross.model.health import HealthState
 from ross.oci.reference import Reference
 from ross.shim.state import ACTIVE
 
@@ -85,6 +86,8 @@ def select_containers(
         and (before is None or info.created_at < before)
         and (since is None or info.created_at > since)
         and all(has_label(info.spec.labels, text) for text in wanted.labels)
+        and (not wanted.health or _health(info) in wanted.health)
+        and (not wanted.volumes or _has_volume(info, wanted.volumes))
     ]
     found.sort(key=lambda info: -info.created_at)
     return tuple(found[: wanted.last] if wanted.last else found)
@@ -92,6 +95,14 @@ def select_containers(
 
 def _exited_with(info: ContainerInfo) -> int | None:
     return info.outcome.exit_code if info.state is ContainerState.STOPPED and info.outcome is not None else None
+
+
+def _health(info: ContainerInfo) -> HealthState:
+    return info.health.state if info.health is not None else HealthState.NONE
+
+
+def _has_volume(info: ContainerInfo, paths: Sequence[str]) -> bool:
+    return any(path in {mount.target, mount.source} for mount in info.spec.mounts for path in paths)
 
 
 def has_label(labels: Mapping[str, str], text: str) -> bool:

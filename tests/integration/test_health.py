@@ -96,15 +96,24 @@ def is_in(state: HealthState) -> Callable[[ContainerInfo], bool]:
 async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, box: Image, shared: Daemon) -> None:
     container = await box.create(WELL, name="changing", **QUICK)
     assert (await container.info()).health is None, "nothing is known before the first start"
+
+    def filtered(*states: str) -> bool:
+        flags = [word for state in states for word in ("-f", f"health={state}")]
+        return "changing" in shared.ross("ps", "-a", *flags, "--format", "{{.Names}}").stdout.split()
+
+    assert filtered("none")
     async with engine.events(wanted=EventFilter(actions=("health_status",))) as events:
         await container.start()
         await container.wait(WaitCondition.HEALTHY)
         assert "(healthy)" in shared.ross("ps").stdout
+        assert filtered("healthy")
+        assert not filtered("none", "starting", "unhealthy")
         await container.exec(["rm", "/well"])
         info = await until(container, is_in(UNHEALTHY))
         assert info.health is not None
         assert info.health.failing_streak >= 2
         assert "(unhealthy)" in shared.ross("ps").stdout
+        assert filtered("unhealthy")
         await container.exec(["touch", "/well"])
         await container.wait(WaitCondition.HEALTHY)
         seen = [getattr(await anext(events), "action", None) for _number in range(3)]

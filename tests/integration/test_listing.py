@@ -25,7 +25,7 @@ def several(filesystem: Path, busybox: str) -> Iterator[Daemon]:
         for words in (
             ("pull", "-q", busybox),
             ("tag", busybox, "other:2"),
-            ("run", "-d", "--name", "web", "-l", "tier=front", "-l", "app=shop", busybox, "sleep", "600"),
+            (*"run -d --name web -l tier=front -l app=shop -v /usr/share:/mnt/share".split(), busybox, "sleep", "600"),
             (
                 "run",
                 "-d",
@@ -74,6 +74,14 @@ def names(daemon: Daemon, *flags: str) -> list[str]:
         ("-a -f before=job", "web"),
         ("-a -f since=web", "idle job"),
         ("-a -f since=web -f before=idle", "job"),
+        ("-a -f volume=/mnt/share", "web"),
+        ("-a -f volume=/usr/share", "web"),
+        ("-a -f volume=/mnt", ""),
+        ("-a -f volume=/nowhere -f volume=/mnt/share", "web"),
+        ("-f health=none", "web"),
+        ("-a -f health=none", "idle job web"),
+        ("-a -f health=healthy -f health=starting -f health=unhealthy", ""),
+        ("-f is-task=false", "web"),
     ],
 )
 def test_filters(several: Daemon, flags: str, expected: str) -> None:
@@ -92,6 +100,9 @@ def test_filter_by_id_and_image_id(several: Daemon) -> None:
         (("-f", "colour=red"), "is not a filter of containers"),
         (("-f", "status=dancing"), "is not a status"),
         (("-f", "exited=300"), "is not an exit code"),
+        (("-f", "health=fine"), "says nothing of health"),
+        (("-f", "health=unknown"), "says nothing of health"),
+        (("-f", "is-task=true"), "no container is a task"),
         (("-f", "before=nobody"), "no container 'nobody'"),
         (("-f", "before=web", "-f", "before=job"), "given twice"),
         (("-n", "-3"), "number of containers"),
