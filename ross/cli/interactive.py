@@ -111,7 +111,7 @@ async def connected(open_process: Open, *, stdin: bool, terminal: bool, manner: 
             if raw:
                 stack.enter_context(raw_mode(0))
             if size_fd is not None:
-                nursery.start_soon(_follow_size, process, size_fd)
+                nursery.start_soon(_follow_size, process, size_fd, (rows, columns))
             if manner.sig_proxy:
                 nursery.start_soon(forward_signals, process)
             if stdin:
@@ -160,8 +160,10 @@ def _writer(fd: int) -> Callable[[bytes], Awaitable[None]]:
     return write
 
 
-async def _follow_size(process: Process, fd: int) -> None:
+async def _follow_size(process: Process, fd: int, known: tuple[int, int]) -> None:
     with trio.open_signal_receiver(signal.SIGWINCH) as signals:
+        if window_size(fd) != known:  # since it was looked at, there was nobody to hear of it
+            os.kill(os.getpid(), signal.SIGWINCH)
         async for _number in signals:
             rows, columns = window_size(fd)
             try:

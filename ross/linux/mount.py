@@ -9,14 +9,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ross.linux.fsids import acting_as
-from ross.linux.idmap import mapped
 from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, MOVE_MOUNT, libc, syscall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from ross.linux.idmap import Ids
 
 _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
@@ -42,34 +38,18 @@ OVERLAY_OPTIONS: Final = (
 )
 
 
-def mount_overlay(
-    target: Path, *, lower: Sequence[Path], upper: Path | None, work: Path | None, ids: Ids | None = None
-) -> None:
+def mount_overlay(target: Path, *, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
     """Mount an overlay on ``target``, private to where it is.
 
     Args:
         target: An existing directory.
         lower: The read-only layers, top first; at least one.
         upper: Where writes go; None for a read-only mount.
-        work: The overlay's own directory beside ``upper``, in the same directory.
-        ids: The owners that the files have there; None: those they have.
+        work: The overlay's own directory beside ``upper``, on the same filesystem.
 
     Raises:
-        OSError: the kernel refused; with ``ids`` EINVAL also where the filesystem of a layer cannot.
+        OSError: the kernel refused.
     """
-    if ids is None:
-        _mount_overlay(target, lower, upper, work)
-        return
-    tops = [] if upper is None else [upper.parent]  # one mount for both, as the kernel wants it
-    with mapped([*lower, *tops], ids) as paths:
-        if upper is not None and work is not None:
-            upper, work = paths[-1] / upper.name, paths[-1] / work.name
-        # The overlay works in its own directory as who has mounted it.
-        with acting_as(*ids.root):
-            _mount_overlay(target, paths[: len(lower)], upper, work)
-
-
-def _mount_overlay(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
     try:
         _mount_by_fsopen(target, lower, upper, work)
     except OSError as error:

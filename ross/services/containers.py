@@ -170,9 +170,8 @@ class Containers:
         if spec.name in self._names:
             raise self._taken(spec.name)
         name = spec.name or make_name(self._names.__contains__)
-        spec = self._with_ids(evolve(spec, name=name))
         record = evolve(
-            self._new_record(image, spec, command, image_name),
+            self._new_record(image, self._with_ids(evolve(spec, name=name)), command, image_name),
             key=mode.key,
             asked_name=spec.name,
         )

@@ -69,8 +69,10 @@ def _or_nobody(ranges: Sequence[IdRange], number: int) -> int:
 
 
 @asynccontextmanager
-async def own_ids(users: UserNamespace) -> AsyncIterator[Ids | None]:
+async def own_ids(users: UserNamespace, directory: Path) -> AsyncIterator[Ids | None]:
     """How the ids of its files are mapped, for the length of a block; None if it has the host's.
+
+    ``directory`` is for what must be mounted meanwhile; it is removed at the end.
 
     Raises:
         FailedPrecondition: the host makes no user namespace.
@@ -86,9 +88,10 @@ async def own_ids(users: UserNamespace) -> AsyncIterator[Ids | None]:
             hint="see /proc/sys/user/max_user_namespaces; or leave out --userns",
         ) from error
     try:
-        yield Ids(namespace=namespace, root=users.root)
+        yield Ids(namespace=namespace, root=users.root, place=directory / "layers")
     finally:
         os.close(namespace)
+        take_binds_away(directory)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from attrs import evolve
 
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
+from ross.linux.idmap import mount_mapped_overlay
 from ross.linux.mount import MAX_LAYERS, OVERLAY_OPTIONS, mount_overlay, mounts_below, unmount
 from ross.linux.syscalls import exchange, syncfs
 from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
@@ -423,7 +424,10 @@ class Snapshotter:
         lower, upper, work = self._directories(name)
         make_directory(target)
         try:
-            mount_overlay(target, lower=lower, upper=upper, work=work, ids=ids)
+            if ids is None:
+                mount_overlay(target, lower=lower, upper=upper, work=work)
+            else:
+                mount_mapped_overlay(target, lower=lower, upper=upper, work=work, ids=ids)
         except OSError as error:
             if ids is not None and error.errno == errno.EINVAL:
                 raise FailedPrecondition(

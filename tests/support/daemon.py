@@ -64,7 +64,7 @@ class Daemon:
             settings: Variables of its environment.
         """
         # Isolated, as a unit would start it, and yet the very checkout that these tests belong to.
-        program = f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r}); import ross.__main__"
+        program = f"import sys; sys.path.insert(0, {str(_CHECKOUT)!r}); from ross.__main__ import main; main()"
         argv = [sys.executable, "-I", "-B", "-c", program, "daemon", "--root", str(self.root), "--run", str(self.run)]
         env = {**os.environ, **(settings or {})}
         with self._log.open("ab") as log:
