@@ -69,7 +69,7 @@ class Launcher:
         """
         parts, rootfs = self._parts, self._layout.rootfs
         await self.see_snapshot(record)
-        async with own_ids(record.spec.namespaces.users) as ids:
+        async with own_ids(record.spec.namespaces.users, parts.runtime_layout.binds(self._id)) as ids:
             await parts.snapshotter.mount(self._id, rootfs, ids=ids)
             with places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as places:
                 async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
@@ -165,13 +165,13 @@ class Launcher:
         """Undo what a start has made: the runtime's state, the control groups, the mount, what the monitor left. Safe to repeat."""
         parts = self._parts
         monitor = parts.monitor.pid_of_monitor(self._id)
+        group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
         if (parts.runtime.root / self._id).exists() or monitor is not None:
-            await parts.runtime.delete(self._id)
+            await parts.runtime.delete(self._id, group=None if parts.groups.by_systemd else group)
         if monitor is not None:
             with trio.move_on_after(_MONITOR_END_SECONDS):
                 await gone(monitor)
         # A runtime that was killed before it wrote its state has nothing to delete, and yet has made groups.
-        group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
         if not await trio.to_thread.run_sync(end_cgroup, group):
             logger.warning("the control group %s stays: something in it does not end", group)
         for place in (self._layout.shm, parts.runtime_layout.root(self._id)):

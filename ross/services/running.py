@@ -197,7 +197,7 @@ class RunnableContainer(TrackedContainer):
         self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()
         started_at = time.time_ns()
-        await self._parts.runtime.start(self.id)
+        await self._parts.runtime.start(self.id, launched.process)
         return launched, started_at
 
     def _begin_run(self, run: Run, *, started_at: int, adopted: bool = False) -> None:

@@ -10,9 +10,12 @@ from attrs import frozen
 
 from ross.errors import FailedPrecondition, Internal, Reason, RossError
 from ross.linux.process import Completed, run
+from ross.shim.direct import forget, let_begin
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ross.linux.pidfd import ProcessIdentity
 
 _MESSAGE: Final = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $PATH")
@@ -41,22 +44,30 @@ class Runtime:
     def _argv(self, *arguments: str) -> list[str]:
         return [str(self.program), "--root", str(self.root), *arguments]
 
-    async def start(self, container_id: str) -> None:
-        """Let the process of a created container begin.
+    async def start(self, container_id: str, process: ProcessIdentity) -> None:
+        """Let the first process of a created container begin.
 
         Raises:
             FailedPrecondition: it cannot; ``reason`` says so if the program is at fault.
         """
+        if await let_begin(self.root / container_id, process):
+            return
         done = await run(self._argv("start", container_id))
         if done.returncode != 0:
             raise runtime_error(_text(done), what="start")
 
-    async def delete(self, container_id: str) -> None:
+    async def delete(self, container_id: str, *, group: str | None = None) -> None:
         """Forget a container, ending whatever is left of it; one that is not known is fine.
+
+        Args:
+            container_id: Which.
+            group: Its control group, if that is for us to remove.
 
         Raises:
             Internal: it could not.
         """
+        if group is not None and await forget(self.root / container_id, group):
+            return
         done = await run(self._argv("delete", "--force", container_id))
         if done.returncode != 0 and (self.root / container_id).exists():
             raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")

@@ -90,6 +90,14 @@ def cgroups(pid: int) -> str:
 # -- as the container is ----------------------------------------------------------------------------------------------
 
 
+LIMITS = """
+grep Seccomp: /proc/self/status | cut -f2
+limits() { sed 's/open files *[0-9]*/open files/' /proc/$1/limits; }
+[ "$(limits 1)" = "$(limits self)" ] && echo same
+"""
+"""Of open files only the hard limit: runc 1.1 sets both while the Go program that is to become ours raises its own soft one."""
+
+
 @pytest.mark.parametrize(
     ("options", "script", "expected"),
     [
@@ -106,13 +114,7 @@ def cgroups(pid: int) -> str:
         ({}, "grep Cap /proc/self/status | cut -f2", f"{NONE} {DEFAULT} {DEFAULT} {DEFAULT} {NONE}"),
         ({"user": "user"}, "grep -E 'CapInh|CapPrm|CapEff|CapAmb' /proc/self/status | cut -f2 | sort -u", NONE),
         ({"privileged": True}, "grep -E 'CapInh|CapEff' /proc/self/status | cut -f2 | cut -c1-7,9", "00000000 000001ff"),
-        # Of open files only the hard limit: runc 1.1 sets both while the Go program that is to become ours raises its own soft one.
-        (
-            {},
-            "grep Seccomp: /proc/self/status | cut -f2; limits() { sed 's/open files *[0-9]*/open files/' /proc/$1/limits; }; "
-            '[ "$(limits 1)" = "$(limits self)" ] && echo same',
-            "2 same",
-        ),
+        ({}, LIMITS, "2 same"),
         ({"workdir": "/proc"}, None, "inside the kernel's own filesystems"),
         ({"workdir": "/leads"}, None, "inside the kernel's own filesystems"),
         ({"workdir": "/nosuch"}, None, "has no directory '/nosuch'"),
