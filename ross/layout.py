@@ -169,12 +169,12 @@ class RuntimeLayout:
 
     @property
     def roots(self) -> Path:
-        """Where the root filesystem of a container with users of its own is mounted too while it is created: those must be able to get
-        there, and can only pass (0711)."""
+        """Where the root filesystem of a container with users of its own is mounted too while it is created (0711)."""
         return self.run / "roots"
 
     def root(self, container_id: str) -> Path:
-        return self.roots / container_id
+        """In a directory that only this container's root may pass, by its group (0710)."""
+        return self.roots / container_id / "fs"
 
     @property
     def all_binds(self) -> Path:

@@ -18,7 +18,7 @@ from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
-from ross.services.own_users import own_ids, places_of, take_binds_away
+from ross.services.own_users import own_ids, places_of, take_binds_away, take_way_away
 from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
@@ -174,8 +174,8 @@ class Launcher:
         # A runtime that was killed before it wrote its state has nothing to delete, and yet has made groups.
         if not await trio.to_thread.run_sync(end_cgroup, group):
             logger.warning("the control group %s stays: something in it does not end", group)
-        for place in (self._layout.shm, parts.runtime_layout.root(self._id)):
-            take_away(place)
+        take_away(self._layout.shm)
+        take_way_away(parts.runtime_layout, self._id)
         take_binds_away(parts.runtime_layout.binds(self._id))
         await parts.snapshotter.unmount(self._layout.rootfs)
         parts.monitor.forget(self._id)

@@ -108,7 +108,7 @@ def places_of(
         yield Places(root=rootfs)
         return
     with (
-        _reachable(rootfs, layout, container_id) as root,
+        _reachable(rootfs, layout, container_id, ids.root[1]) as root,
         _binds(spec.mounts, ids, layout.binds(container_id)) as binds,
     ):
         yield Places(root=root, binds=binds)
@@ -147,11 +147,12 @@ def take_binds_away(directory: Path) -> None:
 
 
 @contextmanager
-def _reachable(rootfs: Path, layout: RuntimeLayout, container_id: str) -> Iterator[Path]:
-    """Another place for a mounted root filesystem, to which everybody can get, for the length of a block.
+def _reachable(rootfs: Path, layout: RuntimeLayout, container_id: str, gid: int) -> Iterator[Path]:
+    """Another place for a mounted root filesystem, to which the container's root can get, for the length of a block.
 
-    The runtime looks for it as the container's root, who may not enter the engine's own directories. The empty directory stays: the
-    runtime begins there also when it executes something later.
+    The runtime looks for it as the container's root, who may not enter the engine's own directories. Nobody else of the host may pass: what
+    runs as its owner in there is not for them to execute. The empty directory stays: the runtime begins there also when it executes
+    something later.
 
     Raises:
         FailedPrecondition: a directory on the way is closed to others.
@@ -164,7 +165,8 @@ def _reachable(rootfs: Path, layout: RuntimeLayout, container_id: str) -> Iterat
                 f"the users of the container cannot get to its files: {directory} is closed to them",
                 hint=f"chmod o+x {directory}",
             )
-    place.mkdir(mode=0o711, exist_ok=True)
+    make_directory(place, mode=0o710)
+    os.chown(place.parent, 0, gid)
     try:
         bind(rootfs, place)
         yield place
@@ -172,14 +174,23 @@ def _reachable(rootfs: Path, layout: RuntimeLayout, container_id: str) -> Iterat
         unmount(place)
 
 
+def take_way_away(layout: RuntimeLayout, container_id: str) -> None:
+    """Unmount what is mounted there for a start, and remove the directories; what is not there is fine."""
+    place = layout.root(container_id)
+    unmount(place)
+    for directory in (place, place.parent):
+        with suppress(FileNotFoundError):
+            directory.rmdir()
+
+
 def close_ways(layout: RuntimeLayout, known: Container[str]) -> None:
     """Take away what an earlier daemon was killed over; what is known has still the empty directory."""
     for place in mounts_below(layout.roots):
         unmount(place)
     with suppress(FileNotFoundError):
-        for place in layout.roots.iterdir():
-            if place.name not in known:
-                place.rmdir()
+        for directory in layout.roots.iterdir():
+            if directory.name not in known:
+                take_way_away(layout, directory.name)
     with suppress(FileNotFoundError):
         for place in layout.all_binds.iterdir():
             take_binds_away(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -350,3 +351,17 @@ def test_ids_that_cannot_be_mapped(daemon: Daemon, flags: tuple[str, ...], said:
     done = daemon.ross("create", *flags, BOX, "true")
     assert done.returncode == 125
     assert said in done.stderr
+
+
+def test_nobody_of_the_host_gets_to_its_files(daemon: Daemon) -> None:
+    """While it is created they are mounted where its root can get to them: nobody else, to whom a program there would be a way to be it."""
+    ok(daemon.ross("run", "-d", "--name", "one", "--userns", "auto", BOX, "sleep", "600"))
+    place = daemon.run / "roots" / inspected(daemon, "one")["Id"]
+    found = place.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (0, first_user(daemon, "one"), 0o710)
+    assert not list((place / "fs").iterdir())
+    done = subprocess.run(
+        ["ls", place / "fs"], user=12345, group=12345, extra_groups=[], capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert b"Permission denied" in done.stderr
