@@ -196,10 +196,10 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """The tests of control groups and the journal on a machine with systemd and version 2 only, which ``ROSS_VM_RUNNER`` boots; as root.
+    """The tests of control groups, the journal and AppArmor, on a machine that has it all, which ``ROSS_VM_RUNNER`` boots; as root.
 
-    The runner is called as ``RUNNER --copy --project DIRECTORY -- COMMAND``, and gives the machine a copy of the directory. The
-    machine needs no network; it has Python, runc and conmon of Debian 12.
+    The runner is called as ``RUNNER --package NAME --copy --project DIRECTORY -- COMMAND``, and gives the machine a copy of the directory.
+    The machine needs no network; it has Python, runc, conmon and the named package of Debian 12.
     """
     runner = Path(os.environ.get("ROSS_VM_RUNNER", "../shared/vm/run-in-vm"))
     if not runner.exists():
@@ -213,7 +213,7 @@ def vm(session: nox.Session) -> None:
         session.run("python", "-m", "pip", "install", *options, "--target", str(packages), "-r", LOCK)
         shutil.copyfile(LOCK, stamp)
     with tempfile.TemporaryDirectory(dir=".nox") as directory:
-        for name in ("ross", "tests", "schema", "scripts", "pyproject.toml"):
+        for name in ("ross", "tests", "schema", "scripts", "contrib", "pyproject.toml"):
             copy = shutil.copytree if Path(name).is_dir() else shutil.copy2
             copy(name, Path(directory, name))
         unused = shutil.ignore_patterns("mypy*", "*mypyc*", "libcst*", "ruff*", "grimp*", "pip", "virtualenv*")
@@ -225,4 +225,6 @@ def vm(session: nox.Session) -> None:
             f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
         )
         command = ("scripts/test-in-vm", *session.posargs)
-        session.run(str(runner), "--copy", "--project", directory, "--", *command, external=True)
+        session.run(
+            str(runner), "--package", "apparmor", "--copy", "--project", directory, "--", *command, external=True
+        )

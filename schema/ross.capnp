@@ -1048,6 +1048,8 @@ struct Security {
   devices @7 :List(Device);
   groups @8 :List(Text);
   sysctls @9 :List(Pair);
+  selinux @10 :Text;
+  # The label of its processes, `user:role:type:level`.
 }
 
 struct Device {

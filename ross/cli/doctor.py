@@ -13,6 +13,7 @@ from attrs import frozen
 
 from ross.cli.holes import known_holes
 from ross.client.connection import socket_path
+from ross.linux.apparmor import has_apparmor, loaded_profiles
 from ross.linux.host import cgroup_version
 from ross.linux.process import run, which
 
@@ -40,6 +41,7 @@ def examine() -> list[Finding]:
         _filesystem(),
         _cgroups(),
         _seccomp(),
+        _apparmor(),
         trio.run(_program, "runc", (1, 1), "the OCI runtime", "apt install runc"),
         _init(),
         trio.run(_program, "conmon", (2, 0), "the container monitor", "apt install conmon"),
@@ -88,6 +90,25 @@ def _seccomp() -> Finding:
         verdict="warn",
         detail="the kernel does not have it",
         fix="use a kernel with CONFIG_SECCOMP_FILTER",
+    )
+
+
+def _apparmor() -> Finding:
+    if not has_apparmor():
+        return Finding(what="apparmor", verdict="ok", detail="the kernel does not have it, or it is off")
+    if os.geteuid() != 0:
+        return Finding(
+            what="apparmor", verdict="ok", detail="the kernel has it; which profiles are loaded is root's to see"
+        )
+    if "ross-default" in loaded_profiles():
+        return Finding(
+            what="apparmor", verdict="ok", detail="the kernel has it, and containers have the profile ross-default"
+        )
+    return Finding(
+        what="apparmor",
+        verdict="warn",
+        detail="the kernel has it, and the profile ross-default for containers is not loaded",
+        fix="apparmor_parser -r contrib/apparmor/ross-default, from the source",
     )
 
 

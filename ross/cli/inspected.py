@@ -31,6 +31,7 @@ _RUNNING: Final = frozenset({
     ContainerState.RESTARTING,
 })
 _DEFAULT_SHM_BYTES: Final = 64 << 20
+_LABEL_PARTS: Final = ("user", "role", "type", "level")
 _THROTTLES: Final = {
     ThrottleKind.READ_BPS: "BlkioDeviceReadBps",
     ThrottleKind.WRITE_BPS: "BlkioDeviceWriteBps",
@@ -87,6 +88,7 @@ def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_byte
         "Driver": "overlay",
         "Platform": "linux",
         "AppArmorProfile": info.spec.security.apparmor,
+        "ProcessLabel": info.spec.security.selinux,
         "Seccomp": info.seccomp,
         "GraphDriver": {"Name": "overlay", "Data": {"MergedDir": info.rootfs_path}},
         **sizes,
@@ -227,7 +229,10 @@ def _security_options(spec: ContainerSpec) -> list[str]:
     security = spec.security
     found = ["no-new-privileges"] if security.no_new_privileges else []
     found += [f"seccomp={security.seccomp}"] if security.seccomp else []
-    return found + ([f"apparmor={security.apparmor}"] if security.apparmor else [])
+    found += [f"apparmor={security.apparmor}"] if security.apparmor else []
+    return found + [
+        f"label={name}:{part}" for name, part in zip(_LABEL_PARTS, security.selinux.split(":", 3), strict=False) if part
+    ]
 
 
 def _config(info: ContainerInfo, image: Mapping[str, Any]) -> Fields:

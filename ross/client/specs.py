@@ -67,6 +67,8 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     seccomp: str
     """``unconfined``, or a profile in JSON."""
     apparmor: str
+    selinux: str
+    """The label of its processes, ``user:role:type:level``."""
     mask: Sequence[str]
     unmask: Sequence[str]
     """Patterns of paths, or ``ALL``."""
@@ -187,6 +189,7 @@ def _security(options: CreateOptions) -> Security:
         cap_drop=tuple(options.get("cap_drop", ())),
         seccomp=options.get("seccomp", ""),
         apparmor=options.get("apparmor", ""),
+        selinux=options.get("selinux", ""),
         mask=tuple(options.get("mask", ())),
         unmask=tuple(options.get("unmask", ())),
         devices=tuple(options.get("devices", ())),

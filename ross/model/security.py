@@ -27,7 +27,10 @@ class Security:
     seccomp: str = ""
     """Empty: the engine's profile. ``unconfined``: none. Else a profile in JSON, as Docker or the runtime-spec has it."""
     apparmor: str = ""
-    """The name of a profile that the host has loaded, or ``unconfined``."""
+    """The name of a profile that the host has loaded, or ``unconfined``. Empty: the host's usual one for containers, if it has one;
+    of a container, which is not given up any more: none."""
+    selinux: str = ""
+    """The label of its processes in SELinux, ``user:role:type:level``; empty: the host's policy decides."""
     mask: tuple[str, ...] = ()
     """More paths that it sees empty."""
     unmask: tuple[str, ...] = ()

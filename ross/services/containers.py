@@ -35,6 +35,7 @@ from ross.services.sharing import NOTHING, Shared, with_shared
 from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
 from ross.services.user_ids import allotted, pools, with_asked_users
+from ross.shim.apparmor import with_asked_profile, with_profile
 from ross.shim.command import effective_command
 from ross.shim.exec_monitor import ExecMonitor
 from ross.shim.facts import HostFacts, host_facts
@@ -170,8 +171,9 @@ class Containers:
         if spec.name in self._names:
             raise self._taken(spec.name)
         name = spec.name or make_name(self._names.__contains__)
+        made_spec = with_profile(self._with_ids(evolve(spec, name=name)))
         record = evolve(
-            self._new_record(image, self._with_ids(evolve(spec, name=name)), command, image_name),
+            self._new_record(image, made_spec, command, image_name),
             key=mode.key,
             asked_name=spec.name,
         )
@@ -388,8 +390,8 @@ class Containers:
 def _the_same(made: Container, image: Image, spec: ContainerSpec) -> Container:
     """The container that a key has made, if it was asked for in the same way."""
     record = made.record
-    asked = with_asked_users(evolve(record.spec, name=record.asked_name))
-    if record.image_id != image.manifest.config.digest or asked != spec:
+    asked = with_asked_users(with_asked_profile(evolve(record.spec, name=record.asked_name)))
+    if record.image_id != image.manifest.config.digest or asked != with_asked_profile(spec):
         raise AlreadyExists(
             f"the key {record.key!r} has made the container {record.name}, in another way",
             hint="use another key, or remove that container",

@@ -17,6 +17,7 @@ from ross.linux.files import write_atomic
 from ross.model.containers import NetworkMode
 from ross.model.mounts import MountKind
 from ross.model.namespaces import NamespaceMode
+from ross.shim.apparmor import check_profile
 from ross.shim.command import effective_command
 from ross.shim.hostfiles import write_host_files
 from ross.shim.init_program import find_init
@@ -79,8 +80,10 @@ def write_bundle(
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source or a device does not exist.
         FailedPrecondition: the user, working directory, a mount target or the program is not what it must be in this image; for the
-            program ``reason`` says how. Or the container has made something else of a place that the engine mounts on.
+            program ``reason`` says how. Or its profile of AppArmor is not loaded any more, or the container has made something else of a
+            place that the engine mounts on.
     """
+    check_profile(spec.security.apparmor)
     command, users = effective_command(spec, execution), spec.namespaces.users
     _check_texts(execution, command)
     hostname = _hostname(spec, container_id)

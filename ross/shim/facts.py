@@ -14,8 +14,6 @@ from ross.linux.capabilities import own_capabilities
 from ross.linux.host import cgroup_version
 
 _SELINUX: Final = Path("/sys/fs/selinux/enforce")
-_APPARMOR: Final = Path("/sys/module/apparmor/parameters/enabled")
-_APPARMOR_PROFILES: Final = Path("/sys/kernel/security/apparmor/profiles")
 _MOUNT_SETATTR: Final = (5, 12)
 
 
@@ -53,17 +51,6 @@ def host_facts() -> HostFacts:
         recursive_read_only=_kernel() >= _MOUNT_SETATTR,
         selinux=_SELINUX.exists(),
     )
-
-
-def apparmor_has(profile: str) -> bool:
-    """Whether the host's AppArmor has loaded a profile."""
-    try:
-        if _APPARMOR.read_text().strip() != "Y":
-            return False
-        lines = _APPARMOR_PROFILES.read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.rpartition(" (")[0] == profile for line in lines)
 
 
 def parse_set(text: str) -> frozenset[int]:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.model.mounts import Recursion
-from ross.shim.facts import apparmor_has, parse_set
+from ross.shim.apparmor import check_profile
+from ross.shim.facts import parse_set
 from ross.shim.init_program import find_init
 from ross.shim.resources import hard_limit
-from ross.shim.security import ALL, UNCONFINED, capability_name
+from ross.shim.security import ALL, capability_name
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
@@ -38,9 +39,12 @@ def check_host(spec: ContainerSpec, host: HostFacts) -> None:
     adjustment = spec.resources.oom_score_adj
     if adjustment and adjustment < host.oom_score_adj and _RAISES_LIMITS not in host.capabilities:
         raise FailedPrecondition(f"an out-of-memory score below the daemon's own takes {_RAISES_LIMITS}")
-    apparmor = spec.security.apparmor
-    if apparmor not in {"", UNCONFINED} and not apparmor_has(apparmor):
-        raise FailedPrecondition(f"this host has no profile {apparmor!r} of AppArmor loaded", hint="see: aa-status")
+    check_profile(spec.security.apparmor)
+    if spec.security.selinux and not host.selinux:
+        raise FailedPrecondition(
+            f"this host has no SELinux that could know the label {spec.security.selinux}",
+            hint="leave out --security-opt label=..., or boot with SELinux",
+        )
     for mount in spec.mounts:
         if mount.relabel and host.selinux:
             raise FailedPrecondition("this engine gives files no label of SELinux", hint="label them with chcon")

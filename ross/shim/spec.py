@@ -124,6 +124,8 @@ def _process(spec: ContainerSpec, execution: Execution, resolved: Resolved, host
         process["consoleSize"] = {"height": size[0], "width": size[1]}
     if spec.security.apparmor not in {"", UNCONFINED}:
         process["apparmorProfile"] = spec.security.apparmor
+    if spec.security.selinux:
+        process["selinuxLabel"] = spec.security.selinux
     return process
 
 

@@ -24,6 +24,7 @@ _ANNOTATION_BYTES: Final = 64 << 10
 _RESERVED: Final = ("org.systemd.property.", "run.oci.", "org.criu.", "io.katacontainers.", "ross.")
 """Runtimes take orders by annotations of these names (CVE-2024-3154)."""
 _PROFILE_NAME: Final = re.compile(r"[A-Za-z0-9_./:@%+-]{1,250}\Z")
+_SELINUX_LABEL: Final = re.compile(r"(?:[A-Za-z0-9_.]{1,80}:){2}[A-Za-z0-9_.]{1,80}(?::[A-Za-z0-9_.,:-]{1,200})?\Z")
 _GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}\$?\Z")
 _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?\Z|\.\Z")
@@ -44,6 +45,8 @@ def check_security(spec: ContainerSpec) -> None:
         read_profile(security.seccomp, frozenset())
     if security.apparmor and not _PROFILE_NAME.match(security.apparmor):
         raise InvalidArgument(f"{security.apparmor[:80]!r} is not the name of a profile of AppArmor")
+    if security.selinux and not _SELINUX_LABEL.match(security.selinux):
+        raise InvalidArgument(f"{security.selinux[:80]!r} is not a label of SELinux", hint="user:role:type:level")
     for path in security.mask:
         if check_target(path, "mask") == "/":
             raise InvalidArgument("the root of a container cannot be masked")

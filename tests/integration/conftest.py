@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ross.linux.apparmor import has_apparmor
 from ross.linux.journal import SOCKET
+from ross.linux.process import which
 from tests.support.archives import docker_archive
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.ext4 import fresh_ext4
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# There is nothing to test it with where there is no journal; the machine of `nox -s vm` has one.
-collect_ignore = [] if SOCKET.exists() else ["test_journal.py"]
+# There is nothing to test with where there is no journal, or no AppArmor; the machine of `nox -s vm` has both.
+collect_ignore = [
+    *([] if SOCKET.exists() else ["test_journal.py"]),
+    *([] if has_apparmor() and which("apparmor_parser") else ["test_apparmor.py"]),
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

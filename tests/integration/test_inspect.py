@@ -39,7 +39,7 @@ SAME = (
 )  # fmt: skip
 DOCKERS = {
     "": "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name RestartCount Driver Platform AppArmorProfile "
-    "GraphDriver HostConfig Mounts Config NetworkSettings",
+    "ProcessLabel GraphDriver HostConfig Mounts Config NetworkSettings",
     "State": "Status Running Paused Restarting OOMKilled Dead Pid ExitCode Error StartedAt FinishedAt",
     "HostConfig": "Binds LogConfig NetworkMode PortBindings RestartPolicy AutoRemove CapAdd CapDrop CgroupnsMode Dns DnsOptions DnsSearch "
     "ExtraHosts GroupAdd IpcMode OomScoreAdj PidMode Privileged ReadonlyRootfs SecurityOpt Tmpfs UTSMode ShmSize Sysctls CpuShares Memory "

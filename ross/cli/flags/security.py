@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 _ACCESS: Final = frozenset("rwm")
 _MAX_PROFILE_BYTES: Final = 1 << 20
+_LABEL: Final = {"user": "system_u", "role": "system_r", "type": "container_t", "level": "s0"}
+"""The parts of a label of SELinux, as they are where only some are given."""
 _OPTIONS: Final = (
-    "no-new-privileges, seccomp=FILE|unconfined|builtin, apparmor=PROFILE|unconfined, label=disable, mask=PATH[:PATH], "
-    "unmask=ALL|PATH[:PATH], systempaths=unconfined"
+    "no-new-privileges, seccomp=FILE|unconfined|builtin, apparmor=PROFILE|unconfined, label=disable, label=user:U|role:R|type:T|level:L, "
+    "mask=PATH[:PATH], unmask=ALL|PATH[:PATH], systempaths=unconfined"
 )
 
 
@@ -38,7 +40,7 @@ class SecurityFlags:
     cap_drop: Words = ()
     """One of the usual capabilities that it is not to have, or ALL. May be repeated."""
     security_opt: Words = ()
-    """no-new-privileges, seccomp=FILE|unconfined|builtin, apparmor=PROFILE, mask=PATH, unmask=PATH|ALL. May be repeated."""
+    """no-new-privileges, seccomp=FILE|unconfined|builtin, apparmor=PROFILE, label=type:TYPE, mask=PATH, unmask=PATH|ALL. Repeatable."""
     device: Words = ()
     """host-device[:container-device[:rwm]]; a directory stands for all devices in it. May be repeated."""
     group_add: Words = ()
@@ -72,6 +74,7 @@ def parse_security(entries: Sequence[str]) -> CreateOptions:
     options: CreateOptions = {}
     mask: list[str] = []
     unmask: list[str] = []
+    label: dict[str, str] = {}
     for entry in entries:
         name, equals, value = entry.partition("=")
         if not equals:  # as people wrote it before
@@ -88,9 +91,16 @@ def parse_security(entries: Sequence[str]) -> CreateOptions:
             unmask += value.split(":")
         elif (name, value) == ("systempaths", "unconfined"):
             unmask.append("ALL")
-        elif (name, value) != ("label", "disable"):  # there is no label that could be taken away
+        elif name == "label" and value.partition(":")[0] in _LABEL and value.partition(":")[2]:
+            part, _colon, text = value.partition(":")
+            label[part] = text
+        elif (name, value) == ("label", "disable"):
+            label.clear()
+        else:
             raise InvalidArgument(f"{entry[:100]!r} is not an option of security", hint=f"there are {_OPTIONS}")
     options["mask"], options["unmask"] = mask, unmask
+    if label:
+        options["selinux"] = ":".join((_LABEL | label).values())
     return options
 
 

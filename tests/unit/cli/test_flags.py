@@ -121,6 +121,10 @@ def test_options_of_security(tmp_path: Path) -> None:
     assert parse_security(["no-new-privileges=false"])["no_new_privileges"] is False
     found = parse_security(["mask=/a:/b", "unmask=/c", "systempaths=unconfined", "label=disable", "apparmor=x"])
     assert found == {"mask": ["/a", "/b"], "unmask": ["/c", "ALL"], "apparmor": "x"}
+    assert parse_security(["label=type:spc_t"])["selinux"] == "system_u:system_r:spc_t:s0"
+    words = ["label:level:s0:c1,c2", "label=user:u", "label=role:r", "label=type:t"]
+    assert parse_security(words)["selinux"] == "u:r:t:s0:c1,c2"
+    assert "selinux" not in parse_security([*words, "label=disable"])
     profile.write_bytes(b"\xff")
     with pytest.raises(InvalidArgument, match="is not text"):
         parse_security([f"seccomp={profile}"])
@@ -152,7 +156,8 @@ def test_options_of_security(tmp_path: Path) -> None:
         (parse_device, "/dev/a:", "not a device"),
         (parse_host, "a", "not a host"),
         (parse_host, "a:host-gateway", "no network yet"),
-        (lambda text: parse_security([text]), "label=type:x_t", "not an option of security"),
+        (lambda text: parse_security([text]), "label=kind:x_t", "not an option of security"),
+        (lambda text: parse_security([text]), "label=type:", "not an option of security"),
         (lambda text: parse_security([text]), "seccomp=/no/such", "cannot be read"),
         (lambda text: read_env_files([text], {}), "/no/such", "cannot be read"),
     ],

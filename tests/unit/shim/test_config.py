@@ -85,6 +85,8 @@ def config_of(spec: ContainerSpec, host: HostFacts = HOST, **changes: Any) -> di
         ({"security": Security(cap_add=("NO_SUCH",))}, "no capability"),
         ({"security": Security(seccomp="{")}, "profile"),
         ({"security": Security(apparmor="a b")}, "AppArmor"),
+        ({"security": Security(selinux="system_u:system_r")}, "label of SELinux"),
+        ({"security": Security(selinux="u:r:t:s0\n")}, "label of SELinux"),
         ({"security": Security(mask=("/a/../../etc",))}, "absolute path"),
         ({"security": Security(mask=("/",))}, "root of a container"),
         ({"security": Security(unmask=("proc",))}, "not a path to unmask"),
@@ -139,6 +141,7 @@ def test_specs_that_are_refused(change: dict[str, Any], message: str) -> None:
         ({"resources": Resources(oom_score_adj=50)}, "CAP_SYS_RESOURCE"),
         ({"security": Security(cap_add=("sys_resource",))}, "has no CAP_SYS_RESOURCE itself"),
         ({"security": Security(apparmor="nosuch")}, "no profile 'nosuch'"),
+        ({"security": Security(selinux="u:r:t:s0")}, "no SELinux that could know the label u:r:t:s0"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
@@ -240,6 +243,14 @@ def test_primary_group_is_among_the_supplementary_ones_and_nothing_is_inheritabl
     process = config_of(ContainerSpec(security=security), groups=(9, 7))["process"]
     assert process["user"] == {"uid": 5, "gid": 6, "additionalGids": [6, 7, 9]}
     assert set(process["capabilities"]) == {"bounding", "effective", "permitted"}
+
+
+def test_label_of_selinux_is_that_of_its_processes() -> None:
+    spec = ContainerSpec(security=Security(selinux="system_u:system_r:spc_t:s0:c1,c2"))
+    validate_spec(spec)
+    check_host(spec, evolve(HOST, selinux=True))
+    assert config_of(spec)["process"]["selinuxLabel"] == "system_u:system_r:spc_t:s0:c1,c2"
+    assert "selinuxLabel" not in config_of(ContainerSpec())["process"]
 
 
 def test_masked_paths_are_those_of_the_golden_list() -> None:
