@@ -1248,6 +1248,8 @@ struct ContainerInfo {
   # Of the system calls that it is allowed, as its runtime is told; empty if all are.
   health @18 :HealthInfo;
   # Null for one without health checks, and before its first start.
+  errorCode @19 :UInt8;
+  # Of a last start that failed: 127 if the program is missing, 126 if it cannot be executed, 128 for what else; 0 otherwise.
 }
 
 enum ContainerState {

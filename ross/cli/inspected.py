@@ -114,7 +114,7 @@ def _state(info: ContainerInfo) -> StateFields:
         "OOMKilled": outcome is not None and outcome.oom,
         "Dead": False,
         "Pid": info.pid,
-        "ExitCode": outcome.exit_code if outcome is not None else 0,
+        "ExitCode": info.error_code or (outcome.exit_code if outcome is not None else 0),
         "Signal": outcome.signal if outcome is not None else 0,
         "Error": info.error or (outcome.error if outcome is not None else ""),
         "StartedAt": time_text(info.started_at),

@@ -187,6 +187,8 @@ class ContainerInfo:
     outcome: Outcome | None
     error: str
     """Why the last start failed, or why the container cannot be observed; empty otherwise."""
+    error_code: int = 0
+    """Of a last start that failed: 127 if the program is missing, 126 if it cannot be executed, 128 for what else; 0 otherwise."""
     log_path: str
     rootfs_path: str
     restart_count: int = 0

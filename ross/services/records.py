@@ -64,6 +64,8 @@ class ContainerRecord:
     outcome: Outcome | None = None
     """Of the last run that ended."""
     error: str = ""
+    error_code: int = 0
+    """Of the last start, if that failed: as ``ContainerInfo`` has it."""
     removing: bool = False
     paused: bool = False
     """It was to be paused when this was written; whether it is, its runtime knows."""

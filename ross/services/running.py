@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import evolve
 
-from ross.errors import FailedPrecondition, RossError
+from ross.errors import FailedPrecondition, Reason, RossError
 from ross.linux.fds import close_all
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _S = ContainerState
+_START_FAILED: Final = 128
+"""Where it is not the program that is at fault, for which the shell has codes: as Docker has it."""
+_PROGRAM_FAILED: Final = {Reason.COMMAND_NOT_FOUND: 127, Reason.COMMAND_NOT_EXECUTABLE: 126}
 _NONE_YET = Outcome(exit_code=0)
 """For those who wait for something else than an end."""
 _ATTACHED_SECONDS: Final = 5.0
@@ -179,7 +182,8 @@ class RunnableContainer(TrackedContainer):
         self._state = before
         if before is _S.STOPPED:
             self._stopped.set(self.record.outcome)
-        self._save(evolve(self.record, run=None, error=failure.message))
+        code = _PROGRAM_FAILED.get(failure.reason or "", _START_FAILED)
+        self._save(evolve(self.record, run=None, error=failure.message, error_code=code))
         self.init.fail_pending(failure)
         return failure
 
@@ -208,7 +212,16 @@ class RunnableContainer(TrackedContainer):
         self._state = _S.RUNNING
         self._begun.set()
         self._save(
-            evolve(self.record, run=run, started_at=started_at, outcome=None, error="", paused=False, restarting=False)
+            evolve(
+                self.record,
+                run=run,
+                started_at=started_at,
+                outcome=None,
+                error="",
+                error_code=0,
+                paused=False,
+                restarting=False,
+            )
         )
         self.health.begin(self.ending, started_at=started_at, adopted=adopted)
         self._watch_run(run)

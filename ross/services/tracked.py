@@ -118,6 +118,7 @@ class TrackedContainer:
             started_at=record.started_at,
             outcome=record.outcome,
             error=record.error,
+            error_code=record.error_code,
             log_path=str(self.layout.log) if record.spec.log.driver is LogDriver.FILE else "",
             rootfs_path=str(self.layout.rootfs),
             restart_count=record.restart_count,

@@ -21,7 +21,7 @@ from ross.shim.apparmor import check_profile
 from ross.shim.command import effective_command
 from ross.shim.hostfiles import write_host_files
 from ross.shim.init_program import find_init
-from ross.shim.programs import check_program
+from ross.shim.programs import KERNELS_OWN, check_program
 from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.security import find_devices
 from ross.shim.spec import Resolved, environment, runtime_config
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ross.shim.namespaces import Joined
 
 
-_KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
 _TMPFS_MODE: Final = 0o1777
 
 
@@ -194,7 +193,7 @@ def find_source(text: str) -> Path:
 def _check_mount_points(rootfs: Rootfs, files: Iterable[str]) -> None:
     """What the engine itself mounts on comes from the init layer, whatever the image has there; but who has all privileges may unmount
     it in the container, and put something else in its place."""
-    wanted = {**dict.fromkeys(_KERNELS_OWN, stat.S_IFDIR), **dict.fromkeys(files, stat.S_IFREG)}
+    wanted = {**dict.fromkeys(KERNELS_OWN, stat.S_IFDIR), **dict.fromkeys(files, stat.S_IFREG)}
     for path, kind in wanted.items():
         found = rootfs.stat_itself(path)
         if found is None or stat.S_IFMT(found.st_mode) != kind:
@@ -207,7 +206,7 @@ def _make_targets(rootfs: Rootfs, mounts: Sequence[Mount], sources: Mapping[str,
     """Make the mount points, parents first: directories or files, as what is mounted. The runtime makes those in what it mounts."""
     for mount in sorted(mounts, key=lambda mount: mount.target.count("/")):
         target = mount.target
-        if target.startswith(tuple(f"{path}/" for path in _KERNELS_OWN)):
+        if target.startswith(tuple(f"{path}/" for path in KERNELS_OWN)):
             continue
         try:
             if mount.kind is MountKind.TMPFS:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ross.shim.rootfs import Rootfs
 
+KERNELS_OWN: Final = ("/dev", "/proc", "/sys")
+"""Where the engine mounts what is the kernel's: whatever an image has there is not what a container sees."""
 _HEAD_BYTES: Final = 4096
 _PT_INTERP: Final = 3
 _MACHINES: Final = {
@@ -50,6 +52,8 @@ def check_program(
     candidates = _candidates(name, search_path, working_dir)
     if mounted and any(_is_below(rootfs.locate(one), mounted) for one in candidates):
         return
+    if "/" in name and _is_below(rootfs.locate(candidates[0]), KERNELS_OWN):
+        raise _not_executable(f"{name!r} is in the kernel's own filesystems, where no programs are")
     problem: FailedPrecondition | None = None
     for candidate in candidates:
         found = rootfs.stat(candidate)

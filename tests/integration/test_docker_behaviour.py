@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+NEVER = "0001-01-01T00:00:00Z"
+
 
 @pytest.fixture(scope="module")
 def daemon(one_daemon: Daemon) -> Daemon:
@@ -76,6 +78,12 @@ def state(daemon: Daemon, name: str) -> dict[str, Any]:
         ("/bin/dangling", 127),
         ("/etc", 126),
         ("/", 126),
+        ("/dev/null", 126),
+        ("/dev/shm", 126),
+        ("/proc/cpuinfo", 126),
+        ("/etc/../dev/zero", 126),
+        ("--entrypoint /dev/null", 126),
+        ("-v /bin/busybox:/dev/true /dev/true", 0),
         ("/etc/passwd", 126),
         ("/bin/flat", 126),
         ("-u 4000 /bin/flat", 126),
@@ -151,6 +159,7 @@ def test_every_way_tells_the_same_code(daemon: Daemon, name: str, box: str, comm
         ("sh -c 'kill -9 $$'", 137),
         ("sh -c 'kill -TERM $$'", 143),
         ("/etc", 126),
+        ("/dev/null", 126),
         ("/bin/flat", 126),
         ("nosuch", 127),  # of 20.10: 126
         ("/bin/lost", 127),  # of 20.10: 1
@@ -167,14 +176,42 @@ def sleeper(daemon: Daemon, box: str) -> Iterator[str]:
     daemon.ross("rm", "-f", "sleeper")
 
 
-@pytest.mark.parametrize(("program", "code"), [("nosuch", 127), ("/etc", 126)])
+@pytest.mark.parametrize(
+    ("program", "code", "told"),
+    [
+        ("nosuch", 127, "has no program 'nosuch'"),
+        ("/etc", 126, "is a directory"),
+        ("/dev/null", 126, "the kernel's own filesystems"),
+        ("/etc/passwd", 126, "is not executable"),
+    ],
+)
 def test_container_that_cannot_start_is_as_it_was_created(
-    daemon: Daemon, name: str, box: str, program: str, code: int
+    daemon: Daemon, name: str, box: str, program: str, code: int, told: str
 ) -> None:
     assert daemon.ross("run", "--name", name, box, program).returncode == code
+    for _time in range(2):
+        found = state(daemon, name)
+        assert (found["Status"], found["ExitCode"], found["StartedAt"]) == ("created", code, NEVER)
+        assert told in found["Error"]
+        assert daemon.ross("start", name).returncode == 1
+
+
+def test_start_that_fails_for_another_reason_is_128_until_one_succeeds(
+    daemon: Daemon, name: str, box: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    words = ("--mount", f"type=bind,src={source},dst=/mnt", box, "sh", "-c", "exit 3")
+    assert daemon.ross("run", "--name", name, *words).returncode == 3
+    source.rmdir()
+    assert daemon.ross("start", "-a", name).returncode == 1
     found = state(daemon, name)
-    assert found["Status"] == "created"
-    assert daemon.ross("start", name).returncode == 1
+    assert (found["Status"], found["ExitCode"]) == ("exited", 128)
+    assert str(source) in found["Error"]
+    source.mkdir()
+    assert daemon.ross("start", "-a", name).returncode == 3
+    found = state(daemon, name)
+    assert (found["Status"], found["ExitCode"], found["Error"]) == ("exited", 3, "")
 
 
 # -- signals ----------------------------------------------------------------------------------------------------------

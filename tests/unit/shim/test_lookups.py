@@ -215,6 +215,12 @@ def test_programs(tree: Path, rootfs: Rootfs, content: bytes, mode: int, reason:
         check("nosuch")
     assert missing.value.reason == Reason.COMMAND_NOT_FOUND
     check("/mnt/anything")
+    (tree / "dev").mkdir(exist_ok=True)
+    (tree / "bin/null").symlink_to("../dev/null")
+    for name in ("/dev/null", "/proc/self/exe", "/sys", "/bin/null", "../dev/nosuch"):
+        with pytest.raises(FailedPrecondition, match="kernel's own") as kernels:
+            check(name)
+        assert kernels.value.reason == Reason.COMMAND_NOT_EXECUTABLE
     (tree / "opt").symlink_to("mnt/tools")
     (tree / "bin/linked").symlink_to("../opt/linked")
     check("/opt/anything")
