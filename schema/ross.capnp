@@ -1187,12 +1187,15 @@ struct Mount {
   sizeBytes @8 :UInt64;
   mode @9 :UInt16;
   idmap @10 :Bool;
+  subpath @11 :Text;
 }
 
 enum MountKind {
   unknown @0;
   bind @1;
   tmpfs @2;
+  image @3;
+  # `source` is what `Images.get` takes, and denotes what it did when the container was created. Always read-only.
 }
 
 enum Recursion {

@@ -283,6 +283,7 @@ def _options(mount: Mount) -> str:
     found += [] if mount.recursion is Recursion.ENABLED else [f"bind-recursive={mount.recursion.value}"]
     found += [] if mount.propagation == "rprivate" else [mount.propagation]
     found += [*mount.options, *(["z"] if mount.relabel else []), *(["idmap"] if mount.idmap else [])]
+    found += [f"image-subpath={mount.subpath}"] if mount.subpath else []
     found += [f"size={mount.size_bytes}"] if mount.size_bytes else []
     return ",".join(found + ([f"mode={mount.mode:o}"] if mount.mode else []))
 

@@ -23,6 +23,7 @@ from ross.cli.parse import parse_env, parse_labels, read_env_files
 from ross.cli.session import with_engine
 from ross.errors import InvalidArgument, NotFound, RossError
 from ross.linux.terminal import is_terminal
+from ross.model.mounts import MountKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -199,7 +200,13 @@ async def _create(
 ) -> Container:
     options = _options(wanted, detached=detached)
     with _id_file(wanted.cidfile) as write_id:
-        found = await _image(engine, image, wanted)
+        found = await _image(engine, image, wanted, platform=wanted.platform)
+        # Held until the container has them.
+        mounted = [
+            await _image(engine, mount.source, wanted, platform=None)
+            for mount in options["mounts"]
+            if mount.kind is MountKind.IMAGE
+        ]
         options.update(
             shared_options(
                 engine,
@@ -209,6 +216,7 @@ async def _create(
             )
         )
         container = await found.create(command, replace=wanted.replace, **options)
+        del mounted
         if wanted.cidfile:
             write_id((await container.info()).id)
     return container
@@ -265,17 +273,17 @@ def _options(wanted: CreateFlags, *, detached: bool) -> CreateOptions:
     return options
 
 
-async def _image(engine: Engine, image: str, wanted: CreateFlags) -> Image:
+async def _image(engine: Engine, image: str, wanted: CreateFlags, *, platform: str | None) -> Image:
     from ross.cli.images import fetch
 
     if wanted.pull == "always":
-        return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
+        return await fetch(engine, image, platform=platform, quiet=wanted.quiet)
     try:
-        return await engine.images.get(image, platform=wanted.platform)
+        return await engine.images.get(image, platform=platform)
     except NotFound as error:
         if wanted.pull == "never":
             raise NotFound(error.message, hint=f"get it with: ross pull {image}") from None
-        return await fetch(engine, image, platform=wanted.platform, quiet=wanted.quiet)
+        return await fetch(engine, image, platform=platform, quiet=wanted.quiet)
 
 
 def start_attached(name: str, *, stdin: bool, manner: Manner) -> int:

@@ -19,6 +19,8 @@ class MountKind(Enum):
     """A directory or file of the host."""
     TMPFS = "tmpfs"
     """An empty filesystem in memory, gone when the container stops."""
+    IMAGE = "image"
+    """The files of an image, which cannot be written. The image stays as long as the container does."""
 
 
 class Recursion(Enum):
@@ -41,7 +43,7 @@ class Mount:
 
     kind: MountKind = MountKind.BIND
     source: str = ""
-    """On the host; of a tmpfs empty."""
+    """On the host; of a tmpfs empty; of an image its name, digest or id, as it was when the container was created."""
     target: str
     read_only: bool = False
     propagation: str = "rprivate"
@@ -53,6 +55,8 @@ class Mount:
     """The container's label of SELinux is wanted on the files; nothing is done where the host has no SELinux."""
     idmap: bool = False
     """The files belong to the container's users as they belong to the host's of the same numbers; of one with users of its own only."""
+    subpath: str = ""
+    """Of an image: which directory or file of it; empty: all. Links in it lead nowhere out of the image."""
     size_bytes: int = 0
     """Of a tmpfs; 0: half of the host's memory."""
     mode: int = 0

@@ -317,8 +317,11 @@ class Checker:
     def _running_on(self, name: str) -> str | None:
         files = self._snapshotter.files(name)
         for container in self._containers.list(ContainerFilter(all=True)):
-            known = self._snapshotter.find(container.id) is not None
-            if container.state not in AT_REST and known and files in self._snapshotter.layers(container.id):
+            if container.state in AT_REST:
+                continue
+            used = (container.id, *self._containers.mounted_by(container.id))
+            known = (one for one in used if self._snapshotter.find(one) is not None)
+            if any(files in self._snapshotter.layers(one) for one in known):
                 return container.name
         return None
 

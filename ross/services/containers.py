@@ -27,6 +27,7 @@ from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.execs import recover_execs
 from ross.services.filters import select_containers
+from ross.services.image_mounts import find_images
 from ross.services.names import make_id, make_name
 from ross.services.own_users import close_ways
 from ross.services.records import ContainerRecord, Records, Run, boot_id
@@ -156,6 +157,7 @@ class Containers:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
             AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
             FailedPrecondition: this host has not what it asks for.
+            NotFound: an image that is to be mounted is not in the store.
         """
         validate_spec(spec)
         spec = with_asked_users(with_shared(normalise_spec(spec), shared))
@@ -166,6 +168,7 @@ class Containers:
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)
+        find_images(spec, self._images)  # or nothing is removed for it
         if mode.replace and spec.name in self._names:
             await self._by_id[self._names[spec.name]].remove(force=True)
         if spec.name in self._names:
@@ -174,6 +177,7 @@ class Containers:
         made_spec = with_profile(self._with_ids(evolve(spec, name=name)))
         record = evolve(
             self._new_record(image, made_spec, command, image_name),
+            mounted_images=find_images(spec, self._images),
             key=mode.key,
             asked_name=spec.name,
         )
@@ -293,7 +297,17 @@ class Containers:
         return tuple(measured)
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
-        return [one.record.name for one in self._by_id.values() if one.record.manifest == manifest]
+        records = [one.record for one in self._by_id.values()]
+        return [
+            one.name for one in records if manifest in {one.manifest, *(other.manifest for other in one.mounted_images)}
+        ]
+
+    def mounted_by(self, container_id: str) -> Sequence[str]:
+        """The names of the snapshots of the images that a container has mounted, beside its own."""
+        container = self._by_id.get(container_id)
+        return (
+            [committed_name(one.chain_id) for one in container.record.mounted_images] if container is not None else []
+        )
 
     async def watch_memory(self) -> None:
         """See what is killed for want of memory in groups that go before they can be asked, until cancelled."""
@@ -306,6 +320,7 @@ class Containers:
         await self._parts.monitor.settle(seconds=_SETTLE_SECONDS)
         for found in self._parts.records.load():
             if isinstance(found, ContainerRecord):
+                await self._see_mounted(found)
                 self._add(Container(self._parts, found, await self._image_of(found)))
             else:
                 logger.warning("removing %s, which has no record that can be read", found)
@@ -328,6 +343,14 @@ class Containers:
         except RossError as error:
             logger.error("the image of the container %s cannot be used: %s", record.name, error)
             return None
+
+    async def _see_mounted(self, record: ContainerRecord) -> None:
+        """Know the images that a container has mounted, so that they stay."""
+        for mounted in record.mounted_images:
+            try:
+                await self._images.load(mounted.manifest, target=mounted.target)
+            except RossError as error:
+                logger.error("an image that the container %s has mounted cannot be used: %s", record.name, error)
 
     async def _recover_one(self, container: Container) -> None:
         record = container.record

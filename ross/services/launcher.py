@@ -12,12 +12,14 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import evolve
 
 from ross.errors import FailedPrecondition
 from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
+from ross.services.image_mounts import image_places
 from ross.services.own_users import own_ids, places_of, take_binds_away, take_way_away
 from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
@@ -71,7 +73,12 @@ class Launcher:
         await self.see_snapshot(record)
         async with own_ids(record.spec.namespaces.users, parts.runtime_layout.binds(self._id)) as ids:
             await parts.snapshotter.mount(self._id, rootfs, ids=ids)
-            with places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as places:
+            binds = parts.runtime_layout.binds(self._id)
+            with (
+                places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as usual,
+                image_places(record, parts.snapshotter, binds, ids) as images,
+            ):
+                places = evolve(usual, binds={**usual.binds, **images})
                 async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
                     await self._write_bundle(record, execution, joined, places, console_size=console_size)
                     return await self._launch(record, stdio)

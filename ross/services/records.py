@@ -44,6 +44,17 @@ class Run:
 
 
 @frozen(kw_only=True)
+class MountedImage:
+    """An image that a container has mounted: what its name denoted when the container was created."""
+
+    at: str
+    """Where, in the container."""
+    target: Digest
+    manifest: Digest
+    chain_id: Digest
+
+
+@frozen(kw_only=True)
 class ContainerRecord:
     """What is kept of a container."""
 
@@ -55,6 +66,7 @@ class ContainerRecord:
     target: Digest
     manifest: Digest
     chain_id: Digest | None
+    mounted_images: tuple[MountedImage, ...] = ()
     spec: ContainerSpec
     command: tuple[str, ...]
     created_at: int

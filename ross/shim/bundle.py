@@ -49,7 +49,7 @@ class Places:
     root: Path
     """The root filesystem."""
     binds: Mapping[str, Path] = field(factory=dict)
-    """Mounts of the spec, by target, in the place of their sources."""
+    """Mounts of the spec, by target, in the place of their sources; of images, all."""
 
 
 @frozen(kw_only=True)
@@ -90,7 +90,7 @@ def write_bundle(
     sources = {
         mount.target: places.binds.get(mount.target) or find_source(mount.source)
         for mount in spec.mounts
-        if mount.kind is MountKind.BIND
+        if mount.kind is not MountKind.TMPFS
     }
     targets = tuple(mount.target for mount in spec.mounts)
     with open_rootfs(layout.rootfs, root=users.root) as rootfs:

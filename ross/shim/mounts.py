@@ -38,7 +38,7 @@ def mounts_of(
         spec: What was asked for.
         host: The host's facts.
         host_files: Generated files, by where they are mounted.
-        sources: Where the spec's mounts of the host's files were found, by target.
+        sources: Where the spec's mounts of the host's files, and of images, were found, by target.
         init: The program that is to be the first process; None: the command itself.
         shm: The shared memory of another container, to be had in the place of its own.
     """
@@ -58,7 +58,7 @@ def mounts_of(
     # A mount must come behind the one that it is inside of.
     own = sorted(spec.mounts, key=lambda mount: mount.target.count("/"))
     return mounts + [
-        _tmpfs(mount) if mount.kind is MountKind.TMPFS else _bind(mount, sources[mount.target], host) for mount in own
+        _tmpfs(mount) if mount.kind is MountKind.TMPFS else _place(mount, sources[mount.target], host) for mount in own
     ]
 
 
@@ -100,7 +100,9 @@ def _ipc(spec: ContainerSpec, shm: Path | None) -> list[dict[str, Any]]:
     ]
 
 
-def _bind(mount: Mount, source: Path, host: HostFacts) -> dict[str, Any]:
+def _place(mount: Mount, source: Path, host: HostFacts) -> dict[str, Any]:
+    if mount.kind is MountKind.IMAGE:
+        return _mount(mount.target, "bind", str(source), "bind", "rprivate", "ro", "nosuid", "nodev", *mount.options)
     kind = "bind" if mount.recursion is Recursion.DISABLED else "rbind"
     whole = mount.recursion is Recursion.READONLY or (mount.recursion is Recursion.ENABLED and host.recursive_read_only)
     mode = ("rro" if whole else "ro") if mount.read_only else "rw"

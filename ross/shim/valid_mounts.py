@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ross.model.mounts import Mount
 
+_IMAGE_OPTIONS: Final = frozenset({"nosuid", "nodev", "noexec", "noatime"})
 _FORBIDDEN_TARGETS: Final = frozenset({"/", "/proc", "/sys", "/dev", "/dev/init"})
 
 
@@ -56,8 +57,16 @@ def check_mounts(mounts: Sequence[Mount]) -> None:
             _check_bind(mount)
         elif mount.kind is MountKind.TMPFS:
             _check_tmpfs(mount)
+        elif mount.kind is MountKind.IMAGE:
+            _check_image(mount)
         else:
-            raise InvalidArgument("this engine does not know that type of mount", hint="there are bind and tmpfs")
+            raise InvalidArgument(
+                "this engine does not know that type of mount", hint="there are bind, tmpfs and image"
+            )
+        if mount.subpath and mount.kind is not MountKind.IMAGE:
+            raise InvalidArgument(
+                "only of an image a part can be mounted by a subpath", hint="write it as part of the source"
+            )
 
 
 def _check_bind(mount: Mount) -> None:
@@ -88,3 +97,17 @@ def _check_tmpfs(mount: Mount) -> None:
         raise InvalidArgument("a tmpfs belongs to the container's users as it is")
     if mount.relabel:
         raise InvalidArgument("a tmpfs is labelled as it is made")
+
+
+def _check_image(mount: Mount) -> None:
+    if not mount.source or "\0" in mount.source:
+        raise InvalidArgument("it is not said which image is to be mounted", hint="write source=NAME")
+    if mount.propagation != "rprivate" or mount.recursion is not Recursion.ENABLED:
+        raise InvalidArgument("nothing is mounted below an image, or can be")
+    if mount.size_bytes or mount.mode or mount.idmap or mount.relabel:
+        raise InvalidArgument("an image is mounted as it is: no size, mode, idmap or label can be given")
+    if not _IMAGE_OPTIONS.issuperset(mount.options):
+        raise InvalidArgument("an image is mounted nosuid and nodev", hint="noexec and noatime can be added")
+    parts = PurePosixPath(mount.subpath).parts
+    if ".." in parts or mount.subpath.startswith("/") or "\0" in mount.subpath:
+        raise InvalidArgument(f"the subpath {mount.subpath!r} of a mount is not a relative path without '..'")

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from ross.errors import InvalidArgument
 from ross.model.containers import NetworkMode, RestartMode
+from ross.model.mounts import MountKind
 from ross.shim.health import check_health
 from ross.shim.signals import parse_signal
 from ross.shim.valid_limits import check_limits, check_resources
@@ -19,6 +20,7 @@ from ross.shim.valid_users import check_users
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
+    from ross.model.mounts import Mount
 
 NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}|[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?\Z")
@@ -74,8 +76,12 @@ def validate_spec(spec: ContainerSpec) -> None:
 
 
 def normalise_spec(spec: ContainerSpec) -> ContainerSpec:
-    """The same spec, with the targets of its mounts in the one form that everything else compares."""
-    return evolve(spec, mounts=tuple(evolve(mount, target=normal_path(mount.target)) for mount in spec.mounts))
+    """The same spec, with its mounts in the one form that everything else compares."""
+    return evolve(spec, mounts=tuple(map(_normalised, spec.mounts)))
+
+
+def _normalised(mount: Mount) -> Mount:
+    return evolve(mount, target=normal_path(mount.target), read_only=mount.read_only or mount.kind is MountKind.IMAGE)
 
 
 def check_env(entry: str) -> None:

@@ -30,7 +30,7 @@ class MountFlags:
     volume: Annotated[tuple[str, ...], Parameter(name=["--volume", "-v"], negative=())] = ()
     """source:target[:options], a file or directory of this host; options are ro, idmap, nosuid, nodev, noexec, z. May be repeated."""
     mount: Words = ()
-    """type=bind|tmpfs,source=...,target=...[,readonly][,...]. May be repeated."""
+    """type=bind|tmpfs|image,source=...,target=...[,readonly][,...]; of an image also image-subpath=.... May be repeated."""
     tmpfs: Words = ()
     """target[:options], a filesystem in memory; of the options ro, size=..., mode=..., exec, suid, dev. May be repeated."""
     volumes_from: Words = ()
@@ -88,6 +88,7 @@ class _Found:
     propagation: str = "rprivate"
     recursion: Recursion = Recursion.ENABLED
     idmap: bool = False
+    subpath: str = ""
     size_bytes: int = 0
     mode: int = 0
     options: list[str] = field(factory=list)
@@ -105,6 +106,7 @@ class _Found:
             propagation=self.propagation,
             recursion=self.recursion,
             idmap=self.idmap,
+            subpath=self.subpath,
             size_bytes=self.size_bytes,
             mode=self.mode,
             options=tuple(self.options),
@@ -112,7 +114,7 @@ class _Found:
 
 
 def parse_long_mount(text: str, *, here: Path) -> Mount:
-    """``type=...,source=...,target=...``; the source is meant from where we are.
+    """``type=...,source=...,target=...``; the source is meant from where we are, if it is not an image.
 
     Raises:
         InvalidArgument: it is not of that form.
@@ -120,9 +122,12 @@ def parse_long_mount(text: str, *, here: Path) -> Mount:
     found = _Found()
     for word in text.split(","):
         name, _equals, value = word.partition("=")
-        _read_word(found, name.strip().lower(), value, word, here)
-    if found.kind is MountKind.BIND and not found.source:
-        raise InvalidArgument(f"{text!r} does not say what to mount", hint="write source=/path")
+        _read_word(found, name.strip().lower(), value, word)
+    if found.kind in {MountKind.BIND, MountKind.IMAGE} and not found.source:
+        wanted = "source=/path" if found.kind is MountKind.BIND else "source=IMAGE"
+        raise InvalidArgument(f"{text!r} does not say what to mount", hint=f"write {wanted}")
+    if found.kind is MountKind.BIND:
+        found.source = str(here / Path(found.source).expanduser())
     if found.kind is MountKind.TMPFS and (found.source or found.propagation != "rprivate"):
         raise InvalidArgument("a tmpfs has neither source nor propagation")
     if found.kind is MountKind.BIND and (found.size_bytes or found.mode):
@@ -130,11 +135,11 @@ def parse_long_mount(text: str, *, here: Path) -> Mount:
     return found.mount(text)
 
 
-def _read_word(found: _Found, name: str, value: str, word: str, here: Path) -> None:
-    if name == "type" and value in {"bind", "tmpfs"}:
+def _read_word(found: _Found, name: str, value: str, word: str) -> None:
+    if name == "type" and value in {"bind", "tmpfs", "image"}:
         found.kind = MountKind(value)
     elif name in {"source", "src"} and value:
-        found.source = str(here / Path(value).expanduser())
+        found.source = value
     elif name in {"target", "dst", "destination"} and value:
         found.target = value
     elif name in {"readonly", "ro"} and value in _TRUTH:
@@ -147,6 +152,8 @@ def _read_word(found: _Found, name: str, value: str, word: str, here: Path) -> N
         found.recursion = Recursion.DISABLED if _TRUTH[value] else Recursion.ENABLED
     elif name == "idmap" and value in _TRUTH:
         found.idmap = _TRUTH[value]
+    elif name in {"image-subpath", "subpath"} and value:
+        found.subpath = value
     elif name == "tmpfs-size" and value:
         found.size_bytes = parse_size(value)
     elif name == "tmpfs-mode" and value:
@@ -156,8 +163,8 @@ def _read_word(found: _Found, name: str, value: str, word: str, here: Path) -> N
     else:
         raise InvalidArgument(
             f"{word!r} is not part of a mount",
-            hint="there are type=bind|tmpfs, source, target, readonly, bind-propagation, "
-            f"bind-recursive={'|'.join(_RECURSIONS)}, idmap, tmpfs-size, tmpfs-mode, nosuid, nodev, noexec",
+            hint="there are type=bind|tmpfs|image, source, target, readonly, bind-propagation, "
+            f"bind-recursive={'|'.join(_RECURSIONS)}, idmap, image-subpath, tmpfs-size, tmpfs-mode, nosuid, nodev, noexec",
         )
 
 

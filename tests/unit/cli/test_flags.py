@@ -55,6 +55,9 @@ def test_long_mounts() -> None:
     assert long("type=tmpfs,dst=/b,tmpfs-size=1m,tmpfs-mode=0700,exec") == Mount(
         kind=MountKind.TMPFS, target="/b", size_bytes=1 << 20, mode=0o700, options=("exec",)
     )
+    assert long("destination=/b,source=a/b:1,type=image,image-subpath=c,noexec") == Mount(
+        kind=MountKind.IMAGE, source="a/b:1", target="/b", subpath="c", options=("noexec",)
+    )
     assert parse_tmpfs("/b") == Mount(kind=MountKind.TMPFS, target="/b")
     assert parse_tmpfs("/b:ro,size=1m,mode=1777,exec") == Mount(
         kind=MountKind.TMPFS, target="/b", read_only=True, size_bytes=1 << 20, mode=0o1777, options=("exec",)
@@ -139,7 +142,7 @@ def test_options_of_security(tmp_path: Path) -> None:
         (long, "src=/a,dst=/b", "of which type"),
         (long, "type=bind,src=/a", "where to mount"),
         (long, "type=bind,dst=/b", "what to mount"),
-        (long, "type=image,src=a,dst=/b", "not part of a mount"),
+        (long, "type=volume,src=a,dst=/b", "not part of a mount"),
         (long, "type=bind,src=/a,dst=/b,bind-recursive=maybe", "not part of a mount"),
         (long, "type=bind,src=/a,dst=/b,tmpfs-size=1m", "no size"),
         (long, "type=tmpfs,src=/a,dst=/b", "neither source"),

@@ -121,6 +121,12 @@ def config_of(spec: ContainerSpec, host: HostFacts = HOST, **changes: Any) -> di
         ({"mounts": (Mount(kind=MountKind.TMPFS, source="/x", target="/a"),)}, "no source"),
         ({"mounts": (Mount(kind=MountKind.TMPFS, target="/a", mode=0o20000),)}, "mode"),
         ({"mounts": (Mount(source="/x", target="/dev/init"),)}, "nothing can be mounted"),
+        ({"mounts": (Mount(kind=MountKind.IMAGE, target="/a"),)}, "which image"),
+        ({"mounts": (Mount(kind=MountKind.IMAGE, source="x", target="/a", mode=0o700),)}, "as it is"),
+        ({"mounts": (Mount(kind=MountKind.IMAGE, source="x", target="/a", options=("dev",)),)}, "nodev"),
+        ({"mounts": (Mount(kind=MountKind.IMAGE, source="x", target="/a", recursion=Recursion.DISABLED),)}, "below"),
+        ({"mounts": (Mount(kind=MountKind.IMAGE, source="x", target="/a", subpath="a/.."),)}, "subpath"),
+        ({"mounts": (Mount(source="/x", target="/a", subpath="a"),)}, "only of an image"),
     ],
     ids=lambda value: "" if isinstance(value, str) else next(iter(value)),
 )
