@@ -26,6 +26,7 @@ import ross
 from ross.errors import ErrorCode, RossError
 from ross.linux.processes import pids_of_cgroup
 from ross.model.containers import ContainerState
+from ross.model.mounts import Mount, MountKind
 from tests.support.daemon import Daemon, let_others_pass
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import busybox_image, push
@@ -268,9 +269,13 @@ async def _do(engine: Engine, operation: str, name: str, reference: str) -> None
     if operation == "replace":
         with suppress(RossError):
             await (await engine.containers.get(name)).remove(force=True)
-        users = "auto" if int(name.removeprefix("c")) % 3 == 0 else "host"
+        number = int(name.removeprefix("c"))
+        users = "auto" if number % 3 == 0 else "host"
         image = await engine.images.get(reference)
-        await image.create(["sh", "-c", PROGRAM], name=name, network="none", userns=users)
+        mount = Mount(kind=MountKind.IMAGE, source=reference, target="/image", subpath="bin" if number % 4 == 1 else "")
+        await image.create(
+            ["sh", "-c", PROGRAM], name=name, network="none", userns=users, mounts=[mount] if number % 2 else []
+        )
         return
     container: Container = await engine.containers.get(name)
     if operation == "exec":
