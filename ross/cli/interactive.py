@@ -12,7 +12,7 @@ import trio
 
 from ross.cli.errors import INTERRUPTED, Exit
 from ross.cli.keys import DetachKeys, Manner
-from ross.cli.output import write_bytes
+from ross.cli.output import is_lost, unwritten, write_all
 from ross.errors import RossError
 from ross.linux.terminal import is_terminal, raw_mode, window_size
 
@@ -53,8 +53,9 @@ class Running(Signalled, Protocol):
 class Attached:
     """The connection, while it lasts."""
 
-    def __init__(self, process: Running) -> None:
+    def __init__(self, process: Running, lost: Sequence[OSError] = ()) -> None:
         self._process = process
+        self._lost = lost
         self._left = trio.Event()
         self.detached = False
         """The user has let go; the container goes on."""
@@ -65,7 +66,11 @@ class Attached:
         self._left.set()
 
     async def wait(self) -> Outcome | None:
-        """The container's outcome; None if the user has let go."""
+        """The container's outcome; None if the user has let go.
+
+        Raises:
+            FailedPrecondition: it has ended, and not all that it has written could be written to our output.
+        """
         result: Outcome | None = None
         problem: RossError | None = None
         async with trio.open_nursery() as nursery:
@@ -83,6 +88,8 @@ class Attached:
             nursery.cancel_scope.cancel()
         if problem is not None:
             raise problem
+        for error in self._lost:
+            raise unwritten(error)
         return result
 
 
@@ -100,10 +107,11 @@ async def connected(open_process: Open, *, stdin: bool, terminal: bool, manner: 
     """Be connected to a process for the length of a block. What the block raises is raised as it is."""
     size_fd = next((fd for fd in (1, 0, 2) if is_terminal(fd)), None) if terminal else None
     rows, columns = window_size(size_fd) if size_fd is not None else (0, 0)
+    lost: list[OSError] = []
     process = await open_process(
-        stdin=stdin, stdout=_writer(1), stderr=None if terminal else _writer(2), rows=rows, columns=columns
+        stdin=stdin, stdout=_writer(1, lost), stderr=None if terminal else _writer(2, lost), rows=rows, columns=columns
     )
-    attached = Attached(process)
+    attached = Attached(process, lost)
     raw = terminal and stdin and is_terminal(0)
     problem: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -152,10 +160,15 @@ async def _tell_gap(lost_bytes: int) -> None:
     sys.stderr.flush()
 
 
-def _writer(fd: int) -> Callable[[bytes], Awaitable[None]]:
+def _writer(fd: int, lost: list[OSError]) -> Callable[[bytes], Awaitable[None]]:
     async def write(data: bytes) -> None:
         # In a thread: a reader of ours that stalls must not keep us from hearing signals.
-        await trio.to_thread.run_sync(write_bytes, fd, data, abandon_on_cancel=True)
+        try:
+            await trio.to_thread.run_sync(write_all, fd, data, abandon_on_cancel=True)
+        except OSError as error:
+            if is_lost(error):
+                lost.append(error)
+            raise
 
     return write
 
@@ -190,6 +203,8 @@ async def on_our_streams(
             await early.begun(running)
             outcome = await Attached(running).wait()
             await streams.finish()
+            for error in streams.lost:
+                raise unwritten(error)
         except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
             problem = error
         nursery.cancel_scope.cancel()

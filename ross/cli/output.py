@@ -50,7 +50,12 @@ def told() -> Iterator[None]:
         raise
     except OSError as error:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 -- as long as the process
-        raise FailedPrecondition(f"the output cannot be written: {error.strerror}") from None
+        raise unwritten(error) from None
+
+
+def unwritten(error: OSError) -> FailedPrecondition:
+    """What is told of an output that takes no more."""
+    return FailedPrecondition(f"the output cannot be written: {error.strerror}")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -161,9 +166,23 @@ def write_bytes(fd: int, data: bytes) -> None:
         OSError: it is for another file, and cannot be written.
     """
     with told() if fd in {1, 2} else nullcontext():
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, data)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it, unbuffered and unchanged.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def is_lost(error: OSError) -> bool:
+    """Whether what could not be written was wanted: nobody wants it who has closed what it is for."""
+    return error.errno not in {errno.EPIPE, errno.EBADF}
 
 
 def _printable_line(text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ross.cli.output import is_lost
 from ross.linux.fds import close_all, is_plain_pipe
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class Streams:
     def __init__(self, nursery: trio.Nursery, *, stdin: bool) -> None:
         self.theirs: list[int] = []
         """The descriptors to hand over, until :meth:`begin`."""
+        self.lost: list[OSError] = []
+        """Why not all that the process has written could be written to our output."""
         self._nursery = nursery
         self._ours: list[int] = []
         self._moves: list[tuple[int, int]] = []
@@ -66,6 +69,9 @@ class Streams:
     async def _move(self, source: int, target: int) -> None:
         try:
             await trio.to_thread.run_sync(_move, source, target, self._ended, abandon_on_cancel=True)
+        except OSError as error:
+            if target in {1, 2} and is_lost(error):
+                self.lost.append(error)
         finally:
             own = source if target in {1, 2} else target
             self._ours.remove(own)  # closed, so that the process knows that nobody reads, or writes, any more
@@ -114,7 +120,11 @@ def _is_pipe(fd: int) -> bool:
 
 
 def _move(source: int, target: int, ended: int) -> None:
-    """Move bytes until the source ends, the target takes no more, or ``ended`` is at its end and nothing waits. In a thread."""
+    """Move bytes until the source ends, or ``ended`` is at its end and nothing waits. In a thread.
+
+    Raises:
+        OSError: the target takes no more.
+    """
     waiting = select.poll()
     waiting.register(source, select.POLLIN)
     waiting.register(ended, select.POLLIN)
@@ -130,7 +140,7 @@ def _move(source: int, target: int, ended: int) -> None:
             continue
         except OSError as error:
             if not by_kernel or error.errno not in _NO_SPLICE:
-                return
+                raise
             by_kernel = False
             continue
         if not count:

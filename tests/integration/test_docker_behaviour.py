@@ -271,13 +271,17 @@ def test_what_is_no_signal(daemon: Daemon, sleeper: str, given: str) -> None:
     ("line", "code"),
     [("ps", 1), ("ps -aq", 1), ("inspect BOX", 1), ("images --format json", 1), ("logs BOX", 1), ("export BOX", 1),
      ("cp BOX:/bin/sh -", 1), ("start BOX", 1), ("--help", 1), ("ps --help", 1), ("--version", 1), ("run --help", 125),
-     ("create IMAGE true", 125), ("run -d IMAGE true", 125), ("ps --nosuch", 2)],
+     ("create IMAGE true", 125), ("run -d IMAGE true", 125),
+     ("run --rm IMAGE echo hello", 125), ("run --rm -t IMAGE echo hello", 125),  # with Docker: 1
+     ("run --rm --log-driver passthrough IMAGE sh -c 'echo hello; exit 3'", 125), ("start -a BOX", 1),
+     ("exec SLEEPER echo hello", 125), ("exec -t SLEEPER echo hello", 125),  # the same
+     ("ps --nosuch", 2)],
 )  # fmt: skip
 def test_output_that_cannot_be_written_is_told(
-    daemon: Daemon, box: str, talker: str, line: str, code: int, unbuffered: str
+    daemon: Daemon, box: str, talker: str, sleeper: str, line: str, code: int, unbuffered: str
 ) -> None:
     """With Docker ``--help`` and ``start`` say nothing of it."""
-    words = line.replace("BOX", talker).replace("IMAGE", box).split()
+    words = shlex.split(line.replace("BOX", talker).replace("IMAGE", box).replace("SLEEPER", sleeper))
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command_line(*words),
