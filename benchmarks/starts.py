@@ -92,6 +92,7 @@ def _text(path: Path) -> str:
 
 def ross_alone(peer: Ross, reference: str, containers: int) -> None:
     """By the library, and the memory of many."""
+    time.sleep(5)  # until it is idle: what a burst has left is given back behind it
     idle, _ = memory(peer.daemon.pid)
     alone = trio.run(by_one_client, peer.daemon.socket, reference, AT_ONCE)
     print(f"ross      {AT_ONCE} at once by one client {alone:6.2f} s")

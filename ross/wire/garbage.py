@@ -39,7 +39,7 @@ def collecting_here() -> Iterator[None]:
 async def collect_for_ever() -> None:
     """Collect when it is time, as Python would, in this thread; and give memory back that a burst of work has left."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    used, trimmed = False, trio.current_time()
+    used, trimmed = True, trio.current_time()  # imports leave a burst's worth too
     while True:
         await trio.sleep(_SECONDS)
         if used and trim is not None and trio.current_time() > trimmed + _TRIM_SECONDS:
