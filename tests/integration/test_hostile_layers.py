@@ -175,6 +175,19 @@ def test_opaque_root_hides_everything_below(place: Place, disk: Path) -> None:
     assert stat.S_ISCHR((place.root / "b").lstat().st_mode)
 
 
+@pytest.mark.parametrize(("target", "seen"), [("d", {"d", "link"}), (".", set())])
+def test_what_hides_all_below_a_link_hides_what_is_where_it_leads(
+    place: Place, disk: Path, target: str, seen: set[str]
+) -> None:
+    """As for who unpacks into the merged tree, where the link is followed on the way to the mark."""
+    below = Place(disk / f"{place.top.name}-below")
+    below.apply(Layer().directory("d").add("d/x").symlink("link", target).tar())
+    place.apply(Layer().add("link/.wh..wh..opq").tar(), below=below.root)
+    assert merged(place, below) == seen
+    if "d" in seen:
+        assert os.getxattr(place.root / "d", "trusted.overlay.opaque") == b"y"
+
+
 def test_directory_in_the_place_of_a_file_shows_nothing_of_what_that_had_replaced(place: Place) -> None:
     place.apply(Layer().add("x").directory("x").whiteout("y").add("y/z").tar())
     assert os.getxattr(place.root / "x", "trusted.overlay.opaque") == b"y"

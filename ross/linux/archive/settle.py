@@ -109,7 +109,9 @@ class _Settler:
                 ]
                 links = [(_moved(link, path, moved), target) for link, target in links]
                 whiteouts = [_moved(name, path, moved) for name in whiteouts]
-                self._move(path, moved)
+                if self._move(path, moved):
+                    applied.root_opaque |= moved == b"."
+                    self._opaque = {b"": applied.root_opaque}
         for path, target in links:
             self._link(path, target)
         for path in whiteouts:
@@ -189,14 +191,21 @@ class _Settler:
         except OSError as error:
             raise Corrupt(f"the layer has entries below the link {show(path)}, which leads to no directory") from error
 
-    def _move(self, path: bytes, target: bytes) -> None:
-        """Move what is in one directory of the layer into another, which is made where it is missing."""
+    def _move(self, path: bytes, target: bytes) -> bool:
+        """Move what is in one directory of the layer into another, which is made where it is missing.
+
+        Returns:
+            Whether the other is opaque by it: what hides all that is below a link hides what is where the link leads.
+        """
+        opaque = self._is_opaque(path)
         source = openat2(self._own, path, _DIRECTORY, resolve=_OWN)
         try:
             destination = self._make_like_below(target)
             try:
                 with _same_time(destination):
                     _merge(source, destination)
+                if opaque and target != b".":
+                    os.setxattr(destination, OPAQUE_XATTR, b"y")
             finally:
                 os.close(destination)
         finally:
@@ -208,6 +217,7 @@ class _Settler:
                 os.rmdir(base, dir_fd=fd)
         finally:
             os.close(fd)
+        return opaque
 
     def _make_like_below(self, path: bytes) -> int:
         """A directory of the layer, made with all its parents where they are missing, each like the one below."""
