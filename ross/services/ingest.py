@@ -75,8 +75,12 @@ class Ingest:
         make_directory(self._directory)
         record = self._directory / "metadata.json"
         if not record.exists():
-            # Not waited for: what a power failure leaves without a record is removed.
-            write_atomic(record, write_record(self._record), sync=False)
+            try:
+                # Not waited for: what a power failure leaves without a record is removed.
+                write_atomic(record, write_record(self._record), sync=False)
+            except OSError:
+                remove_tree(self._directory)  # or nobody would know what for it is, nor go on with it
+                raise
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._directory / "data", flags, 0o600)
         while chunk := os.read(self._fd, 1 << 20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,23 @@ def test_any_way_of_cutting_it_gives_the_same_content(
         assert store.path(DIGEST).read_bytes() == DATA
 
     trio.run(body)
+
+
+async def test_a_disk_that_is_full_at_the_first_byte_leaves_no_ingest_that_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    store = await opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("ross.services.ingest.write_atomic", full)
+        with pytest.raises(OSError, match="No space"):
+            async with store.ingest(Digest.of(b"x"), 1):
+                pass
+    assert not list(store.layout.ingests.iterdir())
+    async with store.ingest(Digest.of(b"x"), 1) as ingest:
+        assert ingest is not None
 
 
 async def test_ingest_that_is_just_being_made_does_not_expire(tmp_path: Path) -> None:
