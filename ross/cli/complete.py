@@ -202,7 +202,7 @@ def _ask(question: Callable[[Engine], Any]) -> list[str]:
         return []
 
     try:
-        return trio.run(ask)
+        return trio.run(ask, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup:  # no daemon answers, or not to us
         return []
 

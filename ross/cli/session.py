@@ -23,7 +23,8 @@ def with_engine(body: Callable[[Engine], Awaitable[T]], *, socket: str | None = 
             return await body(engine)
 
     try:
-        return trio.run(run, strict_exception_groups=True)
+        # An interrupt in the middle of what KJ calls back would be told as a fault, or as the daemon's: it waits for the body's next wait.
+        return trio.run(run, strict_exception_groups=True, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         raise _only(group) from None
 

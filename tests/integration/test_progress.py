@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,8 +111,43 @@ def test_interrupted_pull_restores_the_terminal(daemon: Daemon, slow: str, termi
     assert shown.rindex(SHOW) > shown.rfind(HIDE)
     assert b"Traceback" not in shown
     assert pulling.modes() == before
-    assert pulling.wait() == 130
+    assert pulling.wait() == 130, shown
     assert daemon.ross("system", "prune", "-f").returncode == 0  # what has come so far is kept for the next pull
+
+
+INTERRUPTED = """
+import signal, sys
+from ross.cli.session import with_engine
+from ross.wire.loop import KjLoop
+
+create_task, called = KjLoop.create_task, []
+
+def interrupted(loop, coroutine, **options):
+    made = create_task(loop, coroutine, **options)
+    if called and called.pop():
+        signal.raise_signal(signal.SIGINT)
+    return made
+
+KjLoop.create_task = interrupted
+
+async def body(engine):
+    called.append(True)
+    await engine.images.pull(sys.argv[1], on_progress=lambda _progress: None)
+
+try:
+    with_engine(body)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""It comes while KJ, in machine code, calls for a task to take a message in by."""
+
+
+def test_an_interrupt_in_the_middle_of_what_the_daemon_calls_is_one(daemon: Daemon, slow: str) -> None:
+    """And no fault of ours, nor of the daemon's."""
+    program = [sys.executable, "-c", INTERRUPTED, slow]
+    done = subprocess.run(program, env=daemon.environment(), capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert daemon.ross("system", "prune", "-f").returncode == 0
 
 
 def test_check_shows_how_it_goes_and_can_be_interrupted(daemon: Daemon, box: str, terminal: pytest.MonkeyPatch) -> None:
