@@ -18,7 +18,7 @@ from attrs import frozen
 from ross.linux.files import make_directory
 from ross.linux.fsids import acting_as
 from ross.linux.mount import mount_overlay, unmount
-from ross.linux.syscalls import MOUNT_SETATTR, MOVE_MOUNT, OPEN_TREE, syscall
+from ross.linux.syscalls import MOUNT_SETATTR, OPEN_TREE, attach_mount, syscall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,6 @@ _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
 _AT_SYMLINK_NOFOLLOW: Final = 0x100
 _OPEN_TREE_CLONE: Final = 1
-_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _ATTR_IDMAP: Final = 0x00100000
 _MS_PRIVATE: Final = 1 << 18
 
@@ -91,7 +90,7 @@ def _mapped(paths: Sequence[Path], ids: Ids, *, attached: bool) -> Iterator[list
         if attached:
             make_directory(ids.place)
             for fd in fds:
-                _attach(fd, ids.place)
+                attach_mount(fd, ids.place)
         yield [Path(f"/proc/self/fd/{fd}") for fd in fds]
     finally:
         for fd in fds:
@@ -108,13 +107,9 @@ def mount_mapped(source: Path, target: Path, ids: Ids, *, recursive: bool) -> No
     """
     fd = _copied(source, ids, recursive=recursive)
     try:
-        _attach(fd, target)
+        attach_mount(fd, target)
     finally:
         os.close(fd)
-
-
-def _attach(fd: int, target: Path) -> None:
-    syscall(MOVE_MOUNT, fd, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=os.fspath(target))
 
 
 def _copied(path: Path, ids: Ids, *, recursive: bool) -> int:

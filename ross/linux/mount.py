@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, MOVE_MOUNT, libc, syscall
+from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, attach_mount, libc, syscall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +18,6 @@ _FSOPEN_CLOEXEC: Final = 1
 _FSMOUNT_CLOEXEC: Final = 1
 _SET_STRING: Final = 1
 _CMD_CREATE: Final = 6
-_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _MS_RDONLY: Final = 1
 _MS_BIND: Final = 1 << 12
 _MS_PRIVATE: Final = 1 << 18
@@ -76,8 +75,7 @@ def _mount_by_fsopen(target: Path, lower: Sequence[Path], upper: Path | None, wo
     finally:
         os.close(context)
     try:
-        at_cwd = -100
-        syscall(MOVE_MOUNT, mounted, b"", at_cwd, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=os.fspath(target))
+        attach_mount(mounted, target)
     finally:
         os.close(mounted)
 

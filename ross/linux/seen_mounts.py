@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from ross.linux.openat2 import Resolve, openat2
 from ross.linux.pidfd import identify
-from ross.linux.syscalls import MOVE_MOUNT, OPEN_TREE, libc, syscall
+from ross.linux.syscalls import OPEN_TREE, attach_mount, libc, syscall
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +24,6 @@ _CLONE_FS: Final = 0x200
 _CLONE_NEWNS: Final = 0x20000
 _OPEN_TREE_CLONE: Final = 1
 _AT_EMPTY_PATH: Final = 0x1000
-_MOVE_MOUNT_F_EMPTY_PATH: Final = 4
-_AT_FDCWD: Final = -100
 
 
 def copy_mount(process: ProcessIdentity, path: str, target: Path) -> None:
@@ -47,9 +45,7 @@ def copy_mount(process: ProcessIdentity, path: str, target: Path) -> None:
     finally:
         os.close(namespace)
     try:
-        syscall(
-            MOVE_MOUNT, found, b"", _AT_FDCWD, os.fsencode(target), _MOVE_MOUNT_F_EMPTY_PATH, what=os.fspath(target)
-        )
+        attach_mount(found, target)
     finally:
         os.close(found)
 

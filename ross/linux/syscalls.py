@@ -60,6 +60,16 @@ def syncfs(fd: int) -> None:
     syscall(SYNCFS, ctypes.c_int(fd), what="syncfs")
 
 
+def attach_mount(fd: int, target: Path) -> None:
+    """Give a mount that is nowhere its place, by descriptor (move_mount(2)).
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    here, by_descriptor = -100, 4  # AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH
+    syscall(MOVE_MOUNT, fd, b"", here, os.fsencode(target), by_descriptor, what=os.fspath(target))
+
+
 def exchange(one: Path, other: Path) -> None:
     """Let two names of one filesystem swap what they denote, in one step (renameat2(2), RENAME_EXCHANGE).
 
