@@ -21,6 +21,7 @@ from ross.linux.mount import mounts_below, unmount
 from ross.linux.oom_watch import OomWatch
 from ross.linux.pidfd import NOBODY, identify
 from ross.model.containers import ContainerFilter, ContainerInfo, ContainerSpec, CreateMode
+from ross.model.namespaces import UserMode
 from ross.model.snapshots import SnapshotOwner
 from ross.services.commit import Committer
 from ross.services.container import Container
@@ -184,22 +185,26 @@ class Containers:
         container = Container(self._parts, record, image)
         self._add(container)
         self._images.keep(image)
+        await self._put_down(container)
+        container.publish("create")
+        return container
+
+    async def _put_down(self, container: Container) -> None:
+        """Write the record, and make the files; whoever is killed between leaves it to the next daemon to make them."""
+        record = container.record
         try:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
-                chain = record.chain_id
-                await self._parts.snapshotter.prepare(
-                    record.id, parent=committed_name(chain) if chain is not None else None
-                )
+                await container.launcher.see_snapshot(record)
         except BaseException:
             self._forget(container)
             remove_tree(container.layout.directory)
             raise
-        container.publish("create")
-        return container
 
     def _with_ids(self, spec: ContainerSpec) -> ContainerSpec:
         """The spec with the ids that are nobody else's, if it is to have some."""
+        if spec.namespaces.users.mode is not UserMode.AUTO:
+            return spec
         others = (one.record.spec.namespaces.users for one in self._by_id.values())
         users = allotted(spec.namespaces.users, others, pools())
         return evolve(spec, namespaces=evolve(spec.namespaces, users=users))

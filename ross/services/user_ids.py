@@ -54,13 +54,11 @@ def _set_aside(path: Path) -> Pool:
 
 
 def allotted(wanted: UserNamespace, others: Iterable[UserNamespace], where: tuple[Pool, Pool]) -> UserNamespace:
-    """The same, with ids that none of the others has, if it is for the engine to find them.
+    """The same, with ids that none of the others has.
 
     Raises:
         ResourceExhausted: there are not so many left in a row.
     """
-    if wanted.mode is not UserMode.AUTO:
-        return wanted
     size, those = wanted.size or DEFAULT_SIZE, tuple(others)
     uids = _free(where[0], size, [one for other in those for one in other.uids], "users")
     gids = _free(where[1], size, [one for other in those for one in other.gids], "groups")

@@ -87,11 +87,7 @@ def write_bundle(
     _check_texts(execution, command)
     hostname = _hostname(spec, container_id)
     working_dir = _working_dir(spec, execution)
-    sources = {
-        mount.target: places.binds.get(mount.target) or find_source(mount.source)
-        for mount in spec.mounts
-        if mount.kind is not MountKind.TMPFS
-    }
+    sources = _sources(spec.mounts, places)
     targets = tuple(mount.target for mount in spec.mounts)
     with open_rootfs(layout.rootfs, root=users.root) as rootfs:
         user = resolve_user(spec.user or execution.user, rootfs)
@@ -101,10 +97,8 @@ def write_bundle(
         host_files = write_host_files(layout, hostname=hostname, network=spec.network, resolution=spec.resolution)
         _check_mount_points(rootfs, host_files)
         _make_targets(rootfs, spec.mounts, sources)
-        variables = dict(
-            entry.split("=", 1) for entry in environment(spec, execution, hostname=hostname, home=user.home)
-        )
-        check_program(rootfs, command, search_path=variables.get("PATH", ""), working_dir=working_dir, mounted=targets)
+        path = _search_path(environment(spec, execution, hostname=hostname, home=user.home))
+        check_program(rootfs, command, search_path=path, working_dir=working_dir, mounted=targets)
     resolved = Resolved(
         command=command,
         user=user,
@@ -124,6 +118,10 @@ def write_bundle(
     # Not waited for: it is made anew at each start.
     write_atomic(layout.runtime_config, json.dumps(config, separators=(",", ":")).encode(), sync=False)
     return BundleFacts(command=command, terminal=spec.terminal)
+
+
+def _search_path(env: Iterable[str]) -> str:
+    return dict(entry.split("=", 1) for entry in env).get("PATH", "")
 
 
 def _hostname(spec: ContainerSpec, container_id: str) -> str:
@@ -168,6 +166,15 @@ def _check_texts(execution: Execution, command: Sequence[str]) -> None:
     texts = (*command, execution.working_dir, execution.user, *(execution.env or ()))
     if any("\0" in text for text in texts):
         raise FailedPrecondition("the image's config has a zero byte in its command, user, directory or environment")
+
+
+def _sources(mounts: Iterable[Mount], places: Places) -> dict[str, Path]:
+    """What of the host is mounted, by target."""
+    return {
+        mount.target: places.binds.get(mount.target) or find_source(mount.source)
+        for mount in mounts
+        if mount.kind is not MountKind.TMPFS
+    }
 
 
 def find_source(text: str) -> Path:
