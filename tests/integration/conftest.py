@@ -12,7 +12,7 @@ from ross.linux.apparmor import has_apparmor
 from ross.linux.journal import SOCKET
 from ross.linux.process import which
 from tests.support.archives import docker_archive
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.daemon import Daemon, let_others_pass, running_daemon
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import ImageBuilder, busybox_image, busybox_layer, push
 from tests.support.registry import running_registry
@@ -76,8 +76,23 @@ def one_daemon(filesystem: Path) -> Iterator[Daemon]:
     """One for all tests of a file, which leave nothing behind."""
     directory = filesystem / "one"
     directory.mkdir()
+    let_others_pass(directory)
     with running_daemon(directory) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared(one_daemon: Daemon, busybox: str) -> Daemon:
+    """The same, with the image of the registry that has busybox."""
+    assert one_daemon.ross("pull", "-q", busybox).returncode == 0
+    return one_daemon
+
+
+@pytest.fixture(scope="module")
+def loaded(one_daemon: Daemon, archive: Path) -> Daemon:
+    """The same, with busybox from an archive: without a registry."""
+    assert one_daemon.ross("load", "-q", "-i", str(archive)).returncode == 0
+    return one_daemon
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import trio
 
 import ross
 from ross.errors import AlreadyExists, FailedPrecondition
-from tests.support.daemon import running_daemon
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -38,12 +37,9 @@ def parser(action: str, *, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def daemon(filesystem: Path, archive: Path) -> Iterator[Daemon]:
-    directory = filesystem / "apparmor"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        assert running.ross("load", "-i", str(archive)).returncode == 0
-        yield running
+def daemon(loaded: Daemon) -> Daemon:
+    """One for all."""
+    return loaded
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import random
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ import pytest
 
 from ross.client import connect
 from ross.linux.mount import mount_overlay, unmount
-from tests.support.daemon import Daemon, command, running_daemon
+from tests.support.daemon import Daemon, command
 from tests.support.tree import differences, read_tree
 
 if TYPE_CHECKING:
@@ -26,15 +25,6 @@ if TYPE_CHECKING:
     from tests.support.layer_model import Path as Parts
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
-        yield daemon
 
 
 def ross(daemon: Daemon, *words: str) -> str:

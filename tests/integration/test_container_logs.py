@@ -13,13 +13,9 @@ import trio
 
 import ross
 from ross.linux.journal import SOCKET
-from tests.support.daemon import running_daemon
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
@@ -29,16 +25,6 @@ COUNT = f"seq 1 {LINES} | sed s/$/-{'x' * 40}/"
 """Some 4 MB in the log, as fast as it comes."""
 PACED = f"for part in 0 1 2 3 4 5 6 7; do seq $((part * 5000 + 1)) $((part * 5000 + 5000)) | sed s/$/-{'x' * 40}/; sleep 0.3; done"
 """The same, with time enough in between for files to be changed on a slow machine."""
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    """One daemon for what leaves nothing behind."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
-        yield daemon
 
 
 def numbers(text: str) -> list[int]:

@@ -21,7 +21,7 @@ from attrs import frozen
 import ross
 from ross.cli.copying import copy_in, copy_out
 from ross.errors import FailedPrecondition, NotFound, RossError
-from tests.support.daemon import Daemon, command, running_daemon
+from tests.support.daemon import Daemon, command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,15 +35,6 @@ mkdir -p TOP/dir/sub TOP/there/dir && cd TOP
 echo file > file; echo other > other; echo a > dir/a; echo b > dir/sub/b; echo keep > there/keep
 ln -s file link; ln -s dir dirlink; ln -s there therelink; ln -s missing dangling
 """
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
-        yield daemon
 
 
 def make(

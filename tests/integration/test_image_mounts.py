@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    """One daemon, whose tests leave nothing."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    let_others_pass(directory)
-    with running_daemon(directory) as running:
-        assert running.ross("pull", "-q", busybox).returncode == 0
-        yield running
-
-
 @pytest.fixture
 def nothing_left(shared: Daemon) -> Iterator[None]:
     yield

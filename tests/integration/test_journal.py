@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ import ross
 from ross.errors import InvalidArgument
 from ross.linux.journal import SOCKET
 from ross.model.records import Stream
-from tests.support.daemon import running_daemon
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -39,13 +38,9 @@ SCRIPT = "echo one; sleep 1; echo two >&2; sleep 1; echo three; sleep 1; printf 
 
 
 @pytest.fixture(scope="module")
-def daemon(filesystem: Path, archive: Path) -> Iterator[Daemon]:
-    """One for all, which leave nothing behind but what the journal has."""
-    directory = filesystem / "journal"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        assert running.ross("load", "-i", str(archive)).returncode == 0
-        yield running
+def daemon(loaded: Daemon) -> Daemon:
+    """One for all."""
+    return loaded
 
 
 @asynccontextmanager

@@ -8,12 +8,14 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ross.linux.mount import mounts_below
-from tests.support.daemon import Daemon, let_others_pass, running_daemon
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -21,14 +23,9 @@ BOX = "localhost/busybox:1"
 
 
 @pytest.fixture(scope="module")
-def daemon(filesystem: Path, archive: Path) -> Iterator[Daemon]:
+def daemon(loaded: Daemon) -> Daemon:
     """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    let_others_pass(directory)
-    with running_daemon(directory) as running:
-        assert running.ross("load", "-q", "-i", str(archive)).returncode == 0
-        yield running
+    return loaded
 
 
 @pytest.fixture(autouse=True)

@@ -15,27 +15,15 @@ import trio
 
 import ross
 from ross.errors import FailedPrecondition, InvalidArgument, RossError
-from tests.support.daemon import command, running_daemon
+from tests.support.daemon import command
 from tests.support.waiting import baseline, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 FLAGS = ("--log-driver", "passthrough")
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    """One daemon for what leaves nothing behind."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
-        yield daemon
 
 
 def test_the_streams_are_our_very_own(shared: Daemon, busybox: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ from ross.model.containers import ContainerSpec, ContainerState
 from ross.model.mounts import Mount
 from ross.model.namespaces import NamespaceMode, Namespaces
 from ross.wire.schema import schema
-from tests.support.daemon import Daemon, running_daemon
 
 if TYPE_CHECKING:
     from ross.client import Container, Engine
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -29,13 +29,9 @@ BOX = "localhost/busybox:1"
 
 
 @pytest.fixture(scope="module")
-def daemon(filesystem: Path, archive: Path) -> Iterator[Daemon]:
+def daemon(loaded: Daemon) -> Daemon:
     """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        assert running.ross("load", "-q", "-i", str(archive)).returncode == 0
-        yield running
+    return loaded
 
 
 @pytest.fixture

@@ -20,28 +20,18 @@ from ross.linux.syscalls import exchange
 from ross.settings import Settings
 from ross.shim.rootfs import open_rootfs
 from ross.shim.valid_security import _RESERVED
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from ross.client import Engine, Image
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 MiB: Final = 1 << 20
 CANARY: Final = Path("/tmp/ross-spec-canary")
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        assert running.ross("pull", "-q", busybox).returncode == 0
-        yield running
 
 
 @pytest.fixture
