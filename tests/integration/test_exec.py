@@ -92,7 +92,7 @@ def cgroups(pid: int) -> str:
 
 LIMITS = """
 grep Seccomp: /proc/self/status | cut -f2
-limits() { sed 's/open files *[0-9]*/open files/' /proc/$1/limits; }
+limits() { sed 's/open files *[0-9]* */open files /' /proc/$1/limits; }
 [ "$(limits 1)" = "$(limits self)" ] && echo same
 """
 """Of open files only the hard limit: runc 1.1 sets both while the Go program that is to become ours raises its own soft one."""
