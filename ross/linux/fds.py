@@ -1,14 +1,15 @@
-"""File descriptors that others have handed to us."""
+"""File descriptors: to close them for certain, and what those are that others have handed to us."""
 
 from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _NULL: Final = os.makedev(1, 3)
 
@@ -31,3 +32,12 @@ def is_plain_pipe(fd: int) -> bool:
     if stat.S_ISCHR(found.st_mode):
         return found.st_rdev == _NULL
     return stat.S_ISFIFO(found.st_mode) and str(Path(f"/proc/self/fd/{fd}").readlink()).startswith("pipe:")
+
+
+@contextmanager
+def held(fd: int) -> Iterator[int]:
+    """A descriptor, closed at the end of a block."""
+    try:
+        yield fd
+    finally:
+        os.close(fd)

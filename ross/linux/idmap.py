@@ -6,34 +6,22 @@ and no owner is changed.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 
 from ross.linux.files import make_directory
 from ross.linux.fsids import acting_as
 from ross.linux.mount import mount_overlay, unmount
-from ross.linux.syscalls import MOUNT_SETATTR, OPEN_TREE, attach_mount, syscall
+from ross.linux.syscalls import attach_mount
+from ross.linux.trees import PRIVATE, MountAttribute, change_tree, copy_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-_AT_FDCWD: Final = -100
-_AT_EMPTY_PATH: Final = 0x1000
-_AT_RECURSIVE: Final = 0x8000
-_AT_SYMLINK_NOFOLLOW: Final = 0x100
-_OPEN_TREE_CLONE: Final = 1
-_ATTR_IDMAP: Final = 0x00100000
-_MS_PRIVATE: Final = 1 << 18
-
-
-class _Attributes(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_uint64) for name in ("set", "clear", "propagation", "userns"))
 
 
 @frozen(kw_only=True)
@@ -113,13 +101,15 @@ def mount_mapped(source: Path, target: Path, ids: Ids, *, recursive: bool) -> No
 
 
 def _copied(path: Path, ids: Ids, *, recursive: bool) -> int:
-    tree = _AT_RECURSIVE if recursive else 0
-    flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_SYMLINK_NOFOLLOW | tree
-    fd = syscall(OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags, what=os.fspath(path))
+    fd = copy_tree(path, recursive=recursive)
     try:
-        attributes = _Attributes(_ATTR_IDMAP, 0, _MS_PRIVATE, ids.namespace)
-        size = ctypes.c_size_t(ctypes.sizeof(attributes))
-        syscall(MOUNT_SETATTR, fd, b"", _AT_EMPTY_PATH | tree, ctypes.byref(attributes), size, what=os.fspath(path))
+        change_tree(
+            fd,
+            recursive=recursive,
+            add=MountAttribute.MAPPED_IDS,
+            propagation=PRIVATE,
+            namespace=ids.namespace,
+        )
     except BaseException:
         os.close(fd)
         raise

@@ -9,15 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ross.linux.syscalls import FSCONFIG, FSMOUNT, FSOPEN, attach_mount, libc, syscall
+from ross.linux.syscalls import attach_mount, libc
+from ross.linux.trees import new_mount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_FSOPEN_CLOEXEC: Final = 1
-_FSMOUNT_CLOEXEC: Final = 1
-_SET_STRING: Final = 1
-_CMD_CREATE: Final = 6
 _MS_RDONLY: Final = 1
 _MS_BIND: Final = 1 << 12
 _MS_PRIVATE: Final = 1 << 18
@@ -60,28 +57,14 @@ def mount_overlay(target: Path, *, lower: Sequence[Path], upper: Path | None, wo
 
 
 def _mount_by_fsopen(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:
-    context = syscall(FSOPEN, b"overlay", _FSOPEN_CLOEXEC, what="overlay")
-    try:
-        _configure(context, "source", "overlay")
-        for path in lower:
-            _configure(context, "lowerdir+", os.fspath(path))
-        if upper is not None and work is not None:
-            _configure(context, "upperdir", os.fspath(upper))
-            _configure(context, "workdir", os.fspath(work))
-        for key, value in OVERLAY_OPTIONS:
-            _configure(context, key, value)
-        syscall(FSCONFIG, context, _CMD_CREATE, None, None, 0, what="overlay")
-        mounted = syscall(FSMOUNT, context, _FSMOUNT_CLOEXEC, 0, what="overlay")
-    finally:
-        os.close(context)
+    options = [("source", "overlay"), *(("lowerdir+", os.fspath(path)) for path in lower)]
+    if upper is not None and work is not None:
+        options += [("upperdir", os.fspath(upper)), ("workdir", os.fspath(work))]
+    mounted = new_mount("overlay", [*options, *OVERLAY_OPTIONS])
     try:
         attach_mount(mounted, target)
     finally:
         os.close(mounted)
-
-
-def _configure(context: int, key: str, value: str) -> None:
-    syscall(FSCONFIG, context, _SET_STRING, key.encode(), os.fsencode(value), 0, what=f"overlay option {key}={value}")
 
 
 def _mount_by_options(target: Path, lower: Sequence[Path], upper: Path | None, work: Path | None) -> None:

@@ -60,14 +60,17 @@ def syncfs(fd: int) -> None:
     syscall(SYNCFS, ctypes.c_int(fd), what="syncfs")
 
 
-def attach_mount(fd: int, target: Path) -> None:
-    """Give a mount that is nowhere its place, by descriptor (move_mount(2)).
+def attach_mount(fd: int, target: Path | int) -> None:
+    """Give a mount that is nowhere its place, by descriptor (move_mount(2)): at a path, or where a descriptor is.
 
     Raises:
         OSError: the kernel refuses.
     """
-    here, by_descriptor = -100, 4  # AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH
-    syscall(MOVE_MOUNT, fd, b"", here, os.fsencode(target), by_descriptor, what=os.fspath(target))
+    here, by_descriptor, to_descriptor = -100, 4, 0x40  # AT_FDCWD, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH
+    if isinstance(target, int):
+        syscall(MOVE_MOUNT, fd, b"", target, b"", by_descriptor | to_descriptor, what="mount")
+    else:
+        syscall(MOVE_MOUNT, fd, b"", here, os.fsencode(target), by_descriptor, what=os.fspath(target))
 
 
 def exchange(one: Path, other: Path) -> None:

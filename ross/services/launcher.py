@@ -26,6 +26,7 @@ from ross.services.sharing import Sharing, take_away
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 from ross.shim.conmon import ended_early
+from ross.shim.nested_mounts import put_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,9 +80,23 @@ class Launcher:
                 image_places(record, parts.snapshotter, binds, ids) as images,
             ):
                 places = evolve(usual, binds={**usual.binds, **images})
-                async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
-                    await self._write_bundle(record, execution, joined, places, console_size=console_size)
-                    return await self._launch(record, stdio)
+                try:
+                    record, places = await self._nested(record, places)
+                    async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
+                        await self._write_bundle(record, execution, joined, places, console_size=console_size)
+                        return await self._launch(record, stdio)
+                finally:
+                    take_binds_away(binds)
+
+    async def _nested(self, record: ContainerRecord, places: Places) -> tuple[ContainerRecord, Places]:
+        """What of its mounts is left to the runtime, and where; the record is for this start only."""
+        if not record.spec.mounts:
+            return record, places
+        directory = self._parts.runtime_layout.binds(self._id) / "nested"
+        spec, places = await trio.to_thread.run_sync(
+            lambda: put_together(record.spec, places, rootfs=self._layout.rootfs, directory=directory)
+        )
+        return evolve(record, spec=spec), places
 
     async def _write_bundle(
         self,

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from ross.shim.namespaces import Joined
 
 
-_TMPFS_MODE: Final = 0o1777
+TMPFS_MODE: Final = 0o1777
+"""Of one that nothing is said of, on a directory that was not there."""
 
 
 @frozen(kw_only=True)
@@ -231,4 +232,4 @@ def _make_tmpfs_target(rootfs: Rootfs, target: str, mode: int) -> None:
     is_new = rootfs.stat(target) is None
     place = rootfs.make_directory(target)
     if mode or is_new:
-        rootfs.set_mode(place, mode or _TMPFS_MODE)
+        rootfs.set_mode(place, mode or TMPFS_MODE)

@@ -15,7 +15,7 @@ from ross.linux.fsids import acting_as
 from ross.linux.openat2 import Resolve, openat2
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
     from pathlib import Path
 
 _INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS
@@ -94,12 +94,21 @@ class Rootfs:
         finally:
             os.close(fd)
 
-    def locate(self, path: str) -> str:
-        """Where a path leads, as an absolute path without links; parts that are not there stay as they are written."""
+    def locate(self, path: str, *, covered: Container[str] = ()) -> str:
+        """Where a path leads, as an absolute path without links; parts that are not there stay as they are written, and so do those below
+        ``covered`` places, on which something else is to be mounted."""
         try:
-            return "/" + "/".join(self._walk(path, None))
+            return "/" + "/".join(self._walk(path, None, covered))
         except OSError:
             return path
+
+    def open(self, path: str) -> int:
+        """A descriptor of what a path leads to, links followed inside, which can be neither read nor written (O_PATH).
+
+        Raises:
+            OSError: there is nothing, or a link that leads nowhere.
+        """
+        return openat2(self._fd, path.lstrip("/") or ".", os.O_PATH | os.O_CLOEXEC, resolve=_INSIDE)
 
     def make_file(self, path: str) -> None:
         """See that a path leads to something that is no directory, making an empty file if there is nothing; links are followed inside.
@@ -128,7 +137,7 @@ class Rootfs:
                 os.close(directory)
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
-    def _walk(self, path: str, make: Callable[[int, str], None] | None) -> list[str]:
+    def _walk(self, path: str, make: Callable[[int, str], None] | None, covered: Container[str] = ()) -> list[str]:
         """The directories that a path leads through in the end; ``make`` makes those that are missing, by parent and name."""
         waiting = [part for part in reversed(path.split("/")) if part not in {"", "."}]
         resolved: list[str] = []
@@ -160,6 +169,8 @@ class Rootfs:
             finally:
                 os.close(parent)
             resolved.append(name)
+            if "/" + "/".join(resolved) in covered:
+                return [*resolved, *reversed(waiting)]
         return resolved
 
     def _directory(self, parts: list[str]) -> int:

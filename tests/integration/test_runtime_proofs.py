@@ -186,8 +186,8 @@ async def test_sockets_by_the_call_of_old_programs_are_denied(image: Image) -> N
 
 async def test_mounts_into_a_volume_that_another_container_changes(image: Image, tmp_path: Path) -> None:
     """CVE-2021-30465, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881, CVE-2023-28642: a container swaps a directory of a volume for a
-    link to the host while mounts and masks of another are made in there. Of the host nothing is shown, changed or mounted on. Runtimes
-    that have CVE-2024-45310 may make empty directories there; ``ross doctor`` tells of those."""
+    link to the host while mounts and masks of another are made in there. Of the host nothing is shown, changed or mounted on; nor is an
+    empty file or directory made there (CVE-2024-45310), whatever the version of the runtime."""
     canary, volume = tmp_path / "canary", tmp_path / "volume"
     for path in (canary, volume / "t/in"):
         path.mkdir(parents=True)
@@ -207,6 +207,7 @@ async def test_mounts_into_a_volume_that_another_container_changes(image: Image,
         Mount(kind=MountKind.TMPFS, target="/vol/t/in"),
         Mount(source="/etc/hostname", target="/vol/t/file"),
         Mount(kind=MountKind.TMPFS, target="/dev/vol/t/made"),
+        Mount(source="/etc", target="/vol/t/new/etc", read_only=True),
     ]
     ran = 0
     for _time in range(25):
@@ -222,9 +223,7 @@ async def test_mounts_into_a_volume_that_another_container_changes(image: Image,
     swapping.join()
     assert ran
     assert (canary / "secret").read_text() == "of the host"
-    assert [
-        path for path in canary.rglob("*") if path.is_file() and path.name != "secret" and path.stat().st_size
-    ] == []
+    assert [path.name for path in canary.rglob("*")] == ["secret"]
     mounted = mounts_of_the_host()
     assert str(canary) not in mounted
     assert str(volume) not in mounted
