@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import cache
 from pathlib import Path
+from typing import Final
 
 from attrs import frozen
+
+from ross.linux.syscalls import syscall
+
+_GETPID_OF_X32: Final = 0x40000000 | 39
 
 
 @frozen(kw_only=True)
@@ -44,6 +50,24 @@ def cgroup_version(mounts: Path = Path("/proc/self/mounts")) -> int:
         if target == "/sys/fs/cgroup":
             return 2 if kind == "cgroup2" else 1
     return 1
+
+
+@cache
+def has_x32() -> bool:
+    """Whether programs of the x32 ABI run: 64-bit ones with short pointers, which hardly any kernel is made for.
+
+    The kernel is asked for what every process may ask it. Where this process's own calls are filtered, asking could be its end: then it is
+    taken to have them.
+    """
+    if platform.machine() != "x86_64":
+        return False
+    if "\nSeccomp:\t0\n" not in Path("/proc/thread-self/status").read_text():
+        return True
+    try:
+        syscall(_GETPID_OF_X32, what="getpid")
+    except OSError:
+        return False
+    return True
 
 
 def _operating_system() -> str:

@@ -17,7 +17,7 @@ from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.linux.processes import end_with_children
-from ross.shim.conmon import answered_pid, ended_early, processes, read_answer
+from ross.shim.conmon import answered_pid, ended_early, environment, processes, read_answer
 from ross.shim.monitor import Exit
 from ross.shim.runtime import runtime_error
 
@@ -83,7 +83,7 @@ class ExecMonitor:
                 os.write(pipes.start[1], b"1")
             await spawn_and_forget(
                 argv,
-                env={"PATH": os.environ.get("PATH", os.defpath)} | {name: str(fd) for name, fd in variables.items()},
+                env=environment() | {name: str(fd) for name, fd in variables.items()},
                 cwd=layout.directory,
                 pass_fds=tuple(variables.values()),
                 stdio=stdio or NO_STDIO,

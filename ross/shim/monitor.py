@@ -21,7 +21,7 @@ from ross.linux.files import make_directory, remove_tree
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
-from ross.shim.conmon import answered_pid, processes, read_answer
+from ross.shim.conmon import answered_pid, environment, processes, read_answer
 from ross.shim.journal import check_journal
 
 if TYPE_CHECKING:
@@ -122,8 +122,7 @@ class Monitor:
             try:
                 await spawn_and_forget(
                     self._argv(container_id, bundle, spec),
-                    # Nothing of our environment is the container's or the runtime's business.
-                    env={"PATH": os.environ.get("PATH", os.defpath), "_OCI_SYNCPIPE": str(write_end)},
+                    env={**environment(), "_OCI_SYNCPIPE": str(write_end)},
                     cwd=bundle.bundle,
                     pass_fds=(write_end,),
                     stdio=stdio or NO_STDIO,

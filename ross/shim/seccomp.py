@@ -11,6 +11,8 @@ import platform
 from functools import cache
 from typing import Any, Final
 
+from ross.linux.host import has_x32
+
 _EPERM: Final = 1
 _ENOSYS: Final = 38
 _NEW_NAMESPACE_FLAGS: Final = 0x7E020000
@@ -93,12 +95,15 @@ _ARCHITECTURES: Final = {
 
 
 @cache
-def default_profile(capabilities: frozenset[str], *, machine: str | None = None) -> dict[str, Any] | None:
+def default_profile(
+    capabilities: frozenset[str], *, machine: str | None = None, x32: bool | None = None
+) -> dict[str, Any] | None:
     """The ``linux.seccomp`` of a runtime config (runtime-spec, config-linux.md, "Seccomp").
 
     Args:
         capabilities: The container's bounding set.
         machine: The kernel's name of the architecture; this machine's if absent.
+        x32: Whether the kernel has the x32 ABI; found out if absent.
 
     Returns:
         The profile, to be treated as constant; None for an architecture that it is not written for.
@@ -107,6 +112,9 @@ def default_profile(capabilities: frozenset[str], *, machine: str | None = None)
     if found is None:
         return None
     architectures, extra = found
+    if not (has_x32() if x32 is None else x32):
+        # A filter with its calls takes the runtime twice as long to make, for what the kernel does not have.
+        architectures = tuple(name for name in architectures if name != "SCMP_ARCH_X32")
     names = [*_ALWAYS, *extra.split()]
     for capability, allowed in _BY_CAPABILITY.items():
         if capability in capabilities:

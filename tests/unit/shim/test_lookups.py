@@ -354,6 +354,17 @@ def test_sockets_of_two_families_are_denied() -> None:
     assert default_profile(frozenset(), machine="unheard-of") is None
 
 
+def test_filter_is_for_the_architectures_that_the_kernel_has() -> None:
+    for machine, x32, expected in (
+        ("x86_64", True, ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]),
+        ("x86_64", False, ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"]),
+        ("aarch64", False, ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"]),
+    ):
+        profile = default_profile(frozenset(), machine=machine, x32=x32)
+        assert profile is not None
+        assert profile["architectures"] == expected
+
+
 def test_rootfs_reads_are_bounded(tree: Path, rootfs: Rootfs) -> None:
     (tree / "big").write_bytes(b"x" * 1000)
     assert rootfs.read("/big", limit=10) == b"x" * 10
