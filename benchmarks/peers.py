@@ -207,6 +207,8 @@ class Docker(Peer):
 class Containerd(Peer):
     name = "containerd"
     programs = ("containerd", "ctr")
+    flags: tuple[str, ...] = ()
+    """More flags of ``ctr run``."""
 
     def start(self) -> None:
         at = self.directory
@@ -222,16 +224,23 @@ class Containerd(Peer):
         return [*self._client, "images", "pull", "--plain-http", reference]
 
     def run(self, reference: str, *words: str) -> list[str]:
-        return [*self._client, "run", "--rm", reference, f"bench{time.monotonic_ns()}", *words]
+        return [*self._client, "run", "--rm", *self.flags, reference, f"bench{time.monotonic_ns()}", *words]
 
     def run_detached(self, reference: str, name: str, *words: str) -> list[str]:
-        return [*self._client, "run", "-d", reference, name, *words]
+        return [*self._client, "run", "-d", *self.flags, reference, name, *words]
 
     def remove(self, names: list[str]) -> None:
         for name in names:
             subprocess.run([*self._client, "tasks", "kill", "-s", "KILL", name], check=True)
             subprocess.run([*self._client, "tasks", "rm", "-f", name], check=False, capture_output=True)
             subprocess.run([*self._client, "containers", "rm", name], check=True)
+
+
+class FilteringContainerd(Containerd):
+    """With its filter of system calls, which ``ctr`` has only if it is told; all others have one."""
+
+    name = "containerd+seccomp"
+    flags = ("--seccomp",)
 
 
 class Runc(Peer):
@@ -280,7 +289,9 @@ class Floor(Peer):
         return ["bash", "-c", "\n".join([*lines, "wait"])]
 
 
-PEERS: dict[str, type[Peer]] = {one.name: one for one in (Ross, Containerd, Docker, Podman, Runc, Floor)}
+PEERS: dict[str, type[Peer]] = {
+    one.name: one for one in (Ross, Containerd, FilteringContainerd, Docker, Podman, Runc, Floor)
+}
 
 
 def missing(names: list[str]) -> list[str]:

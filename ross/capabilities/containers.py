@@ -18,7 +18,7 @@ from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from ross.capabilities.session import Session
     from ross.model.containers import ContainerInfo
@@ -27,24 +27,31 @@ if TYPE_CHECKING:
     from ross.services.container import Container
     from ross.services.engine import Engine
 
-_MOST_MESSAGES: Final = 4096
-"""Of some two kilobytes each."""
+_SPARE_MESSAGES: Final = 64
+_UNLIMITED: Final = 1 << 60
+"""How many words of a message may be read, each time counted again: it is our own."""
 
 
 class Messages:
     """What was said of containers, as it was said: who lists a thousand of which two have changed waits for two to be put into words."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[ContainerInfo, Any]] = {}
+        self._said: dict[str, tuple[ContainerInfo, Any, Any]] = {}
 
     def of(self, info: ContainerInfo) -> Any:
         """The struct of a container, which is copied into a list in a hundredth of the time that it takes to be made."""
         said = self._said.get(info.id)
         if said is None or said[0] != info:
-            if len(self._said) >= _MOST_MESSAGES:  # most of them are of containers that are gone, or there is no help
-                self._said.clear()
-            said = self._said[info.id] = info, schema.ContainerInfo.new_message(**to_wire(info)).as_reader()
+            # As bytes it is a tenth of what it is while it is being made: messages begin with room for much more.
+            made = schema.ContainerInfo.new_message(**to_wire(info)).to_bytes()
+            opened = schema.ContainerInfo.from_bytes(made, traversal_limit_in_words=_UNLIMITED)
+            said = self._said[info.id] = info, opened.__enter__(), opened
         return said[1]
+
+    def forget_all_but(self, known: Collection[str]) -> None:
+        """Let go of what was said of containers that are gone, as soon as they are the greater part."""
+        if len(self._said) > 2 * len(known) + _SPARE_MESSAGES:
+            self._said = {identity: said for identity, said in self._said.items() if identity in known}
 
 
 _messages: WeakKeyDictionary[Engine, Messages] = WeakKeyDictionary()
@@ -69,6 +76,7 @@ class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the s
             found = await self._containers.measure(found)
         messages = _messages.setdefault(self._engine, Messages())
         context.results.containers = [messages.of(info) for info in found]
+        messages.forget_all_but(self._containers.ids)
 
 
 class ContainerServer(schema.Container.Server):  # type: ignore[misc]

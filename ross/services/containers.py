@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, KeysView, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -255,6 +255,11 @@ class Containers:
             del self._names[container.record.name]
 
     # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def ids(self) -> KeysView[str]:
+        """Of all that there are."""
+        return self._by_id.keys()
 
     def get(self, name: str) -> Container:
         """By name, id, or a unique beginning of an id.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from ross.capabilities import containers
 from ross.capabilities.containers import Messages
 from ross.model.containers import ContainerInfo, ContainerSpec, ContainerState
 from ross.oci.digest import Digest
@@ -30,9 +29,26 @@ def test_a_message_says_what_is_so_now() -> None:
     assert from_wire(ContainerInfo, messages.of(INFO)) == INFO
 
 
-def test_no_more_are_kept_than_need_be() -> None:
+def test_those_of_containers_that_are_gone_are_let_go_of() -> None:
     messages = Messages()
-    for number in range(containers._MOST_MESSAGES + 10):
-        made = evolve(INFO, id=f"{number:064}")
-        assert messages.of(made).id == made.id
-    assert len(messages._said) == 10
+    everything = [evolve(INFO, id=f"{number:064}") for number in range(1000)]
+    first = [messages.of(info) for info in everything]
+    messages.forget_all_but([info.id for info in everything])
+    assert [messages.of(info) for info in everything] == first
+    messages.forget_all_but([info.id for info in everything[:400]])
+    assert len(messages._said) == 400
+    assert [messages.of(info) for info in everything[:400]] == first[:400]
+    assert from_wire(ContainerInfo, messages.of(everything[900])) == everything[900]
+    messages.forget_all_but([])
+    assert not messages._said
+    messages.of(INFO)
+    messages.forget_all_but([])
+    assert len(messages._said) == 1, "a few do no harm"
+
+
+def test_a_message_is_read_as_often_as_it_is_asked_for() -> None:
+    """Readers count what is read, and by default refuse to go on after 64 MiB."""
+    messages = Messages()
+    long = evolve(INFO, spec=ContainerSpec(labels={"a": "b" * 60_000}))
+    for _ in range(2_000):
+        assert len(messages.of(long).spec.labels[0].value) == 60_000
