@@ -40,7 +40,8 @@ def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
     """One daemon for all, with a container ``box`` that has a terminal."""
     directory = filesystem / "shared"
     directory.mkdir()
-    with running_daemon(directory) as daemon:
+    # Its last events it keeps: of so few it has all before anything is measured.
+    with running_daemon(directory, settings={"ROSS_KEPT_EVENTS": str(WARM_UP)}) as daemon:
         assert daemon.ross("pull", "-q", busybox).returncode == 0
         assert daemon.ross("run", "-dt", "--name", "box", busybox, "sleep", "1000000").returncode == 0
         yield daemon
@@ -92,10 +93,10 @@ async def keep_nothing(_data: bytes) -> None:
 
 
 async def again_and_again(
-    daemon: Daemon, engine: Engine, once: Callable[[int], Awaitable[None]], *, rounds: int
+    daemon: Daemon, engine: Engine, once: Callable[[int], Awaitable[None]], *, rounds: int, warm_up: int = WARM_UP
 ) -> None:
     """Do something so often; nothing of it may be left."""
-    for number in range(WARM_UP):
+    for number in range(warm_up):
         await once(number)
     before = await use_of(daemon, engine)
     for number in range(rounds):
@@ -103,6 +104,18 @@ async def again_and_again(
     after = await settled(daemon, engine, before)
     print(f"{rounds} rounds: {before} -> {after}")  # noqa: T201 -- shown with -s, and where it fails
     assert after.rss_bytes < before.rss_bytes + SLACK_BYTES
+
+
+async def test_containers_that_come_and_go_and_are_listed(shared: Daemon, engine: Engine, busybox: str) -> None:
+    """What the daemon has said of them, or they have told it, goes with them."""
+    image = await engine.images.get(busybox)
+
+    async def once(_number: int) -> None:
+        container = await image.create(["true"], labels={"one": "label"})
+        assert len(await engine.containers.list(all=True)) == 2
+        await container.remove()
+
+    await again_and_again(shared, engine, once, rounds=max(ROUNDS, 600), warm_up=5 * WARM_UP)
 
 
 async def test_resizes(shared: Daemon, engine: Engine, box: Container) -> None:
