@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _MS_RDONLY: Final = 1
 _MS_BIND: Final = 1 << 12
+_MS_REC: Final = 1 << 14
 _MS_PRIVATE: Final = 1 << 18
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
@@ -110,6 +111,21 @@ def bind(source: Path, target: Path) -> None:
     """
     _mount(os.fspath(source), target, None, _MS_BIND, None)
     _mount(None, target, None, _MS_PRIVATE, None)
+
+
+def part(target: Path) -> None:
+    """Share what is mounted on ``target``, and all below, with nobody any more: what is unmounted there stays elsewhere.
+
+    Where nothing is mounted, nothing is done.
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    try:
+        _mount(None, target, None, _MS_PRIVATE | _MS_REC, None)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOENT}:
+            raise
 
 
 def unmount(target: Path, *, detach: bool = True) -> bool:

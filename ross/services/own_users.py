@@ -16,7 +16,7 @@ from attrs import frozen
 from ross.errors import FailedPrecondition
 from ross.linux.files import make_directory
 from ross.linux.idmap import Ids, mount_mapped
-from ross.linux.mount import bind, mounts_below, unmount
+from ross.linux.mount import bind, mounts_below, part, unmount
 from ross.linux.userns import open_user_namespace
 from ross.model.mounts import Recursion
 from ross.model.namespaces import UserMode, UserNamespace, inside, outside
@@ -141,6 +141,7 @@ def take_binds_away(directory: Path) -> None:
     """Unmount what is mounted there for a start, and remove the empty places; never what is in one."""
     with suppress(FileNotFoundError):
         for place in directory.iterdir():
+            part(place)  # copies of what is shared with the host, which would lose what is mounted below
             unmount(place)
             place.rmdir() if place.is_dir() else place.unlink()
         directory.rmdir()

@@ -169,6 +169,33 @@ def test_volume_that_is_shared_is_left_to_the_runtime(
         unmount(place)
 
 
+def test_what_is_shared_with_the_host_stays_there(
+    shared: Daemon, busybox: str, filesystem: Path, volume: Path, other: Path
+) -> None:
+    """What was put together for a start is taken down behind it, and nothing else with it."""
+    place = filesystem / "host"
+    place.mkdir()
+    bind(place, place)
+    subprocess.run(["mount", "--make-shared", place], check=True)
+    try:
+        for name in ("before", "later"):
+            (place / name).mkdir()
+        bind(other, place / "before")
+        subprocess.run(["mount", "--make-shared", place / "before"], check=True)
+        flags = ("-v", f"{volume}:/v", "-v", f"{place}:/v/s:rshared", "-v", f"{place}:/v/r:rslave", "--privileged")
+        assert shared.ross("run", "-d", "--name", "long", *flags, busybox, "sleep", "100").returncode == 0
+        assert (place / "before/name").exists()
+        bind(other, place / "later")
+        for at in ("s", "r"):
+            done = shared.ross("exec", "long", "ls", f"/v/{at}/before", f"/v/{at}/later")
+            assert done.stdout.split().count("name") == 2, (at, done)
+        shared.ross("rm", "-f", "long")
+        assert mounts_below(place) == (place / "later", place / "before", place)
+    finally:
+        for path in mounts_below(place):
+            unmount(path)
+
+
 # -- links and images -------------------------------------------------------------------------------------------------
 
 
