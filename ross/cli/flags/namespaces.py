@@ -22,7 +22,7 @@ class NamespaceFlags:
     pid: str = ""
     """host, to see the host's processes; container:NAME, to see that container's; or private."""
     ipc: str = ""
-    """host, to share the host's shared memory and message queues; container:NAME, to share that container's; or private."""
+    """host, to share the host's shared memory and message queues; container:NAME, to share that one's; private or shareable, its own."""
     uts: str = ""
     """host, to have the host's name, or private."""
     cgroupns: str = ""
@@ -46,7 +46,7 @@ class NamespaceFlags:
         """The options of the client library that these flags mean."""
         return {
             "pid": self.pid,
-            "ipc": self.ipc,
+            "ipc": "private" if self.ipc == "shareable" else self.ipc,
             "uts": self.uts,
             "cgroupns": self.cgroupns,
             "userns": self.userns,

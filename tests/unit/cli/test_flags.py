@@ -10,7 +10,7 @@ import pytest
 from ross.cli.flags.health import HealthFlags, parse_health_command
 from ross.cli.flags.limits import parse_throttle, parse_ulimit
 from ross.cli.flags.mounts import parse_long_mount, parse_tmpfs
-from ross.cli.flags.namespaces import parse_host
+from ross.cli.flags.namespaces import NamespaceFlags, parse_host
 from ross.cli.flags.security import parse_device, parse_security
 from ross.cli.parse import parse_duration, parse_mount, read_env_files
 from ross.client.specs import make_spec
@@ -75,6 +75,7 @@ def test_values_of_limits_and_devices() -> None:
     assert parse_device("/dev/a:/dev/b:rw") == Device(source="/dev/a", target="/dev/b", access="rw")
     assert parse_host("a=[::1]") == "a:::1"
     assert parse_host("a:1.2.3.4") == "a:1.2.3.4"
+    assert make_spec([], NamespaceFlags(ipc="shareable").options()) == make_spec([], {"ipc": "private"})
 
 
 @pytest.mark.parametrize(
