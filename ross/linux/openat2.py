@@ -6,8 +6,11 @@ import ctypes
 import errno
 import os
 from enum import IntFlag
+from typing import Final
 
 from ross.linux.syscalls import OPENAT2, syscall
+
+_ATTEMPTS: Final = 1000
 
 
 class Resolve(IntFlag):
@@ -43,11 +46,14 @@ def openat2(
     name = os.fsencode(path)
     if b"\0" in name:  # the kernel would open what stands before it
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-    while True:
+    for left in reversed(range(_ATTEMPTS)):
         try:
             return syscall(
                 OPENAT2, ctypes.c_int(dir_fd), ctypes.c_char_p(name), ctypes.byref(how), ctypes.c_size_t(24), what=path
             )
         except BlockingIOError:
-            # EAGAIN: somebody renamed on the way, and the kernel cannot tell whether `..` left the root; it asks to try again.
-            continue
+            # EAGAIN: somebody renamed on the way, and the kernel cannot tell whether `..` left the root; it asks to try again. Or it is a
+            # device that says so, and may do so for ever.
+            if not left:
+                raise
+    raise AssertionError("the last attempt has returned or raised")
