@@ -272,10 +272,14 @@ async def _do(engine: Engine, operation: str, name: str, reference: str) -> None
         number = int(name.removeprefix("c"))
         users = "auto" if number % 3 == 0 else "host"
         image = await engine.images.get(reference)
-        mount = Mount(kind=MountKind.IMAGE, source=reference, target="/image", subpath="bin" if number % 4 == 1 else "")
-        await image.create(
-            ["sh", "-c", PROGRAM], name=name, network="none", userns=users, mounts=[mount] if number % 2 else []
-        )
+        mounts = []
+        if number % 2:
+            subpath = "bin" if number % 4 == 1 else ""
+            mounts.append(Mount(kind=MountKind.IMAGE, source=reference, target="/image", subpath=subpath))
+        if number % 5 < 2:  # one inside of the other
+            mounts.append(Mount(source="/usr", target="/host", read_only=True))
+            mounts.append(Mount(kind=MountKind.TMPFS, target="/host/bin"))
+        await image.create(["sh", "-c", PROGRAM], name=name, network="none", userns=users, mounts=mounts)
         return
     container: Container = await engine.containers.get(name)
     if operation == "exec":
