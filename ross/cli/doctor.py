@@ -11,7 +11,7 @@ from pathlib import Path
 import trio
 from attrs import frozen
 
-from ross.cli.holes import known_holes
+from ross.cli.holes import first_without, known_holes
 from ross.client.connection import socket_path
 from ross.linux.apparmor import has_apparmor, loaded_profiles
 from ross.linux.host import cgroup_version
@@ -123,9 +123,8 @@ async def _program(name: str, least: tuple[int, ...], what: str, fix: str) -> Fi
         return Finding(what=name, verdict="fail", detail=f"{text or done.how}; at least {wanted} is needed", fix=fix)
     if holes := known_holes(text):
         detail = f"{text}, which has {', '.join(holes)} unless the distribution has mended it under the same number"
-        return Finding(
-            what=name, verdict="warn", detail=detail, fix="see the distribution's advisories; 1.4.3 has none of them"
-        )
+        fix = f"see the distribution's advisories; {first_without(text)} has none of them"
+        return Finding(what=name, verdict="warn", detail=detail, fix=fix)
     return Finding(what=name, verdict="ok", detail=f"{text} ({path})")
 
 

@@ -210,7 +210,8 @@ def test_links_of_the_image_lead_into_a_volume(shared: Daemon, linked: str, volu
 
 
 def test_links_of_a_volume_lead_nowhere_else(shared: Daemon, busybox: str, volume: Path, other: Path) -> None:
-    """As in a chroot of the volume, whatever is at the same place in the container or on the host."""
+    """CVE-2024-9341, CVE-2024-1753, CVE-2024-9407, CVE-2024-9675, CVE-2025-9566: as in a chroot of the volume, whatever is at the same
+    place in the container or on the host."""
     (volume / "out").symlink_to("../" * 30 + str(other))
     (volume / "near").symlink_to("/there")
     (volume / "circle").symlink_to("circle")
