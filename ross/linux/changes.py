@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
-from ross.linux.archive.apply import OPAQUE_XATTR, is_whiteout
+from ross.linux.archive.whiteouts import OPAQUE_XATTR, is_whiteout
 from ross.linux.openat2 import Resolve, openat2
 from ross.model.snapshots import ChangeKind, FileKind, SnapshotChange
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from ross.errors import RossError
-from ross.linux.archive.apply import OPAQUE_XATTR
+from ross.linux.archive.whiteouts import OPAQUE_XATTR
 from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.oci.codec import read_record, write_record
 

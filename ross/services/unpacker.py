@@ -20,7 +20,7 @@ import trio
 from attrs import define, field, frozen
 
 from ross.errors import Corrupt, Internal
-from ross.linux.archive.apply import Applied, apply_layer
+from ross.linux.archive.apply import apply_layer
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
@@ -36,6 +36,7 @@ from ross.services.snapshotter import committed_name
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ross.linux.archive.applied import Applied
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore
 

@@ -9,7 +9,7 @@ import pytest
 
 from ross.errors import ResourceExhausted
 from ross.layout import StateLayout
-from ross.linux.archive.apply import Applied
+from ross.linux.archive.applied import Applied
 from ross.linux.archive.settle import settle
 from ross.services import space
 from ross.services.space import DiskSpace

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.errors import Corrupt, ResourceExhausted, RossError
-from ross.linux.archive.apply import Applied, apply_layer
+from ross.linux.archive.apply import apply_layer
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.settle import settle, settle_alone
@@ -24,6 +24,8 @@ from tests.support.images import Layer
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ross.linux.archive.applied import Applied
 
 pytestmark = pytest.mark.integration
 

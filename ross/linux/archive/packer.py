@@ -17,9 +17,9 @@ from typing import Any, Final
 from attrs import frozen
 
 from ross.errors import FailedPrecondition
-from ross.linux.archive.apply import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX, is_whiteout
 from ross.linux.archive.pack import BLOCK, END, padding
 from ross.linux.archive.tar import show
+from ross.linux.archive.whiteouts import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX, is_whiteout
 from ross.linux.openat2 import Resolve, openat2
 from ross.linux.statfs import is_kernels_own
 

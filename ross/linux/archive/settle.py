@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import Corrupt, ResourceExhausted
-from ross.linux.archive.apply import OPAQUE_XATTR, Applied, is_whiteout
 from ross.linux.archive.tar import show
+from ross.linux.archive.whiteouts import OPAQUE_XATTR, is_whiteout
 from ross.linux.files import remove_entry
 from ross.linux.openat2 import Resolve, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ross.linux.archive.applied import Applied
 
 _INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV
 _OWN: Final = _INSIDE | Resolve.NO_SYMLINKS

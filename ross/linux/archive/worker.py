@@ -22,7 +22,8 @@ from typing import Any
 from attrs import asdict
 
 from ross.errors import ErrorCode, RossError
-from ross.linux.archive.apply import Applied, apply_layer
+from ross.linux.archive.applied import Applied
+from ross.linux.archive.apply import apply_layer
 from ross.linux.archive.inflate import ArrivingFile, LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.syscalls import keep_memory_private

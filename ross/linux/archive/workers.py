@@ -21,7 +21,7 @@ from ross.linux.process import start
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ross.linux.archive.apply import Applied
+    from ross.linux.archive.applied import Applied
     from ross.linux.archive.limits import ArchiveLimits
 
 logger = logging.getLogger(__name__)
