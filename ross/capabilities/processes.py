@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ross.capabilities.session import Session
     from ross.services.attachment import Attachment
     from ross.services.container import Container
-    from ross.services.execs import Exec
+    from ross.services.exec import Exec
 
 
 class ProcessServer(schema.Process.Server):  # type: ignore[misc]

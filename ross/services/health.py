@@ -23,7 +23,7 @@ from ross.shim.health import Check, effective_check
 from ross.shim.state import ALIVE
 
 if TYPE_CHECKING:
-    from ross.services.execs import Exec
+    from ross.services.exec import Exec
     from ross.services.running import RunnableContainer
     from ross.services.tracked import Ending
 
