@@ -37,6 +37,7 @@ from ross.model.files import CopiedFiles, FileInfo
 from ross.model.namespaces import UserNamespace
 from ross.model.snapshots import FileKind
 from ross.services.own_users import Owners
+from ross.services.snapshot_mounts import mount_snapshot
 from ross.services.snapshots import Snapshots
 from ross.shim.hostfiles import HOST_FILES
 from ross.shim.rootfs import Rootfs
@@ -288,7 +289,7 @@ class Files:
     async def _with_mounted(self, work: Callable[[_Tree], Awaitable[T]]) -> T:
         container = self._container
         await container.launcher.see_snapshot(container.record)
-        await self._parts.snapshotter.mount(container.id, container.layout.rootfs)
+        await mount_snapshot(self._parts.snapshotter, container.id, container.layout.rootfs)
         try:
             with trio.CancelScope() as scope:
                 self._at_rest.add(scope)

@@ -21,6 +21,7 @@ from ross.linux.openat2 import Resolve, openat2
 from ross.model.mounts import MountKind
 from ross.services.own_users import take_binds_away
 from ross.services.records import MountedImage
+from ross.services.snapshot_mounts import mount_snapshot_now
 from ross.services.snapshotter import committed_name
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def image_places(
             whole = directory / f"image-{number}"
             mount = mounts[image.at]
             try:
-                snapshotter.mount_now(committed_name(image.chain_id), whole, ids=own)
+                mount_snapshot_now(snapshotter, committed_name(image.chain_id), whole, ids=own)
             except NotFound as error:
                 raise FailedPrecondition(
                     f"the image {mount.source}, which is to be mounted, is gone: {error.message}",

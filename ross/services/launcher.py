@@ -23,6 +23,7 @@ from ross.services.image_mounts import image_places
 from ross.services.own_users import own_ids, places_of, take_binds_away, take_way_away
 from ross.services.records import Run, boot_id
 from ross.services.sharing import Sharing, take_away
+from ross.services.snapshot_mounts import mount_snapshot, unmount_snapshot
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 from ross.shim.conmon import ended_early
@@ -73,7 +74,7 @@ class Launcher:
         parts, rootfs = self._parts, self._layout.rootfs
         await self.see_snapshot(record)
         async with own_ids(record.spec.namespaces.users, parts.runtime_layout.binds(self._id)) as ids:
-            await parts.snapshotter.mount(self._id, rootfs, ids=ids)
+            await mount_snapshot(parts.snapshotter, self._id, rootfs, ids=ids)
             binds = parts.runtime_layout.binds(self._id)
             with (
                 places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as usual,
@@ -199,7 +200,7 @@ class Launcher:
         take_away(self._layout.shm)
         take_way_away(parts.runtime_layout, self._id)
         take_binds_away(parts.runtime_layout.binds(self._id))
-        await parts.snapshotter.unmount(self._layout.rootfs)
+        await unmount_snapshot(self._layout.rootfs)
         parts.monitor.forget(self._id)
 
 

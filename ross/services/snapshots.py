@@ -20,6 +20,7 @@ from ross.linux.changes import changes
 from ross.linux.files import no_space
 from ross.linux.usage import Meter
 from ross.model.snapshots import SnapshotFilter, SnapshotKind, SnapshotOwner, SnapshotUsage
+from ross.services.snapshot_mounts import describe_mount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -97,7 +98,7 @@ class Snapshots:
             NotFound: there is none of this name.
             FailedPrecondition: it has more layers than can be mounted.
         """
-        return self._snapshotter.mounts(name)
+        return describe_mount(self._snapshotter, name)
 
     async def diff(
         self, name: str, *, base: str = "", write: Callable[[Sequence[SnapshotChange]], Awaitable[None]]

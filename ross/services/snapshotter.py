@@ -2,21 +2,19 @@
 
 A *committed* snapshot is one layer and never changes; those of images are named by the chain ID of all layers up to it (``sha256-<hex>``).
 An *active* one is writable: the top of a container, named by the container's id, or what a client builds. A *view* reads a committed one.
-A *staged* one is a layer that is being unpacked, and becomes committed. Each lives in ``snapshots/<name>/{metadata.json,fs,work}``; its
-record is written before the rest and says who owns it. What has no record that names it is removed at start-up, as is everything staged;
-what has one is removed by its owner, or by the collector if nobody is. Mounting stacks them by overlay; between the writable top of a
-container and its image goes the init layer (:mod:`ross.services.init_layer`).
+A *staged* one is a layer that is being unpacked, and becomes committed. Its record says who owns it: what no record names is removed at
+start-up, as is everything staged; what has one is removed by its owner, or by the collector if nobody is. Mounting stacks them by overlay
+(:mod:`ross.services.snapshot_mounts`); between the writable top of a container and its image goes the init layer
+(:mod:`ross.services.init_layer`).
 
+What there is, and who is changing it, is kept here; how it is on the disk, in :mod:`ross.services.snapshot_directories`.
 What clients may do with all this is the business of :mod:`ross.services.snapshots`.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import secrets
-import stat
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -24,26 +22,28 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import evolve
 
-from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
-from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
-from ross.linux.idmap import mount_mapped_overlay
-from ross.linux.mount import MAX_LAYERS, OVERLAY_OPTIONS, mount_overlay, mounts_below, unmount
-from ross.linux.syscalls import exchange, syncfs
-from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotMount, SnapshotOwner
-from ross.oci.codec import read_record, write_record
-from ross.services.init_layer import make_etc, see_init_layer
+from ross.errors import AlreadyExists, FailedPrecondition, NotFound
+from ross.linux.files import remove_tree
+from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotOwner
+from ross.services.init_layer import see_init_layer
+from ross.services.snapshot_directories import (
+    commit_directory,
+    exchange_files,
+    make_snapshot,
+    recover_snapshots,
+    set_aside,
+    sync_snapshots,
+    write_metadata,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ross.layout import StateLayout
-    from ross.linux.idmap import Ids
     from ross.oci.digest import Digest
 
 logger = logging.getLogger(__name__)
-
-_PARTS = frozenset({"metadata.json", "fs", "work"})
 
 
 def committed_name(chain_id: Digest) -> str:
@@ -58,59 +58,28 @@ class Snapshotter:
     """
 
     def __init__(self, layout: StateLayout) -> None:
-        self._layout = layout
+        self.layout = layout
         self._known: dict[str, SnapshotInfo] = {}
         self._busy: set[str] = set()
         self._init: Path | None = None
 
     async def recover(self) -> None:
         """Read what is there; finish what was begun, remove what is half-made, and what no record names. Once, before anything else."""
-        await trio.to_thread.run_sync(self._recover)
-
-    def _recover(self) -> None:
-        make_directory(self._layout.snapshots)
-        mounted = mounts_below(self._layout.snapshots)
-        for target in mounted:  # nothing of ours stays mounted here: containers are mounted in their bundles
-            unmount(target)
-        for directory in tuple(self._layout.snapshots.iterdir()):
-            if directory == self._empty():
-                continue
-            info = self._recover_one(directory)
-            if info is None:
-                logger.info("removing the snapshot %s, which is not complete", directory.name)
-                self._take_apart(directory)
-            else:
-                self._known[info.name] = info
-        for info in tuple(self._known.values()):
+        found = await trio.to_thread.run_sync(recover_snapshots, self.layout)
+        self._known.update((info.name, info) for info in found)
+        for info in found:
             if info.parent is not None and info.parent not in self._known:
                 logger.error("the snapshot %s lacks its parent %s", info.name, info.parent)
 
     async def see_init_layer(self) -> None:
         """See that the init layer is what it must be; made anew if it is not. Done at the first mount of a container by the latest."""
-        await trio.to_thread.run_sync(self._init_layer)
+        await trio.to_thread.run_sync(self.init_layer)
 
-    def _init_layer(self) -> Path:
+    def init_layer(self) -> Path:
+        """The directory of the init layer. Blocks until it is what it must be."""
         if self._init is None:
-            self._init = see_init_layer(self._layout)
+            self._init = see_init_layer(self.layout)
         return self._init
-
-    def _recover_one(self, directory: Path) -> SnapshotInfo | None:
-        """The snapshot in a directory, if there is a complete one; what a crash has left undone of it is done."""
-        info = _read(directory)
-        if info is None:
-            return None
-        place = self._layout.snapshot(info.name)
-        if directory != place:  # a commit that has come as far as its record
-            if info.kind is not SnapshotKind.COMMITTED or place.exists():
-                return None
-            logger.info("finishing the commit of the snapshot %s", info.name)
-            directory.rename(place)
-            sync_directory(self._layout.snapshots)
-        parts = _PARTS - {"work"} if info.kind is SnapshotKind.COMMITTED else _PARTS
-        for path in tuple(place.iterdir()):
-            if path.name not in parts:
-                remove_tree(path)
-        return info
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -139,7 +108,7 @@ class Snapshotter:
 
     def files(self, name: str) -> Path:
         """The directory with its own files."""
-        return self._layout.snapshot(name) / "fs"
+        return self.layout.snapshot(name) / "fs"
 
     def layers(self, name: str | None) -> tuple[Path, ...]:
         """The directories of a snapshot and all below it, top first. A view has none of its own, unless it stands on nothing."""
@@ -217,35 +186,14 @@ class Snapshotter:
         try:
             if info.owner is SnapshotOwner.CLIENT:
                 with self._changing(info.name), trio.CancelScope(shield=True):
-                    await trio.to_thread.run_sync(self._make, info, like, True)
+                    await trio.to_thread.run_sync(lambda: make_snapshot(self.layout, info, like=like, durable=True))
             else:
-                self._make(info, like, False)
+                etc_below = self.layers(info.parent) if info.owner is SnapshotOwner.CONTAINER else None
+                make_snapshot(self.layout, info, like=like, etc_below=etc_below, durable=False)
         except BaseException:
             del self._known[info.name]
             raise
         await trio.lowlevel.checkpoint_if_cancelled()
-
-    def _make(self, info: SnapshotInfo, like: Path | None, durable: bool) -> None:
-        directory = self._layout.snapshot(info.name)
-        make_directory(directory.parent)
-        directory.mkdir(mode=0o700)
-        try:
-            files = directory / "fs"
-            files.mkdir(mode=0o755)
-            (directory / "work").mkdir(mode=0o700)
-            if like is not None:
-                found = like.stat()
-                os.chown(files, found.st_uid, found.st_gid)
-                files.chmod(stat.S_IMODE(found.st_mode))
-            if info.owner is SnapshotOwner.CONTAINER:
-                make_etc(files, self.layers(info.parent))
-            # Last: what has no record is not complete, and a crash makes it go.
-            write_atomic(directory / "metadata.json", write_record(info), sync=durable)
-            if durable:
-                sync_directory(directory.parent)
-        except BaseException:
-            remove_tree(directory)
-            raise
 
     @contextmanager
     def _changing(self, *names: str) -> Iterator[None]:
@@ -265,21 +213,13 @@ class Snapshotter:
         info = SnapshotInfo(
             name=f"unpack-{secrets.token_hex(8)}", kind=SnapshotKind.STAGED, parent=None, created_at=time.time_ns()
         )
-        self._make(info, None, False)
+        make_snapshot(self.layout, info, durable=False)
         self._known[info.name] = info
         return info
 
     async def sync(self) -> None:
         """Make the contents of all snapshots durable."""
-
-        def sync() -> None:
-            fd = os.open(self._layout.snapshots, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                syncfs(fd)
-            finally:
-                os.close(fd)
-
-        await trio.to_thread.run_sync(sync)
+        await trio.to_thread.run_sync(sync_snapshots, self.layout)
 
     async def commit(
         self, staged: str, name: str, *, parent: str | None, size_bytes: int, durable: bool = True
@@ -322,20 +262,14 @@ class Snapshotter:
         with self._changing(info.name, committed.name), trio.CancelScope(shield=True):
             self._known[info.name] = evolve(info, parent=committed.parent)  # which stays from here on
             try:
-                await trio.to_thread.run_sync(self._commit, info.name, committed, durable)
+                await trio.to_thread.run_sync(
+                    lambda: commit_directory(self.layout, info.name, committed, durable=durable)
+                )
             except BaseException:
                 self._known[info.name] = info
                 raise
             del self._known[info.name]
             self._known[committed.name] = committed
-
-    def _commit(self, name: str, committed: SnapshotInfo, durable: bool) -> None:
-        directory, place = self._layout.snapshot(name), self._layout.snapshot(committed.name)
-        write_atomic(directory / "metadata.json", write_record(committed), sync=durable)
-        directory.rename(place)  # from the record on, start-up does the rest
-        if durable:
-            sync_directory(self._layout.snapshots)
-        remove_tree(place / "work")
 
     async def update(self, name: str, *, labels: Mapping[str, str]) -> SnapshotInfo:
         """Give a snapshot other labels.
@@ -345,9 +279,8 @@ class Snapshotter:
             FailedPrecondition: somebody else is changing it.
         """
         info = evolve(self.get(name), labels=dict(labels), updated_at=time.time_ns())
-        record = self._layout.snapshot(name) / "metadata.json"
         with self._changing(name), trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(write_atomic, record, write_record(info))
+            await trio.to_thread.run_sync(write_metadata, self.layout, info)
             self._known[name] = info
         return info
 
@@ -369,10 +302,7 @@ class Snapshotter:
         with self._changing(name, staged):
             await self.sync()
             allow()
-            make_directory(self.files(name))
-            exchange(self.files(name), self.files(staged))
-            write_atomic(self._layout.snapshot(name) / "metadata.json", write_record(info))
-            sync_directory(self._layout.snapshot(name))
+            exchange_files(self.layout, info, staged)
 
     async def remove(self, name: str) -> int:
         """Remove a snapshot; missing is fine. Returns the bytes that were freed.
@@ -388,107 +318,9 @@ class Snapshotter:
         if name in self._busy:
             raise FailedPrecondition(f"the snapshot {name} is being changed by somebody else", hint="try again")
         # Out of the books and out of its place in one step: a pull may commit it anew at once.
-        doomed = self._set_aside(self._layout.snapshot(name))
+        doomed = set_aside(self.layout, name)
         del self._known[name]
         freed = 0
         with trio.CancelScope(shield=True):
             freed += await trio.to_thread.run_sync(remove_tree, doomed)
         return freed
-
-    def _set_aside(self, directory: Path) -> Path:
-        """Out of the way in one step; what a crash leaves of it there is removed at start-up."""
-        make_directory(self._layout.trash)
-        doomed = self._layout.trash / f"{directory.name}-{secrets.token_hex(4)}"
-        directory.rename(doomed)
-        return doomed
-
-    def _take_apart(self, directory: Path) -> int:
-        return remove_tree(self._set_aside(directory))
-
-    # -- mounting -----------------------------------------------------------------------------------------------------
-
-    async def mount(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
-        """Mount a snapshot and all below it on ``target``, which is made if it is missing: writable if it is active.
-
-        With ``ids`` its files have other owners there; what is written is stored with the owners that a mount without them has.
-
-        Raises:
-            NotFound: there is no such snapshot.
-            FailedPrecondition: the kernel refused, or there are too many layers.
-        """
-        self.mount_now(name, target, ids=ids)
-        await trio.lowlevel.checkpoint()
-
-    def mount_now(self, name: str, target: Path, *, ids: Ids | None = None) -> None:
-        """What :meth:`mount` does, in one step."""
-        lower, upper, work = self._directories(name)
-        make_directory(target)
-        try:
-            if ids is None:
-                mount_overlay(target, lower=lower, upper=upper, work=work)
-            else:
-                mount_mapped_overlay(target, lower=lower, upper=upper, work=work, ids=ids)
-        except OSError as error:
-            if ids is not None and error.errno == errno.EINVAL:
-                raise FailedPrecondition(
-                    f"the files of {name} cannot be given other owners: the kernel, or the filesystem of {self._layout.root}, maps no ids",
-                    hint="Linux 5.19 and later do, with ext4, xfs or btrfs; or leave out --userns",
-                ) from error
-            raise FailedPrecondition(
-                f"the snapshot {name} cannot be mounted: {error.strerror}",
-                hint="ross doctor checks whether this host can",
-            ) from error
-
-    def mounts(self, name: str) -> SnapshotMount:
-        """How a snapshot is mounted.
-
-        Raises:
-            NotFound: there is no such snapshot.
-            FailedPrecondition: it has more layers than can be mounted.
-        """
-        lower, upper, work = self._directories(name)
-        return SnapshotMount(
-            lower=tuple(str(path) for path in lower),
-            upper=str(upper) if upper is not None else "",
-            work=str(work) if work is not None else "",
-            options=tuple(f"{key}={value}" for key, value in OVERLAY_OPTIONS),
-        )
-
-    def _directories(self, name: str) -> tuple[tuple[Path, ...], Path | None, Path | None]:
-        """What an overlay is made of: the lower ones, top first, the upper one, its work."""
-        info = self.get(name)
-        lower = self.layers(name)
-        upper = work = None
-        if info.kind is SnapshotKind.ACTIVE:
-            upper, work, lower = lower[0], self._layout.snapshot(name) / "work", lower[1:]
-            if info.owner is SnapshotOwner.CONTAINER:
-                lower = (self._init_layer(), *lower)
-        if len(lower) + (upper is not None) < 2:  # an overlay needs two: an image may have one layer, or none
-            lower = (*lower, self._empty())
-        if len(lower) > MAX_LAYERS:
-            raise FailedPrecondition(
-                f"the snapshot {name} has {len(lower)} layers below it, more than the {MAX_LAYERS} that can be mounted",
-                hint="put the contents of several layers into one",
-            )
-        return lower, upper, work
-
-    def _empty(self) -> Path:
-        path = self._layout.snapshots / "empty"
-        path.mkdir(mode=0o755, exist_ok=True)
-        return path
-
-    async def unmount(self, target: Path) -> None:
-        """Unmount whatever is mounted on ``target``; nothing is fine."""
-        unmount(target)
-        await trio.lowlevel.checkpoint()
-
-
-def _read(directory: Path) -> SnapshotInfo | None:
-    """The record of a complete snapshot."""
-    try:
-        info = read_record((directory / "metadata.json").read_bytes(), SnapshotInfo, what="snapshot record")
-    except (OSError, RossError):
-        return None
-    if info.kind in {SnapshotKind.STAGED, SnapshotKind.UNKNOWN} or not (directory / "fs").is_dir():
-        return None
-    return info

@@ -17,6 +17,7 @@ from ross.layout import StateLayout
 from ross.linux.mount import mount_overlay, unmount
 from ross.model.snapshots import SnapshotKind
 from ross.services.init_layer import see_init_layer
+from ross.services.snapshot_mounts import mount_snapshot
 from ross.services.snapshotter import Snapshotter
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
@@ -229,7 +230,7 @@ async def test_only_containers_have_it(filesystem: Path) -> None:
     await snapshotter.prepare("box", parent=None)
     assert [info.kind for info in snapshotter.list()] == [SnapshotKind.ACTIVE], "it is no snapshot itself"
     target = filesystem / "target"
-    await snapshotter.mount("box", target)
+    await mount_snapshot(snapshotter, "box", target)
     try:
         assert stat.S_ISREG((target / "etc/hosts").lstat().st_mode)
         (target / "etc/hosts").write_text("written to")
@@ -238,7 +239,7 @@ async def test_only_containers_have_it(filesystem: Path) -> None:
     assert (layout.init_layer / "fs/etc/hosts").read_bytes() == b""
     staged = await snapshotter.stage()
     await snapshotter.commit(staged.name, "layer", parent=None, size_bytes=0)
-    await snapshotter.mount("layer", target)
+    await mount_snapshot(snapshotter, "layer", target)
     try:
         assert list(target.iterdir()) == []
     finally:

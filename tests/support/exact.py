@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from ross.oci.digest import chain_ids
+from ross.services.snapshot_mounts import mount_snapshot, unmount_snapshot
 from ross.services.snapshotter import committed_name
 from tests.support.ext4 import ext4_in_memory
 from tests.support.faulty_registry import FaultyRegistry, faulty_registry
@@ -53,11 +54,11 @@ def check_ross(image: RandomImage, thread: EngineThread, registry: FaultyRegistr
     engine = thread.engine
     pulled = thread.run(engine.pull, f"{registry.host}/exact:1")
     top = committed_name(chain_ids(pulled.config.rootfs.diff_ids)[-1])
-    thread.run(engine.snapshotter.mount, top, mount_point)
+    thread.run(mount_snapshot, engine.snapshotter, top, mount_point)
     try:
         return differences(image.nodes, read_tree(mount_point))
     finally:
-        thread.run(engine.snapshotter.unmount, mount_point)
+        thread.run(unmount_snapshot, mount_point)
         thread.run(engine.forget, pulled)
 
 

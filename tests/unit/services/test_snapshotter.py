@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound, RossError
 from ross.layout import StateLayout
 from ross.model.snapshots import SnapshotFilter, SnapshotInfo, SnapshotKind, SnapshotOwner
-from ross.services import snapshotter as module
+from ross.services import snapshot_directories, snapshot_mounts
 from ross.services.collector import Collector
 from ross.services.pins import Pins
 from ross.services.snapshots import Snapshots
@@ -202,7 +202,7 @@ async def test_commit_that_a_crash_has_interrupted_is_finished(tmp_path: Path, m
 
         with monkeypatch.context() as patch:
             for name in ("write_atomic", "sync_directory", "remove_tree"):
-                patch.setattr(module, name, or_killed(getattr(module, name)))
+                patch.setattr(snapshot_directories, name, or_killed(getattr(snapshot_directories, name)))
             patch.setattr(Path, "rename", or_killed(Path.rename))
             with pytest.raises(Killed):
                 await service.commit("key", "name")
@@ -248,7 +248,7 @@ async def test_what_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: p
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_atomic", full)
+        patch.setattr(snapshot_directories, "write_atomic", full)
         for attempt in (
             service.prepare("new"),
             service.commit("key", "name"),
@@ -418,7 +418,7 @@ async def test_removed_while_it_is_read(tmp_path: Path) -> None:
 async def test_more_layers_than_can_be_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Snapshots(await recovered(tmp_path))
     below = ""
-    monkeypatch.setattr(module, "MAX_LAYERS", 3)
+    monkeypatch.setattr(snapshot_mounts, "MAX_LAYERS", 3)
     for number in range(4):
         await service.prepare("key", parent=below)
         below = (await service.commit("key", f"layer{number}")).name
