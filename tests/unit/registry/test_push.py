@@ -17,9 +17,10 @@ from ross.oci.digest import Digest
 from ross.oci.image import Descriptor
 from ross.oci.reference import Reference
 from ross.registry.credentials import CredentialStore
-from ross.registry.push import Chunking, RegistryPusher, Sent
+from ross.registry.push import RegistryPusher, Sent
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
+from ross.registry.uploads import Chunking
 from tests.support.scripted_registry import (
     Handler,
     Request,
