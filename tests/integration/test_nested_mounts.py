@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.linux.mount import bind, mounts_below, unmount
+from tests.support.archives import docker_archive
 from tests.support.daemon import Daemon, let_others_pass
-from tests.support.images import ImageBuilder, busybox_layer, push
+from tests.support.images import ImageBuilder, busybox_layer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +39,17 @@ def other(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture(scope="module")
+def shared(loaded: Daemon) -> Daemon:
+    """With images from archives: where these tests are run on other kernels there is no registry."""
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def busybox() -> str:
+    return "localhost/busybox:1"
+
+
 @pytest.fixture(autouse=True)
 def _nothing_left(shared: Daemon) -> Iterator[None]:
     yield
@@ -48,13 +60,14 @@ def _nothing_left(shared: Daemon) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def linked(registry: str, shared: Daemon) -> str:
+def linked(shared: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Busybox, with links that lead to where something may be mounted, and up from there."""
-    layer = busybox_layer().symlink("short", "/srv/volume").symlink("deep", "srv/volume/there")
-    layer.symlink("up", "/srv/volume/there/../../..").directory("srv")
-    reference = push(registry, "nested/linked:1", ImageBuilder().layer(layer).build())
-    assert shared.ross("pull", "-q", reference).returncode == 0
-    return reference
+    layer = busybox_layer().symlink("short", "/srv/volume").symlink("deep", "srv/volume/there").directory("srv")
+    layer.symlink("up", "/srv/volume/there/../../..").symlink("memory", "/dev/shm")
+    path = tmp_path_factory.mktemp("linked") / "linked.tar"
+    path.write_bytes(docker_archive(ImageBuilder().layer(layer), ["localhost/linked:1"]).tar())
+    assert shared.ross("load", "-q", "-i", str(path)).returncode == 0
+    return "localhost/linked:1"
 
 
 def seen(daemon: Daemon, image: str, flags: str, script: str) -> list[str]:
@@ -246,10 +259,7 @@ def test_device_in_a_volume_is_refused(shared: Daemon, busybox: str, volume: Pat
     assert seen(shared, busybox, f"-v {volume}:/v --tmpfs /m:dev --device /dev/null:/m/null", "echo >/m/null") == []
 
 
-def test_nothing_is_mounted_in_memory_that_is_shared(shared: Daemon, busybox: str, registry: str, volume: Path) -> None:
-    layer = busybox_layer().symlink("memory", "/dev/shm")
-    linked = push(registry, "nested/memory:1", ImageBuilder().layer(layer).build())
-    assert shared.ross("pull", "-q", linked).returncode == 0
+def test_nothing_is_mounted_in_memory_that_is_shared(shared: Daemon, busybox: str, linked: str, volume: Path) -> None:
     assert shared.ross("run", "-d", "--name", "owner", busybox, "sleep", "100").returncode == 0
     for flags in (f"-v {volume}:/dev/shm/v", f"-v {volume}:/memory/v"):
         for ipc in ("container:owner", "host"):
