@@ -48,6 +48,7 @@ from ross.services.pruner import Pruner
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
 from ross.services.registries import Registries
+from ross.services.remover import Remover
 from ross.services.snapshotter import Snapshotter
 from ross.services.space import DiskSpace
 from ross.services.storage import Storage
@@ -156,12 +157,14 @@ async def _start_services(
         containers=containers,
         usage=usage,
     )
-    pruner = Pruner(images=images, containers=containers, usage=usage, events=events)
+    remover = Remover(images=images, store=store, collector=collector)
+    pruner = Pruner(remover=remover, containers=containers, usage=usage, events=events)
     storage = Storage(usage=usage, checker=checker, pruner=pruner)
     engine = Engine(
         settings=settings,
         programs=programs,
         images=images,
+        remover=remover,
         archives=archives,
         containers=containers,
         registries=Registries(session=registry, credentials=credentials, events=events),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ross.capabilities.session import Session
     from ross.services.engine import Engine
-    from ross.services.images import Image
+    from ross.services.image import Image
 
 
 class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -49,7 +49,7 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
         context.results.images = [to_wire(image) for image in self._engine.images.list(wanted)]
 
     async def remove_context(self, context: Any) -> None:
-        removed = await self._engine.images.remove(context.params.name, force=context.params.force)
+        removed = await self._engine.remover.remove(context.params.name, force=context.params.force)
         context.results.removed = to_wire(removed)
 
     async def untag_context(self, context: Any) -> None:
@@ -114,7 +114,7 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         context.results.container = ContainerServer(container, self._session, self._engine)
 
     async def tag_context(self, context: Any) -> None:
-        self._image.tag(context.params.reference)
+        self._engine.images.tag(self._image, context.params.reference)
 
     async def history_context(self, context: Any) -> None:
         context.results.history = [to_wire(step) for step in self._image.history]
@@ -129,9 +129,12 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
         params = context.params
         options = from_wire(PushOptions, params.options)
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
-            pushed = await self._image.push(params.reference, options, report, report.notify)
+            pushed = await self._engine.images.publisher.push(
+                self._image, params.reference, options, report, report.notify
+            )
         context.results.pushed = to_wire(pushed)
 
     async def referrers_context(self, context: Any) -> None:
-        found = await self._image.referrers(context.params.repository, context.params.artifactType)
+        params = context.params
+        found = await self._engine.images.publisher.referrers(self._image, params.repository, params.artifactType)
         context.results.referrers = [to_wire(referrer) for referrer in found]

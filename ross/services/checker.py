@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from ross.oci.reference import Reference
     from ross.services.collector import Collector
     from ross.services.containers import Containers
-    from ross.services.images import Image, Images
+    from ross.services.image import Image
+    from ross.services.images import Images
     from ross.services.ingest import BlobInfo
     from ross.services.puller import Puller
     from ross.services.snapshotter import Snapshotter
@@ -214,7 +215,7 @@ class Checker:
             descriptors += [Descriptor(media_type="", digest=one, size=0) for one in (image.digest, image.target)]
             wanted = next((one for one in descriptors if one.digest == digest), None)
             if wanted is not None:
-                places += [(reference, wanted) for reference in self._images.references(image.digest)]
+                places += [(reference, wanted) for reference in self._images.tags.of(image.digest)]
         return places
 
     async def _from_anywhere(

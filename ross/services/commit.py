@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
     from ross.model.files import CommitOptions
     from ross.oci.changes import Config
-    from ross.services.images import Image, Images
+    from ross.services.image import Image
+    from ross.services.images import Images
     from ross.services.pins import Pins
     from ross.services.records import ContainerRecord
     from ross.services.running import RunnableContainer
@@ -85,7 +86,7 @@ class Committer:
         if image is None:
             raise FailedPrecondition(f"the image of the container {container.record.name} is damaged or gone")
         with self._pins.hold(image.target, image.digest) as pin:
-            before = parse_json(await self._images.read_config(image), what="the config of its image")
+            before = parse_json(await image.read_config(), what="the config of its image")
             execution = apply_changes(options.changes, _execution(before, container.record.spec))
             async with open_spool(self._store, purpose="commit") as spool:
                 async with container.freezer.still(pause=options.pause):

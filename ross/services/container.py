@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ross.model.files import CommitOptions
     from ross.model.logs import LogChunk, LogOptions
     from ross.services.attachment import Attachment
-    from ross.services.images import Image
+    from ross.services.image import Image
     from ross.shim.attach import Sink
 
 logger = logging.getLogger(__name__)

@@ -49,7 +49,8 @@ from ross.shim.validate import NAME, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
     from ross.oci.digest import Digest
-    from ross.services.images import Image, Images
+    from ross.services.image import Image
+    from ross.services.images import Images
 
 logger = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ross.services.events import Events
     from ross.services.images import Images
     from ross.services.registries import Registries
+    from ross.services.remover import Remover
     from ross.services.snapshotter import Snapshotter
     from ross.services.storage import Storage
     from ross.settings import Settings
@@ -75,6 +76,7 @@ class Engine:
         settings: Settings,
         programs: Programs,
         images: Images,
+        remover: Remover,
         archives: Archives,
         containers: Containers,
         registries: Registries,
@@ -85,6 +87,7 @@ class Engine:
         request_stop: Callable[[], None],
     ) -> None:
         self.images = images
+        self.remover = remover
         self.archives = archives
         self.containers = containers
         self.registries = registries
@@ -138,7 +141,7 @@ class Engine:
 
     async def collect(self) -> RemovedImages:
         """Remove what nothing references."""
-        return await self.images.collect()
+        return await self.remover.collect()
 
     def shutdown(self) -> None:
         """Begin an orderly shutdown; containers keep running."""

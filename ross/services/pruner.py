@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ross.services.containers import Containers
     from ross.services.events import Events
-    from ross.services.images import Images
+    from ross.services.remover import Remover
     from ross.services.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ logger = logging.getLogger(__name__)
 class Pruner:
     """Prunes."""
 
-    def __init__(self, *, images: Images, containers: Containers, usage: Usage, events: Events) -> None:
-        self._images = images
+    def __init__(self, *, remover: Remover, containers: Containers, usage: Usage, events: Events) -> None:
+        self._remover = remover
         self._containers = containers
         self._usage = usage
         self._events = events
@@ -53,7 +53,7 @@ class Pruner:
             def unwanted(image: ImageInfo) -> bool:
                 return options.all and _fits(options, image.created_at, image.labels)
 
-            removed = await self._images.prune(unwanted)
+            removed = await self._remover.prune(unwanted)
             self._events.publish("image", "prune", subject="", reclaimed=str(removed.freed_bytes))
         return Pruned(
             containers=tuple(containers),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ross.oci.digest import Digest
     from ross.oci.image import Descriptor, Manifest
     from ross.registry.referrers import ReferrersClient
-    from ross.services.images import Image
+    from ross.services.image import Image
     from ross.services.pusher import Pusher
     from ross.services.tags import Tags
 

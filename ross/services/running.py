@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from ross.services.containers import Parts
-    from ross.services.images import Image
+    from ross.services.image import Image
     from ross.services.records import ContainerRecord
     from ross.shim.monitor import Launched
 

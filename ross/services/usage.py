@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ross.layout import StateLayout
     from ross.model.snapshots import SnapshotInfo
     from ross.services.containers import Containers
-    from ross.services.images import Image, Images
+    from ross.services.image import Image
+    from ross.services.images import Images
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore
 
@@ -160,7 +161,7 @@ class Usage:
             known[path] = _Thing("record", path.name)
         for record in self._store.labels.all():
             known[self._store.labels.path(record.digest)] = _Thing("record", f"labels of {record.digest}")
-        for path in self._images.name_files():
+        for path in self._images.tags.files():
             known[path] = _Thing("record", str(path.relative_to(layout.tags)))
         return {str(path.relative_to(layout.root)): thing for path, thing in known.items()}
 

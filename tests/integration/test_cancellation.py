@@ -56,6 +56,7 @@ from ross.services.images import Images
 from ross.services.pins import Pins
 from ross.services.puller import Puller
 from ross.services.pusher import Pusher
+from ross.services.remover import Remover
 from ross.services.sharing import Shared
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
@@ -84,6 +85,7 @@ class Services:
     snapshotter: Snapshotter
     pins: Pins
     images: Images
+    remover: Remover
     archives: Archives
     containers: Containers
     nursery: trio.Nursery
@@ -146,7 +148,8 @@ async def open_services(directory: Path) -> AsyncIterator[Services]:
             )
             await containers.recover()
             archives = Archives(images=images, store=store, snapshotter=snapshotter, unpacker=unpacker, pins=pins)
-            yield Services(state, run, store, snapshotter, pins, images, archives, containers, nursery)
+            remover = Remover(images=images, store=store, collector=collector)
+            yield Services(state, run, store, snapshotter, pins, images, remover, archives, containers, nursery)
             nursery.cancel_scope.cancel()
 
 
@@ -194,8 +197,8 @@ async def test_pull(place: Path, layered: str) -> None:
         whole = time.monotonic() - began
         caught = 0
         for part in range(1, 20):
-            await services.images.remove(layered, force=True)
-            await services.images.collect()
+            await services.remover.remove(layered, force=True)
+            await services.remover.collect()
 
             async def pull() -> None:
                 await services.images.pull(layered, PullOptions(), lambda _progress: None)
@@ -436,12 +439,12 @@ async def test_remove_image_and_collect(place: Path, layered: str) -> None:
             await services.images.pull(layered, PullOptions(), lambda _progress: None)
 
             async def remove() -> None:
-                await services.images.remove(layered, force=False)
+                await services.remover.remove(layered, force=False)
 
             await cancelled_at(seconds, remove)
             with suppress(RossError):
-                await services.images.remove(layered, force=False)
-            await services.images.collect()
+                await services.remover.remove(layered, force=False)
+            await services.remover.collect()
             assert services.store.blobs() == ()
             assert services.snapshotter.list() == ()
             assert services.leftovers() == []
@@ -454,7 +457,7 @@ async def test_push(place: Path, layered: str) -> None:
             name = f"{target}/app:1"
 
             async def attempt() -> None:
-                await image.push(name, PushOptions(), lambda _progress: None)
+                await services.images.publisher.push(image, name, PushOptions(), lambda _progress: None)
 
             for seconds in (0.0, 0.002, 0.01, 0.03):
                 await cancelled_at(seconds, attempt)
@@ -524,7 +527,7 @@ async def test_files(place: Path, layered: str) -> None:
         await container.remove(force=False)
         await settled(services)
         for name in [info.names[0] for info in services.images.list()]:
-            await services.images.remove(name, force=True)
+            await services.remover.remove(name, force=True)
         assert services.leftovers() == []
 
 
@@ -588,7 +591,7 @@ async def test_save_load_import(place: Path, layered: str) -> None:
         seconds = time.monotonic() - began
         caught = 0
         for part in range(1, 9):
-            await services.images.remove(layered, force=True)
+            await services.remover.remove(layered, force=True)
             caught += await cancelled_at(seconds * part / 8, load)
             assert services.leftovers() == []
             assert list(services.state.ingests.glob("spool-*")) == []

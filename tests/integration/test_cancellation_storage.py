@@ -40,7 +40,7 @@ def checker_of(services: Services, usage: Usage) -> Checker:
         snapshotter=services.snapshotter,
         unpacker=puller._unpacker,
         puller=puller,
-        collector=services.images._collector,
+        collector=services.remover._collector,
         images=services.images,
         containers=services.containers,
         usage=usage,
@@ -87,7 +87,7 @@ async def test_pruning(filesystem: Path, image: str) -> None:
     place.mkdir()
     async with open_services(place) as services:
         pruner = Pruner(
-            images=services.images, containers=services.containers, usage=usage_of(services), events=Events()
+            remover=services.remover, containers=services.containers, usage=usage_of(services), events=Events()
         )
         for seconds in MOMENTS:
             with suppress(RossError):

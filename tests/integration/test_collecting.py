@@ -20,7 +20,7 @@ from tests.support.images import ImageBuilder, Layer, push
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ross.services.images import Image
+    from ross.services.image import Image
 
 pytestmark = pytest.mark.integration
 ROUNDS = 200
@@ -63,11 +63,11 @@ async def test_two_pulls_and_a_removal_of_one_image(filesystem: Path, registry: 
         async def remove(name: str, after: float) -> None:
             await trio.sleep(after)
             with suppress(RossError):
-                await services.images.remove(name, force=False)
+                await services.remover.remove(name, force=False)
 
         async def collect(after: float) -> None:
             await trio.sleep(after)
-            await services.images.collect()
+            await services.remover.collect()
 
         def moment() -> float:
             return chance.choice((0.0, chance.uniform(0, 0.002), chance.uniform(0, 0.03)))
@@ -86,7 +86,7 @@ async def test_two_pulls_and_a_removal_of_one_image(filesystem: Path, registry: 
             assert [what for image in services.images.known() for what in missing(services, image)] == []
         for name in names:
             await remove(name, 0)
-        await services.images.collect()
+        await services.remover.collect()
         assert services.store.blobs() == ()
         assert services.store.manifests() == ()
         assert services.snapshotter.list() == ()

@@ -28,7 +28,7 @@ from ross.oci.archive import (
 from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, ImageConfig, Manifest
 from ross.oci.reference import Reference
-from ross.services.images import Image
+from ross.services.image import Image
 
 Write = Callable[[bytes], Awaitable[None]]
 READ_BYTES: Final = 1 << 20

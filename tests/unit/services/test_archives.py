@@ -28,6 +28,7 @@ from ross.services.events import Events
 from ross.services.feed import Feed
 from ross.services.images import Images
 from ross.services.pins import Pins
+from ross.services.remover import Remover
 from ross.services.snapshotter import Snapshotter
 from ross.services.store import ContentStore
 from tests.support.archives import blob_name, config_of, docker_archive, entry_of, index_of, names_in, oci_layout
@@ -77,6 +78,7 @@ class Place:
     store: ContentStore
     pins: Pins
     images: Images
+    remover: Remover
     archives: Archives
 
     async def load(
@@ -135,6 +137,7 @@ async def opened(directory: Path) -> AsyncIterator[Place]:
     layout = StateLayout(root=directory / "root")
     layout.root.mkdir(exist_ok=True)
     store, snapshotter, pins = ContentStore(layout), Snapshotter(layout), Pins()
+    collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
     await store.recover()
     images = Images(
         layout=layout,
@@ -144,7 +147,7 @@ async def opened(directory: Path) -> AsyncIterator[Place]:
         pusher=cast("Pusher", None),
         referrers=cast("ReferrersClient", None),
         pins=pins,
-        collector=Collector(store=store, snapshotter=snapshotter, pins=pins),
+        collector=collector,
         events=Events(),
     )
     archives = Archives(
@@ -154,7 +157,8 @@ async def opened(directory: Path) -> AsyncIterator[Place]:
         unpacker=cast("Unpacker", FetchingUnpacker()),
         pins=pins,
     )
-    yield Place(layout.root, store, pins, images, archives)
+    remover = Remover(images=images, store=store, collector=collector)
+    yield Place(layout.root, store, pins, images, remover, archives)
     outside = sorted(str(path.relative_to(directory)) for path in _outside(directory, layout.root))
     assert outside == ["canary", "canary/file", "root"]
     assert (directory / "canary" / "file").read_text() == "untouched"
@@ -188,7 +192,7 @@ async def test_what_is_saved_is_loaded_and_saved_as_the_same_bytes(
         (loaded,) = await place.load(oci_layout([image], [entry_of(image, NAME)]).tar())
         assert (loaded.names, str(loaded.image.manifest)) == ((NAME,), image.digest)
         saved = await place.save(NAME, form=form)
-        await place.images.remove(NAME, force=True)
+        await place.remover.remove(NAME, force=True)
         assert place.store.blobs() == ()
         (again,) = await place.load(saved)
         assert again.image.id == loaded.image.id
@@ -220,7 +224,7 @@ async def test_images_without_a_name_are_kept_by_their_digest(tmp_path: Path) ->
         (loaded,) = await place.load(oci_layout([IMAGE], [entry_of(IMAGE)]).tar())
         assert loaded.names == ()
         assert loaded.image.names == (f"localhost/untagged@{IMAGE.digest}",)
-        await place.images.collect()
+        await place.remover.collect()
         assert place.images.get(str(loaded.image.id)).digest == loaded.image.manifest
 
 
@@ -517,7 +521,7 @@ async def test_collection_leaves_a_spool_alone(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(place.archives.load, feed, LoadOptions(), ignore)
             await feed.write(HONEST[:3000])
-            await place.images.collect()
+            await place.remover.collect()
             (spool,) = place.root.glob("ingest/spool-*")
             assert (spool / "metadata.json").exists()
             assert place.store.busy_directories() == (spool.name,)

@@ -1,0 +1,103 @@
+"""Removing images: one by a name, those that are unwanted, and whatever nothing references any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ross.errors import FailedPrecondition
+from ross.model.images import RemovedImages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ross.model.images import ImageInfo
+    from ross.oci.digest import Digest
+    from ross.oci.reference import Reference
+    from ross.services.collector import Collector
+    from ross.services.images import Images
+    from ross.services.store import ContentStore
+    from ross.services.tags import TagRecord
+
+
+class Remover:
+    """Takes names away from images, and has collected what goes with the last of them."""
+
+    def __init__(self, *, images: Images, store: ContentStore, collector: Collector) -> None:
+        self._images = images
+        self._tags = images.tags
+        self._store = store
+        self._collector = collector
+
+    async def remove(self, name: str, *, force: bool) -> RemovedImages:
+        """Take a name away; with the last name the image goes, and what nothing else references.
+
+        Raises:
+            NotFound: there is no such image.
+            FailedPrecondition: a container uses it, or it was named by id and has several names; ``force`` is not given.
+        """
+        image, reference, _target = self._images.resolve(name)
+        names = self._tags.of(image.digest)
+        if reference is None and len(names) > 1 and not force:
+            listed = ", ".join(known.familiar for known in names)
+            raise FailedPrecondition(
+                f"the image {name} has several names: {listed}",
+                hint="remove it by each name, or all at once with --force",
+            )
+        changes: dict[Reference, TagRecord | None] = {}
+        changes.update({reference: None} if reference is not None else self._tags.without(image.digest))
+        nameless = self._tags.nameless_after(changes) if changes else (image.digest,)
+        users = [user for digest in nameless for user in self._images.used_by(digest)]
+        if users and not force:
+            raise FailedPrecondition(
+                f"the image {name} is in use by the container {', '.join(users)}",
+                hint=f"remove it first: ross rm {users[0]}",
+            )
+        with self._store.space.room_to_remove():
+            for known, record in changes.items():
+                self._tags.change(known, record)
+                if record is None:
+                    image.publish("untag", str(known))
+        self._images.forget_unused()
+        dropped, freed = await self._drop(nameless)
+        removed = await self._collector.collect()
+        return RemovedImages(
+            untagged=tuple(str(known) for known, record in changes.items() if record is None),
+            deleted=dropped + removed.deleted,
+            freed_bytes=freed + removed.freed_bytes,
+        )
+
+    async def _drop(self, manifests: Iterable[Digest]) -> tuple[tuple[Digest, ...], int]:
+        """Remove manifests that an index would keep although nobody wants their platform any more."""
+        dropped, freed = [], 0
+        for digest in manifests:
+            if digest not in self._collector.roots() and self._store.find_manifest(digest) is not None:
+                freed += await self._store.remove_manifest(digest)
+                dropped.append(digest)
+        return tuple(dropped), freed
+
+    async def prune(self, unwanted: Callable[[ImageInfo], bool]) -> RemovedImages:
+        """Remove the images that are unwanted and that nobody uses, then what nothing references, and what is left of downloads."""
+        doomed = [
+            image for image in self._images.known() if not self._images.used_by(image.digest) and unwanted(image.info)
+        ]
+        untagged: list[str] = []
+        with self._store.space.room_to_remove():
+            for image in doomed:
+                for known, record in self._tags.without(image.digest).items():
+                    self._tags.change(known, record)
+                    if record is None:
+                        untagged.append(str(known))
+                        image.publish("untag", str(known))
+        self._images.forget_unused()
+        dropped, freed = await self._drop(image.digest for image in doomed)
+        removed = await self.collect()
+        return RemovedImages(
+            untagged=tuple(untagged), deleted=dropped + removed.deleted, freed_bytes=freed + removed.freed_bytes
+        )
+
+    async def collect(self) -> RemovedImages:
+        """Remove what nothing references, and what was downloaded in part and not gone on with."""
+        self._images.forget_unused()
+        removed = await self._collector.collect()
+        freed = await self._store.expire_ingests(older_than_seconds=0)
+        return RemovedImages(untagged=(), deleted=removed.deleted, freed_bytes=removed.freed_bytes + freed)
