@@ -84,6 +84,14 @@ def make_directory(path: Path, *, mode: int = 0o700) -> None:
             raise
 
 
+def children(directory: Path) -> list[Path]:
+    """What is in a directory, by name; nothing if there is none."""
+    try:
+        return sorted(directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
 _DIRECTORIES_AT_A_TIME = 1000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

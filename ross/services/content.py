@@ -170,7 +170,7 @@ class Content:
 
     def ingests(self) -> tuple[IngestStatus, ...]:
         """What is on its way, whether or not anybody goes on with it."""
-        return tuple(self._store.ingest_statuses())
+        return tuple(self._store.ingests.statuses())
 
     async def abort(self, digest: Digest) -> None:
         """Throw away what has come so far.
@@ -179,11 +179,11 @@ class Content:
             NotFound: nothing of it is on its way.
             FailedPrecondition: somebody goes on with it.
         """
-        if digest not in self._store.ingests():
+        if digest not in self._store.ingests.digests():
             raise NotFound(f"nothing of {digest} is on its way")
-        if self._store.is_busy(digest):
+        if self._store.ingests.is_busy(digest):
             raise FailedPrecondition(f"somebody is bringing in {digest}", hint="end that first")
-        await self._store.abort_ingest(digest)
+        await self._store.ingests.abort(digest)
 
     async def write(self, digest: Digest, size_bytes: int) -> ContentWriter:
         """Begin to bring in a blob, or go on where it stopped. One writer at a time.
@@ -195,7 +195,7 @@ class Content:
         """
         if self._store.find(digest) is not None:
             raise AlreadyExists(f"the content {digest} is in the store")
-        if self._store.is_busy(digest):
+        if self._store.ingests.is_busy(digest):
             raise Unavailable(f"somebody else is bringing in {digest}", hint="wait until it is there")
         pin = self._pins.hold(digest)
         stack = AsyncExitStack()

@@ -99,7 +99,7 @@ class Images:
                     logger.warning("the name %s loses the manifest %s: %s", reference, manifest.short, error)
                     left = left.without(manifest) if left is not None else None
             self.tags.change(reference, left)
-        await self._store.expire_ingests(older_than_seconds=_INGEST_SECONDS)
+        await self._store.ingests.expire(older_than_seconds=_INGEST_SECONDS)
 
     async def load(self, digest: Digest, *, target: Digest) -> Image:
         """The image with this manifest, from the store.

@@ -99,5 +99,5 @@ class Remover:
         """Remove what nothing references, and what was downloaded in part and not gone on with."""
         self._images.forget_unused()
         removed = await self._collector.collect()
-        freed = await self._store.expire_ingests(older_than_seconds=0)
+        freed = await self._store.ingests.expire(older_than_seconds=0)
         return RemovedImages(untagged=(), deleted=removed.deleted, freed_bytes=removed.freed_bytes + freed)

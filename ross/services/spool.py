@@ -123,7 +123,7 @@ async def open_spool(store: ContentStore, *, purpose: str) -> AsyncIterator[Spoo
     """A spool for the length of a block."""
     key = f"{SPOOL_PREFIX}{secrets.token_hex(8)}"
     directory = store.layout.ingest(key)
-    with store.busy_directory(key):
+    with store.ingests.busy_directory(key):
         try:
             make_directory(directory)
             write_atomic(

@@ -1,8 +1,8 @@
-"""The content store: blobs and manifests by digest, and what is on its way to become one.
+"""The content store: blobs and manifests by digest.
 
 A file under ``blobs/`` or ``manifests/`` is complete, durable and was verified when it got there: it came by rename, behind an fsync.
-What is on its way is an *ingest*, ``ingest/<digest>/{metadata.json,data}``; its record is written before its data, and it is kept when a
-download breaks off, so that the next one goes on where it stopped. One ingest a digest: a second caller waits for the first.
+What is on its way is an *ingest* (``ross.services.ingests``); its record is written before its data, and it is kept when a download breaks
+off, so that the next one goes on where it stopped. One ingest a digest: a second caller waits for the first.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import hashlib
 import logging
 import secrets
 import time
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
 from ross.errors import Corrupt, NotFound, RossError
-from ross.linux.files import make_directory, remove_tree, write_atomic
-from ross.model.content import IngestStatus
-from ross.oci.codec import MAX_DOCUMENT_BYTES, read_record
+from ross.linux.files import children, make_directory, remove_tree, write_atomic
+from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.services.ingest import BlobInfo, Ingest, IngestRecord
+from ross.services.ingests import Ingests, ingest_key
 from ross.services.labels import ContentLabels
 from ross.services.space import DiskSpace
 
@@ -44,8 +44,7 @@ class ContentStore:
         self.labels = ContentLabels(layout)
         self._blobs: dict[Digest, BlobInfo] = {}
         self._manifests: dict[Digest, BlobInfo] = {}
-        self._busy: dict[Digest, trio.Semaphore] = {}
-        self._busy_directories: set[str] = set()
+        self.ingests = Ingests(layout, is_there=lambda digest: digest in self._blobs)
 
     async def recover(self) -> None:
         """Read what is there; remove what no record owns. Once, before anything else."""
@@ -67,19 +66,8 @@ class ContentStore:
                     remove_tree(path)
                 else:
                     known[digest] = BlobInfo(digest=digest, size_bytes=path.stat().st_size)
-        for directory in _children(self.layout.ingests):
-            if self._ingest_record(directory) is None:
-                logger.info("removing the ingest %s, which has no record", directory)
-                remove_tree(directory)
+        self.ingests.recover()
         self.labels.recover(lambda digest: digest in self._blobs or digest in self._manifests)
-
-    def _ingest_record(self, directory: Path) -> IngestRecord | None:
-        try:
-            record = read_record((directory / "metadata.json").read_bytes(), IngestRecord, what="ingest record")
-        except (OSError, RossError):
-            return None
-        wanted = directory == self.layout.ingest(ingest_key(record.digest)) and record.digest not in self._blobs
-        return record if wanted else None
 
     # -- blobs --------------------------------------------------------------------------------------------------------
 
@@ -129,12 +117,12 @@ class ContentStore:
 
     @asynccontextmanager
     async def _ingest(self, digest: Digest, size_bytes: int) -> AsyncIterator[Ingest | None]:
-        async with self._writer(digest):
+        async with self.ingests.writer(digest):
             if digest in self._blobs:
                 yield None
                 return
             record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
-            made = Ingest(self, self.layout.ingest(ingest_key(digest)), record)
+            made = Ingest(self, self.ingests.path(digest), record)
             try:
                 await trio.to_thread.run_sync(made.open)
                 yield made
@@ -147,21 +135,11 @@ class ContentStore:
         Raises:
             ResourceExhausted: there is none.
         """
-        missing = {one: size for one, size in contents.items() if one not in self._blobs and not self.is_busy(one)}
-        there = sum(_size(self.layout.ingest(ingest_key(digest)) / "data") for digest in missing)
+        missing = {
+            one: size for one, size in contents.items() if one not in self._blobs and not self.ingests.is_busy(one)
+        }
+        there = sum(map(self.ingests.size_bytes, missing))
         self.space.require(max(0, sum(missing.values()) - there), what=what)
-
-    @asynccontextmanager
-    async def _writer(self, digest: Digest) -> AsyncIterator[None]:
-        """Be the one who writes to the ingest of a digest; waits for who is."""
-        # No lock: whoever lets go of a client's ingest is another task than the one that began it.
-        turn = self._busy.setdefault(digest, trio.Semaphore(1, max_value=1))
-        try:
-            async with turn:
-                yield
-        finally:
-            if turn.value and not turn.statistics().tasks_waiting:
-                self._busy.pop(digest, None)
 
     async def adopt(self, digest: Digest, path: Path, size_bytes: int, *, durable: bool = True) -> None:
         """Take in a file of the ingest area, which was hashed while it was written; nothing happens if the blob is there.
@@ -176,15 +154,6 @@ class ContentStore:
             if ingest is not None:
                 with trio.CancelScope(shield=True):
                     await trio.to_thread.run_sync(partial(ingest.replace, path, durable=durable))
-
-    @contextmanager
-    def busy_directory(self, key: str) -> Iterator[None]:
-        """Keep a directory of the ingest area from expiring, for the length of a block."""
-        self._busy_directories.add(key)
-        try:
-            yield
-        finally:
-            self._busy_directories.discard(key)
 
     async def write(self, digest: Digest, data: bytes, *, durable: bool = True) -> None:
         """Take in a small blob at once.
@@ -269,7 +238,7 @@ class ContentStore:
                 with suppress(FileNotFoundError):
                     kept.rename(path)
                 known[digest] = info
-                remove_tree(self.layout.ingest(ingest_key(digest)))  # of what is there, nothing is on its way
+                remove_tree(self.ingests.path(digest))  # of what is there, nothing is on its way
             remove_tree(kept)
 
     # -- manifests ----------------------------------------------------------------------------------------------------
@@ -316,103 +285,14 @@ class ContentStore:
         """Remove a manifest or index; missing is fine. Returns the bytes that were freed."""
         return await self._remove(self._manifests, digest, self.layout.manifest(digest))
 
-    # -- ingests ------------------------------------------------------------------------------------------------------
-
-    def ingests(self) -> tuple[Digest, ...]:
-        """What is on its way, whether or not anybody goes on with it."""
-        records = (self._ingest_record(directory) for directory in _children(self.layout.ingests))
-        return tuple(record.digest for record in records if record is not None)
-
-    def busy_directories(self) -> tuple[str, ...]:
-        """The directories of the ingest area that are kept from expiring."""
-        return tuple(self._busy_directories)
-
-    def ingest_statuses(self) -> Iterator[IngestStatus]:
-        """How far each of them has come."""
-        for directory in _children(self.layout.ingests):
-            record = self._ingest_record(directory)
-            try:
-                found = (directory / "data").stat()
-            except OSError:
-                continue
-            if record is not None:
-                yield IngestStatus(
-                    digest=record.digest,
-                    offset=found.st_size,
-                    total_bytes=record.size_bytes,
-                    started_at=record.created_at,
-                    updated_at=max(record.created_at, found.st_mtime_ns),  # the files have a coarser clock
-                    active=self.is_busy(record.digest),
-                )
-
-    async def abort_ingest(self, digest: Digest) -> int:
-        """Remove what has come so far of a digest; waits for who is writing. Returns the bytes that were freed."""
-        async with self._writer(digest):
-            return await trio.to_thread.run_sync(remove_tree, self.layout.ingest(ingest_key(digest)))
-
-    def is_busy(self, digest: Digest) -> bool:
-        """Whether somebody takes this content in, now."""
-        return digest in self._busy
-
-    async def expire_ingests(self, *, older_than_seconds: float) -> int:
-        """Remove the ingests that nobody has written to for so long. Returns the bytes that were freed."""
-        oldest = time.time() - older_than_seconds
-        return sum([await self._expire(directory, oldest) for directory in _children(self.layout.ingests)])
-
-    async def _expire(self, directory: Path, oldest: float) -> int:
-        if directory.name in self._busy_directories:
-            return 0
-
-        def expire() -> int:
-            data = directory / "data"
-            old = not data.exists() or data.stat().st_mtime <= oldest
-            return remove_tree(directory) if old else 0
-
-        # By its name, not by its record: one that is just being made has none yet.
-        digest = _digest_of(directory.name)
-        if digest is None:
-            return await trio.to_thread.run_sync(expire)
-        if digest in self._busy:
-            return 0
-        async with self._writer(digest):  # nobody begins it, or goes on with it, meanwhile
-            return await trio.to_thread.run_sync(expire)
-
-
-def ingest_key(digest: Digest) -> str:
-    """The name of the directory in which content of this digest is taken in."""
-    return f"{digest.algorithm}-{digest.encoded}"
-
-
-def _digest_of(key: str) -> Digest | None:
-    """The reverse of :func:`ingest_key`; None for another name."""
-    algorithm, _dash, encoded = key.partition("-")
-    try:
-        return Digest(algorithm, encoded)
-    except RossError:
-        return None
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _children(directory: Path) -> list[Path]:
-    try:
-        return sorted(directory.iterdir())
-    except FileNotFoundError:
-        return []
-
 
 def _contents(directory: Path) -> Iterator[tuple[Path, Digest | None]]:
     """The files that should be content, with the digest that their names say; None for what should not be there."""
-    for algorithm in _children(directory):
+    for algorithm in children(directory):
         if algorithm.name not in ENCODED_LENGTH:
             yield algorithm, None
             continue
-        for path in _children(algorithm):
+        for path in children(algorithm):
             try:
                 digest = Digest(algorithm.name, path.name)
             except RossError:

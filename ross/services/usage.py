@@ -21,7 +21,6 @@ from ross.model.storage import DiskUsage, UsageItem, UsageRow
 from ross.oci.digest import chain_ids
 from ross.services.snapshotter import committed_name
 from ross.services.spool import SPOOL_PREFIX
-from ross.services.store import ingest_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -146,9 +145,9 @@ class Usage:
             known[layout.snapshot(info.name)] = _Thing(_snapshot_kind(info), info.name)
         for container in self._containers.list(ContainerFilter(all=True)):
             known[layout.container(container.id).directory] = _Thing("container", container.id)
-        for digest in self._store.ingests():
-            known[layout.ingest(ingest_key(digest))] = _Thing("ingest", str(digest))
-        for key in self._store.busy_directories():
+        for digest in self._store.ingests.digests():
+            known[self._store.ingests.path(digest)] = _Thing("ingest", str(digest))
+        for key in self._store.ingests.busy_directories():
             known[layout.ingest(key)] = _Thing("ingest", key)
         for path in (
             layout.lock,
@@ -215,7 +214,7 @@ class Usage:
     def _rows(self, found: _Found, images: Sequence[_Parts]) -> tuple[UsageRow, ...]:
         containers = self._containers.list(ContainerFilter(all=True))
         resting = {container.id for container in containers if container.state in AT_REST}
-        idle = {str(digest) for digest in self._store.ingests() if not self._store.is_busy(digest)}
+        idle = {str(digest) for digest in self._store.ingests.digests() if not self._store.ingests.is_busy(digest)}
         used = {path for image in images if image.users for path in image.paths}
         spare = busy_bytes = idle_bytes = 0
         for path, size in found.sizes.items():

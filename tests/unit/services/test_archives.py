@@ -524,10 +524,10 @@ async def test_collection_leaves_a_spool_alone(tmp_path: Path) -> None:
             await place.remover.collect()
             (spool,) = place.root.glob("ingest/spool-*")
             assert (spool / "metadata.json").exists()
-            assert place.store.busy_directories() == (spool.name,)
+            assert place.store.ingests.busy_directories() == (spool.name,)
             nursery.cancel_scope.cancel()
         assert place.leftovers() == []
-        assert place.store.busy_directories() == ()
+        assert place.store.ingests.busy_directories() == ()
 
 
 async def test_the_next_start_removes_what_a_crash_has_left_of_a_spool(tmp_path: Path) -> None:

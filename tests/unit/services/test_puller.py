@@ -112,7 +112,7 @@ async def test_a_pull_brings_everything_into_the_store(tmp_path: Path) -> None:
     assert pulled.chain_id == chain_ids([SMALL, LARGE])[-1]
     assert [setting.store.path(digest).read_bytes() for digest in (SMALL, LARGE)] == list(LAYERS)
     assert await setting.store.read_manifest(pulled.target.digest) == IMAGE.manifest
-    assert setting.store.ingests() == ()
+    assert setting.store.ingests.digests() == ()
     assert setting.pins.held() == frozenset()
 
 
@@ -224,7 +224,7 @@ async def test_an_answer_that_is_none_costs_nothing_of_what_came_before(
     async with pulling_from(handle, tmp_path) as setting:
         with pytest.raises(RossError):
             await setting.pull()
-        assert LARGE in setting.store.ingests()
+        assert LARGE in setting.store.ingests.digests()
         asked, sound = len(setting.asked_for(LARGE)), True
         await setting.pull()
 
@@ -241,7 +241,7 @@ async def test_a_wrong_layer_is_refused_and_not_kept(tmp_path: Path) -> None:
             await setting.pull()
 
     assert setting.store.find(LARGE) is None
-    assert LARGE not in setting.store.ingests()
+    assert LARGE not in setting.store.ingests.digests()
 
 
 async def test_a_spoiled_rest_of_an_earlier_pull_is_fetched_anew(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ async def test_a_layer_that_is_too_long_leaves_nothing(tmp_path: Path) -> None:
         with pytest.raises(Corrupt, match="more of a blob"):
             await setting.pull()
 
-    assert LARGE not in setting.store.ingests()
+    assert LARGE not in setting.store.ingests.digests()
 
 
 async def test_a_cancelled_pull_leaves_an_ingest_and_no_pin(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ async def test_a_cancelled_pull_leaves_an_ingest_and_no_pin(tmp_path: Path) -> N
             await arrived.wait()
             nursery.cancel_scope.cancel()
         assert setting.pins.held() == frozenset()
-        assert LARGE in setting.store.ingests()  # the small one may have been on its way too
+        assert LARGE in setting.store.ingests.digests()  # the small one may have been on its way too
         setting.server.handler = serving(IMAGE)
         await setting.pull()
 

@@ -50,7 +50,7 @@ async def test_what_broke_off_goes_on(tmp_path: Path) -> None:
         assert ingest is not None
         await ingest.write(DATA[:100_000])
     store = await opened(tmp_path)
-    assert store.ingests() == (DIGEST,)
+    assert store.ingests.digests() == (DIGEST,)
     async with store.ingest(DIGEST, len(DATA)) as ingest:
         assert ingest is not None
         assert ingest.offset == 100_000
@@ -95,7 +95,7 @@ async def test_two_pulls_of_one_blob_share_it(tmp_path: Path) -> None:
         for _ in range(5):
             nursery.start_soon(pull)
     assert sorted(seen) == [False, True, True, True, True]
-    assert not store._busy
+    assert not store.ingests.is_busy(DIGEST)
 
 
 async def test_waiting_for_another_pull_can_be_cancelled(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ async def test_waiting_for_another_pull_can_be_cancelled(tmp_path: Path) -> None
         nursery.start_soon(second)
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    assert not store._busy
+    assert not store.ingests.is_busy(DIGEST)
 
 
 async def test_cancelled_write_leaves_what_can_be_gone_on_with(tmp_path: Path) -> None:
@@ -170,11 +170,11 @@ async def test_ingests_that_nobody_goes_on_with_expire(tmp_path: Path) -> None:
             assert ingest is not None
             await ingest.write(b"begin")
     os.utime(tmp_path / "ingest" / f"sha256-{DIGEST.encoded}" / "data", (0, 0))
-    assert await store.expire_ingests(older_than_seconds=3600) > 0
-    assert store.ingests() == (other,)
+    assert await store.ingests.expire(older_than_seconds=3600) > 0
+    assert store.ingests.digests() == (other,)
     async with store.ingest(other, len(DATA)):
-        await store.expire_ingests(older_than_seconds=0)
-        assert store.ingests() == (other,), "one that is being written to stays"
+        await store.ingests.expire(older_than_seconds=0)
+        assert store.ingests.digests() == (other,), "one that is being written to stays"
 
 
 @settings(max_examples=25, deadline=None)
@@ -229,7 +229,7 @@ async def test_ingest_that_is_just_being_made_does_not_expire(tmp_path: Path) ->
     async with store.ingest(digest, 7) as ingest:
         assert ingest is not None
         (ingest.path.parent / "metadata.json").unlink()  # as it is before its record is written
-        await store.expire_ingests(older_than_seconds=0)
+        await store.ingests.expire(older_than_seconds=0)
         await ingest.write(b"content")
         await ingest.commit()
     assert store.find(digest) is not None
