@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import tarfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,8 +135,7 @@ def scrambled(daemon: Daemon, identity: str, seed: int) -> Mapping[Parts, Node]:
 def by_umoci(directory: Path) -> Mapping[Parts, Node]:
     layout, bundle = directory / "layout", directory / "bundle"
     layout.mkdir()
-    with tarfile.open(directory / "made.tar") as archive:
-        archive.extractall(layout, filter="fully_trusted")
+    subprocess.run(["tar", "-x", "-C", str(layout), "-f", str(directory / "made.tar")], check=True)
     tag = json.loads((layout / "index.json").read_text())["manifests"][0]["annotations"][
         "org.opencontainers.image.ref.name"
     ]
