@@ -16,6 +16,7 @@ from attrs import evolve
 
 from ross.errors import FailedPrecondition, Reason, RossError
 from ross.linux.fds import close_all
+from ross.linux.files import time_of_files
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
 from ross.services.execs import Execs
@@ -200,7 +201,7 @@ class RunnableContainer(TrackedContainer):
         )
         self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()
-        started_at = time.time_ns()
+        started_at = time_of_files()  # as the monitor's word of its end will be stamped
         await self._parts.runtime.start(self.id, launched.process)
         return launched, started_at
 
