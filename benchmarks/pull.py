@@ -146,7 +146,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layouts", type=Path, help="OCI layouts to pull, in the place of images made here")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", default=",".join(name for name in PEERS if name != "runc"))
+    parser.add_argument(
+        "--peers", default=",".join(name for name in PEERS if name not in {"runc", "containerd+seccomp"})
+    )
     parser.add_argument("--images", default=",".join(GOALS))
     parser.add_argument(
         "--rate", type=parse_size, default=0, help="bytes a second of each connection; no limit if absent"
