@@ -12,14 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.support.daemon import Daemon, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _INSIDE = "ROSS_BENCH_INSIDE"
 _START_SECONDS = 30
@@ -36,6 +36,14 @@ def enter_namespaces(module: str) -> None:
         return
     argv = ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, "-m", module, *sys.argv[1:]]
     sys.exit(subprocess.run(argv, env={**os.environ, _INSIDE: "1"}, check=False).returncode)
+
+
+def command_lines() -> Iterator[bytes]:
+    """Of all processes but this one."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if path.parent.name != str(os.getpid()):
+                yield path.read_bytes()
 
 
 class Peer:
@@ -132,6 +140,12 @@ class Ross(Peer):
 class Podman(Peer):
     name = "podman"
     programs = ("podman",)
+
+    def stop(self) -> None:
+        """Wait for what it leaves to itself: each monitor starts a process that cleans up, and nobody waits for that."""
+        deadline = time.monotonic() + _START_SECONDS
+        while any(str(self.directory).encode() in line for line in command_lines()) and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def pull(self, reference: str) -> list[str]:
         return self._argv("pull", "-q", "--tls-verify=false", reference)
