@@ -263,6 +263,11 @@ class Remote:
             begins: int | None = offset
             if not is_part(response, offset, end, size):
                 begins, end = begins_at(response, offset, size), size
+            if begins is None and bound:
+                # It makes nothing of an end; it may go on from the offset all the same.
+                await stack.aclose()
+                response = await stack.enter_async_context(self._get(endpoint, path, begin=offset))
+                begins = begins_at(response, offset, size)
             if begins is None:
                 # The registry does not do ranges as the standard has them. The whole is longer, and right.
                 await stack.aclose()

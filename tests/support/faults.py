@@ -27,7 +27,17 @@ from ross.registry.retry import RetryPolicy
 from ross.registry.session import Timing
 from ross.services.windows import Splitting
 from tests.support.ext4 import ext4_in_memory
-from tests.support.faulty_registry import USER, Auth, Exchange, Fault, FaultyRegistry, Request, Served, faulty_registry
+from tests.support.faulty_registry import (
+    ANOTHER_SIZE,
+    USER,
+    Auth,
+    Exchange,
+    Fault,
+    FaultyRegistry,
+    Request,
+    Served,
+    faulty_registry,
+)
 from tests.support.images import BuiltImage, ImageBuilder, Layer
 from tests.support.pulling import PullingEngine, pulling_engine
 
@@ -288,7 +298,7 @@ def kinds(rng: random.Random) -> dict[str, Kind]:
         "416": Kind(_range_refused, manifests=False, ranged=True),
         "range elsewhere": Kind(partial(_range_elsewhere, rng=rng), manifests=False, ranged=True),
         "window too long": Kind(_window_too_long, manifests=False, ranged=True, window=True),
-        "window of another size": Kind(_window_of_another_size, manifests=False, ranged=True, window=True),
+        ANOTHER_SIZE: Kind(_window_of_another_size, manifests=False, ranged=True, window=True),
         "window stalls": Kind(partial(_stall, rng=rng), manifests=False, ranged=True, window=True),
         "window resets": Kind(partial(_reset, rng=rng), manifests=False, ranged=True, window=True),
         "204": Kind(_part_unasked),

@@ -28,6 +28,7 @@ _TLS_HANDSHAKE = 0x16
 _RANGE: Final = re.compile(r"bytes=(\d+)-(\d*)\Z")
 _PIECE: Final = 32 << 10
 
+ANOTHER_SIZE: Final = "window of another size"
 Fate = Literal["kept", "lost", "spoiled", "refused"]
 """Of bytes that were sent: the client has them for good; it may have lost some on the way; it cannot but throw them away, with all that
 it has of the blob; or there was something else than what it had asked for, so that it must ask for the whole."""
@@ -208,9 +209,14 @@ class FaultyRegistry:
 
     def _again(self, blob: str) -> Iterator[str]:
         had: list[tuple[int, int]] = []
-        excused = False
+        excused, oddly = False, -1
         for one in [one for one in self.served if one.blob == blob]:
-            overlap = sum(max(0, min(one.asked[1], to) - max(one.asked[0], begin)) for begin, to in had)
+            wanted = one.asked[1]
+            if one.asked[0] == oddly and not one.window:
+                # An end was no use, so it is asked for without, and taken up to where there is more.
+                wanted = min((begin for begin, _to in had if begin > oddly), default=wanted)
+            oddly = one.asked[0] if one.window and one.fault == ANOTHER_SIZE else oddly
+            overlap = sum(max(0, min(wanted, to) - max(one.asked[0], begin)) for begin, to in had)
             if overlap and not excused:
                 yield (
                     f"{overlap} bytes of {blob[:19]} asked for again, bytes {one.asked[0]} to {one.asked[1]} with {had} there; "

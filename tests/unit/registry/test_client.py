@@ -126,6 +126,23 @@ async def test_resolve_refuses(handler: Handler, error: type[Exception], words: 
         await resolve_with(handler, tmp_path)
 
 
+async def test_what_is_known_is_not_asked_for_again_of_a_registry_that_makes_nothing_of_an_end(tmp_path: Path) -> None:
+    asked = []
+
+    async def handle(request: Request, stream: trio.SocketStream) -> None:
+        wanted = request.headers["range"]
+        asked.append(wanted)
+        odd = 0 if wanted.endswith("-") else 1
+        body = BLOB[10:30] if odd else BLOB[10:]
+        await reply(stream, 206, body, Content_Range=f"bytes 10-{10 + len(body) - 1}/{len(BLOB) + odd}")
+
+    async with scripted_registry(handle) as server, client_of(tmp_path) as client:
+        async with client.open(reference(server)).blob(LAYER, offset=10, end=30) as stream:
+            assert stream.offset == 10
+            assert b"".join([chunk async for chunk in stream.chunks()]) == BLOB[10:]
+    assert asked == ["bytes=10-29", "bytes=10-"]
+
+
 async def test_resolve_by_digest_refuses_another_document(tmp_path: Path) -> None:
     async with scripted_registry(honest) as server, client_of(tmp_path) as client:
         with pytest.raises(Corrupt, match="should be"):
