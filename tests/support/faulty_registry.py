@@ -210,12 +210,15 @@ class FaultyRegistry:
     def _again(self, blob: str) -> Iterator[str]:
         had: list[tuple[int, int]] = []
         excused, oddly = False, -1
+        windows: list[int] = []
         for one in [one for one in self.served if one.blob == blob]:
             wanted = one.asked[1]
             if one.asked[0] == oddly and not one.window:
-                # An end was no use, so it is asked for without, and taken up to where there is more.
-                wanted = min((begin for begin, _to in had if begin > oddly), default=wanted)
-            oddly = one.asked[0] if one.window and one.fault == ANOTHER_SIZE else oddly
+                # An end was no use, so it is asked for without, and taken up to where there is a window.
+                wanted = min((begin for begin in windows if begin > oddly), default=wanted)
+            if one.window:
+                windows.append(one.asked[0])
+                oddly = one.asked[0] if one.fault == ANOTHER_SIZE else oddly
             overlap = sum(max(0, min(wanted, to) - max(one.asked[0], begin)) for begin, to in had)
             if overlap and not excused:
                 yield (
@@ -227,7 +230,7 @@ class FaultyRegistry:
                 # A window takes nothing of such an answer, and leaves the client with the wrong bytes that it has from before.
                 excused = excused and one.window and not overlap
             if one.had is not None:
-                had.append(one.had)
+                had.append((one.had[0], min(one.had[1], wanted)))
             excused = excused or one.fate in {"spoiled", "refused"}
 
     # -- serving ------------------------------------------------------------------------------------------------------
