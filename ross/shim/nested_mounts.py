@@ -71,13 +71,15 @@ def nest(spec: ContainerSpec, rootfs: Rootfs) -> tuple[Outer, ...]:
         FailedPrecondition: a link leads up from what is mounted, a device would be inside, or something in memory that is shared.
     """
     _refuse_in_shared_memory(spec, rootfs)
+    outers: list[Outer] = []
     points: dict[str, tuple[Mount, Outer | None, str]] = {}
-    """By place in the container: what is mounted there, in which outer mount, and where in there."""
+    """By place in the container: what is mounted there last, in which outer mount, and where in there."""
     for mount in sorted(spec.mounts, key=lambda mount: mount.target.count("/")):
         place, point = _point_of(rootfs, mount.target, points)
         if point is None:
             outer = Outer(mount) if _may_be_changed(mount) else None
             points[place] = mount, outer, ""
+            outers += [outer] if outer is not None else []
             continue
         beside, outer, before = points[point]
         path = before + place[len(point) :]
@@ -91,7 +93,7 @@ def nest(spec: ContainerSpec, rootfs: Rootfs) -> tuple[Outer, ...]:
                 f"the device {device.target!r} would be made in what is mounted on {point!r}",
                 hint="give it a place that is the container's own, as in /dev",
             )
-    return tuple(outer for mount, outer, path in points.values() if outer is not None and outer.inners and not path)
+    return tuple(outer for outer in outers if outer.inners)
 
 
 def _refuse_in_shared_memory(spec: ContainerSpec, rootfs: Rootfs) -> None:

@@ -63,7 +63,8 @@ def _nothing_left(shared: Daemon) -> Iterator[None]:
 def linked(shared: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Busybox, with links that lead to where something may be mounted, and up from there."""
     layer = busybox_layer().symlink("short", "/srv/volume").symlink("deep", "srv/volume/there").directory("srv")
-    layer.symlink("up", "/srv/volume/there/../../..").symlink("memory", "/dev/shm")
+    layer.symlink("up", "/srv/volume/there/../../..").symlink("memory", "/dev/shm").directory("srv/above/and")
+    layer.symlink("srv/above/and/below", "/srv")
     path = tmp_path_factory.mktemp("linked") / "linked.tar"
     path.write_bytes(docker_archive(ImageBuilder().layer(layer), ["localhost/linked:1"]).tar())
     assert shared.ross("load", "-q", "-i", str(path)).returncode == 0
@@ -220,6 +221,18 @@ def test_links_of_the_image_lead_into_a_volume(shared: Daemon, linked: str, volu
     assert list((volume / "there/b").iterdir()) == []
     told = refused(shared, linked, f"-v {volume}:/srv/volume -v {other}:/up/a")
     assert "a link leads up from what is mounted" in told
+
+
+def test_mount_that_a_link_leads_over_another(
+    shared: Daemon, linked: str, volume: Path, other: Path, tmp_path: Path
+) -> None:
+    """What is inside of the one below it is mounted as safely, and as hidden, as if there were no link."""
+    (tmp_path / "last").mkdir()
+    flags = f"-v {volume}:/srv/volume -v {other}:/srv/volume/a -v {tmp_path}/last:/srv/above/and/below/volume"
+    script = "ls /srv/volume; grep -c ' /srv/volume' /proc/self/mountinfo"
+    assert seen(shared, linked, flags, script) == ["3"]
+    assert [path.name for path in tmp_path.joinpath("last").iterdir()] == []
+    assert (volume / "a").is_dir()
 
 
 def test_links_of_a_volume_lead_nowhere_else(shared: Daemon, busybox: str, volume: Path, other: Path) -> None:
