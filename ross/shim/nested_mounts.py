@@ -9,6 +9,7 @@ no link leads out of it.
 
 from __future__ import annotations
 
+import errno
 import posixpath
 import stat
 from typing import TYPE_CHECKING, Final
@@ -186,7 +187,8 @@ def _put_one_together(outer: Outer, places: Places, place: Path, *, root: tuple[
             attach_mount(tree, place)
     except OSError as error:
         raise FailedPrecondition(
-            f"nothing can be mounted in {mount.source}: {error.strerror}", hint="it takes Linux 5.12"
+            f"nothing can be mounted in {mount.source}: {error.strerror}",
+            hint="it takes Linux 5.12" if error.errno == errno.ENOSYS else "",
         ) from error
     for inner in outer.inners:
         try:
@@ -227,7 +229,9 @@ def _mount_inside(inner: Inner, places: Places, outer: Rootfs, root: tuple[int, 
             outer.make_directory(inner.path)
         else:
             outer.make_file(inner.path)
-    with held(_new_tmpfs(mount, found, root) if source is None else _copy_of(mount, source)) as fd:
+    whole = mount.kind is MountKind.BIND and mount.recursion is not Recursion.DISABLED
+    with held(_new_tmpfs(mount, found, root) if source is None else copy_tree(source, recursive=whole)) as fd:
+        _set_up(fd, mount)
         with held(outer.open(inner.path)) as target:
             attach_mount(fd, target)
 
@@ -238,27 +242,27 @@ def _new_tmpfs(mount: Mount, found: os.stat_result | None, root: tuple[int, int]
     options = [("mode", f"{mode:o}"), ("uid", str(root[0])), ("gid", str(root[1]))]
     if mount.size_bytes:
         options.append(("size", str(mount.size_bytes)))
-    fd = new_mount("tmpfs", options)
-    _change(fd, ("nosuid", "nodev", "noexec", *mount.options), read_only=mount.read_only, recursive=False)
-    return fd
+    return new_mount("tmpfs", options)
 
 
-def _copy_of(mount: Mount, source: Path) -> int:
-    fd = copy_tree(source, recursive=mount.recursion is not Recursion.DISABLED and mount.kind is MountKind.BIND)
+def _set_up(fd: int, mount: Mount) -> None:
+    """Have a mount that is nowhere yet be as it is to be."""
+    if mount.kind is MountKind.TMPFS:
+        _change(fd, ("nosuid", "nodev", "noexec", *mount.options), read_only=mount.read_only)
+        return
     if mount.kind is MountKind.IMAGE:
-        _change(fd, ("nosuid", "nodev", *mount.options), read_only=True, recursive=False)
-        return fd
-    every = mount.propagation.startswith("r")
+        _change(fd, ("nosuid", "nodev", *mount.options), read_only=True)
+        return
     if mount.propagation not in _SHARED:
-        change_tree(fd, recursive=every, propagation=SLAVE if mount.propagation.endswith("slave") else PRIVATE)
-    whole = mount.read_only and mount.recursion in {Recursion.ENABLED, Recursion.READONLY}
-    _change(fd, mount.options, read_only=False, recursive=False)
+        propagation = SLAVE if mount.propagation.endswith("slave") else PRIVATE
+        change_tree(fd, recursive=mount.propagation.startswith("r"), propagation=propagation)
+    _change(fd, mount.options)
     if mount.read_only:
+        whole = mount.recursion in {Recursion.ENABLED, Recursion.READONLY}
         change_tree(fd, recursive=whole, add=MountAttribute.READ_ONLY)
-    return fd
 
 
-def _change(fd: int, options: Sequence[str], *, read_only: bool, recursive: bool) -> None:
+def _change(fd: int, options: Sequence[str], *, read_only: bool = False) -> None:
     """The last of two options that contradict each other is meant."""
     add, drop = MountAttribute.READ_ONLY if read_only else NOTHING, NOTHING
     for option in options:
@@ -270,4 +274,4 @@ def _change(fd: int, options: Sequence[str], *, read_only: bool, recursive: bool
     if add & MountAttribute.NO_ACCESS_TIMES:
         drop |= MountAttribute.ALL_ACCESS_TIMES
     if add or drop:
-        change_tree(fd, recursive=recursive, add=add, drop=drop)
+        change_tree(fd, recursive=False, add=add, drop=drop)
