@@ -723,10 +723,11 @@ interface Container {
 
   info @0 () -> (info :ContainerInfo);
 
-  start @1 (stdio :List(UInt32)) -> ();
+  start @1 (stdio :List(UInt32), fds :List(UInt32)) -> ();
   # Returns when its process runs. Finished even if the caller goes away: a start is never half done. With the log driver `passthrough`
   # its process has for its streams the three descriptors, pipes or the null device, that come with this message and `stdio` names; without
-  # any, and whenever it is started again by itself, the null device.
+  # any, and whenever it is started again by itself, the null device. What `fds` names it has from descriptor 3 on, this once; its monitor
+  # holds them too, so whoever has the other end of a pipe reads its end when the container has ended.
 
   wait @2 (condition :WaitCondition) -> (outcome :Outcome);
   # `notRunning` (and unknown): returns when it is stopped, at once if it is; for one not yet started, when its first run has ended; for
@@ -1316,6 +1317,7 @@ struct ExecOptions {
   columns @8 :UInt16;
   whenGone @9 :GonePolicy = hup;
   stdio @10 :List(UInt32);
+  fds @11 :List(UInt32);
 }
 
 enum GonePolicy {

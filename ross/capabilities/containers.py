@@ -7,8 +7,7 @@ from weakref import WeakKeyDictionary
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
-from ross.capabilities.processes import ProcessServer, begin_exec, claim, found_execs, given, sink_of
-from ross.linux.fds import close_all
+from ross.capabilities.processes import ProcessServer, begin_exec, claimed, found_execs, given, sink_of
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.files import CommitOptions
 from ross.model.logs import LogChunk, LogOptions
@@ -91,11 +90,8 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
         context.results.info = to_wire(self._container.info)
 
     async def start_context(self, context: Any) -> None:
-        stdio = claim(self._session, tuple(context.params.stdio))
-        try:
-            await self._container.start(stdio=stdio)
-        finally:
-            close_all(stdio)
+        with claimed(self._session, stdio=context.params.stdio, fds=context.params.fds) as handed:
+            await self._container.start(handed)
 
     async def wait_context(self, context: Any) -> None:
         condition = WaitCondition(str(context.params.condition))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ross.errors import InvalidArgument
 from ross.linux.fds import close_all
 from ross.model.containers import AttachOptions
 from ross.model.execs import ExecOptions
+from ross.shim.handed import Handed
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ross.capabilities.session import Session
     from ross.services.attachment import Attachment
     from ross.services.container import Container
@@ -85,16 +89,10 @@ async def begin_exec(container: Container, context: Any, session: Session) -> No
     """``Container.exec``: claim the descriptors that came with it, and hand out what was begun."""
     params = context.params
     options = from_wire(ExecOptions, params.options)
-    stdio = claim(session, options.stdio)
-    try:
+    with claimed(session, stdio=options.stdio, fds=options.fds) as handed:
         executed, attachment = await container.execs.begin(
-            options,
-            stdout=sink_of(params, "stdout"),
-            stderr=sink_of(params, "stderr"),
-            stdio=stdio or None,
+            options, stdout=sink_of(params, "stdout"), stderr=sink_of(params, "stderr"), handed=handed
         )
-    finally:
-        close_all(stdio)
     context.results.exec = ExecServer(executed, attachment, session)
     if attachment is not None:
         context.results.stdin = ByteStreamServer(attachment.write_stdin, done=attachment.close_stdin)
@@ -105,19 +103,24 @@ def found_execs(container: Container, session: Session) -> list[dict[str, Any]]:
     return [{"info": to_wire(one.info), "exec": ExecServer(one, None, session)} for one in container.execs.list()]
 
 
-def claim(session: Session, numbers: tuple[int, ...]) -> list[int]:
-    """The descriptors with these numbers, which are the caller's to close.
+@contextmanager
+def claimed(session: Session, *, stdio: Iterable[int] = (), fds: Iterable[int] = ()) -> Iterator[Handed]:
+    """The descriptors with these numbers, which came with a call, for the length of a block.
 
     Raises:
         InvalidArgument: one has not come, or is claimed already.
     """
-    claimed: list[int] = []
+    streams, behind = tuple(stdio), tuple(fds)
+    own: list[int] = []
     try:
-        claimed.extend(map(session.claim_fd, numbers))
-    except KeyError:
-        close_all(claimed)
-        raise InvalidArgument("a file descriptor that the call names did not come with it") from None
-    return claimed
+        try:
+            for number in (*streams, *behind):
+                own.append(session.claim_fd(number))  # noqa: PERF401 -- what was claimed is closed if the next one cannot be
+        except KeyError:
+            raise InvalidArgument("a file descriptor that the call names did not come with it") from None
+        yield Handed(stdio=own[: len(streams)], fds=own[len(streams) :])
+    finally:
+        close_all(own)
 
 
 def sink_of(params: Any, name: str) -> ByteStreamSink | None:

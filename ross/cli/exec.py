@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -12,16 +14,17 @@ from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.output import Format
 from ross.cli.parse import parse_env, read_env_files
 from ross.cli.session import with_engine
+from ross.cli.streams import preserved
 from ross.errors import FailedPrecondition, InvalidArgument, RossError
 from ross.linux.terminal import is_terminal
 from ross.model.containers import ContainerState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ross.client import Container, Engine, Exec
-    from ross.client.processes import ProcessOptions, Write
+    from ross.client import Engine, Exec
+    from ross.client.processes import ProcessOptions
     from ross.model.containers import Outcome
+
+Begin = Callable[..., Coroutine[Any, Any, "Exec"]]
 
 
 def exec_(
@@ -37,6 +40,7 @@ def exec_(
     workdir: Annotated[str, Parameter(name=["--workdir", "-w"])] = "",
     privileged: Annotated[bool, Parameter(negative=())] = False,
     detach_keys: str = DETACH_KEYS,
+    preserve_fds: int = 0,
 ) -> int:
     """Execute a command in a running container; ends with the command's exit code.
 
@@ -64,6 +68,8 @@ def exec_(
         Give it all capabilities that the daemon has.
     detach_keys
         What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
+    preserve_fds
+        Hand it so many of our descriptors, from 3 on.
     """
     if not command:
         raise InvalidArgument("there is nothing to execute", hint=f"write: ross exec {container} COMMAND")
@@ -78,41 +84,31 @@ def exec_(
         "privileged": privileged,
         "when_gone": "leave" if detach else "hup",
     }
+    fds = preserved(preserve_fds)
 
     async def body(engine: Engine) -> int:
-        found = engine.containers.get(container).now
+        begin = partial(engine.containers.get(container).now.open_exec, command, fds=fds, **options)
         if detach:
-            await found.open_exec(command, **options)
+            await begin()
             return 0
         if tty:
-            return _code(await _on_terminal(found, command, options, stdin=interactive, manner=manner))
-        return _code(await _on_pipes(found, command, options, stdin=interactive))
+            return _code(await _on_terminal(begin, stdin=interactive, manner=manner))
+        return _code(await _on_pipes(begin, stdin=interactive))
 
     return with_engine(body)
 
 
-async def _on_terminal(
-    container: Container, command: tuple[str, ...], options: ProcessOptions, *, stdin: bool, manner: Manner
-) -> Outcome | None:
+async def _on_terminal(begin: Begin, *, stdin: bool, manner: Manner) -> Outcome | None:
     from ross.cli.interactive import connected
 
-    async def open_process(*, stdin: bool, stdout: Write | None, stderr: Write | None, rows: int, columns: int) -> Exec:
-        sized: ProcessOptions = {**options, "rows": rows, "columns": columns}
-        return await container.open_exec(command, stdin=stdin, stdout=stdout, stderr=stderr, **sized)
-
-    async with connected(open_process, stdin=stdin, terminal=True, manner=manner) as attached:
+    async with connected(begin, stdin=stdin, terminal=True, manner=manner) as attached:
         return await attached.wait()
 
 
-async def _on_pipes(
-    container: Container, command: tuple[str, ...], options: ProcessOptions, *, stdin: bool
-) -> Outcome | None:
+async def _on_pipes(begin: Begin, *, stdin: bool) -> Outcome | None:
     from ross.cli.interactive import on_our_streams
 
-    async def begin(stdio: Sequence[int]) -> Exec:
-        return await container.open_exec(command, stdio=stdio, **options)
-
-    return await on_our_streams(begin, stdin=stdin)
+    return await on_our_streams(lambda stdio: begin(stdio=stdio), stdin=stdin)
 
 
 def _code(outcome: Outcome | None) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,18 +23,20 @@ from ross.cli.flags.sharing import shared_options
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.parse import parse_env, parse_labels, read_env_files
 from ross.cli.session import with_engine
+from ross.cli.streams import preserved
 from ross.errors import InvalidArgument, NotFound, RossError
 from ross.linux.terminal import is_terminal
 from ross.model.mounts import MountKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from ross.client import Container, Engine, Image, Process
     from ross.client.specs import CreateOptions
     from ross.model.containers import Outcome
 
 PullPolicy = Literal["always", "missing", "never"]
+Begin = Callable[..., Awaitable[None]]
 
 
 @Parameter(name="*")
@@ -119,6 +123,7 @@ def run(
     detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative=())] = False,
     detach_keys: str = DETACH_KEYS,
     sig_proxy: bool = True,
+    preserve_fds: int = 0,
     flags: CreateFlags | None = None,
 ) -> int:
     """Run a command in a new container; ends with the command's exit code.
@@ -135,44 +140,48 @@ def run(
         What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
     sig_proxy
         Hand the signals that we are sent on to it; on a terminal the keys do that.
+    preserve_fds
+        Hand it so many of our descriptors, from 3 on.
     """
     wanted = flags or CreateFlags()
     manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy)
     if wanted.tty and wanted.interactive and not detach and not is_terminal(0):
         raise InvalidArgument("the input is no terminal, which -it wants", hint="use -i alone to pipe something in")
+    fds = preserved(preserve_fds)
 
     async def body(engine: Engine) -> int:
         container = await _create(engine, image, command, wanted, detached=detach)
+        begin = partial(_begin, container, wanted, fds=fds)
         if detach:
-            await _begin(container, wanted)
+            await begin()
             output.write(f"{(await container.info()).id}\n")
             return 0
         run_so = _run_on_our_streams if wanted.logs.log_driver == PASSTHROUGH else _run_attached
-        return await run_so(container, wanted, manner)
+        return await run_so(container, wanted, manner, begin)
 
     return with_engine(body)
 
 
-async def _run_attached(container: Container, wanted: CreateFlags, manner: Manner) -> int:
+async def _run_attached(container: Container, wanted: CreateFlags, manner: Manner, begin: Begin) -> int:
     from ross.cli.interactive import attach
 
     async with attach(container, stdin=wanted.interactive, terminal=wanted.tty, manner=manner) as attached:
-        await _begin(container, wanted)
+        await begin()
         outcome = await attached.wait()
     if wanted.rm and not attached.detached:
         await container.wait()  # until nothing of it is left
     return _code(outcome)
 
 
-async def _run_on_our_streams(container: Container, wanted: CreateFlags, manner: Manner) -> int:
+async def _run_on_our_streams(container: Container, wanted: CreateFlags, manner: Manner, begin: Begin) -> int:
     from ross.cli.interactive import on_our_streams
 
-    async def begin(stdio: Sequence[int]) -> Process:
+    async def begin_on(stdio: Sequence[int]) -> Process:
         process = await container.attach()
-        await _begin(container, wanted, stdio)
+        await begin(stdio=stdio)
         return process
 
-    outcome = await on_our_streams(begin, stdin=wanted.interactive, sig_proxy=manner.sig_proxy)
+    outcome = await on_our_streams(begin_on, stdin=wanted.interactive, sig_proxy=manner.sig_proxy)
     if wanted.rm:
         await container.wait()  # until nothing of it is left
     return _code(outcome)
@@ -186,9 +195,11 @@ def _code(outcome: Outcome | None) -> int:
     return outcome.exit_code
 
 
-async def _begin(container: Container, wanted: CreateFlags, stdio: Sequence[int] = ()) -> None:
+async def _begin(
+    container: Container, wanted: CreateFlags, *, stdio: Sequence[int] = (), fds: Sequence[int] = ()
+) -> None:
     try:
-        await container.start(stdio=stdio)
+        await container.start(stdio=stdio, fds=fds)
     except RossError:
         if wanted.rm:
             await container.discard()  # noqa: ASYNC120 -- shielded

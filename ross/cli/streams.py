@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ross.cli.output import is_lost
+from ross.errors import InvalidArgument
 from ross.linux.fds import close_all, is_plain_pipe
 
 if TYPE_CHECKING:
@@ -21,6 +22,31 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES: Final = 1 << 20
 _NO_SPLICE: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOSYS})
+
+
+def preserved(count: int) -> range:
+    """Our descriptors from 3 on, as many as ``--preserve-fds`` says.
+
+    Raises:
+        InvalidArgument: one of them was not open when we were started.
+    """
+    if count < 0:
+        raise InvalidArgument(f"--preserve-fds {count} is no number of descriptors")
+    wanted = range(3, 3 + count)
+    for fd in wanted:
+        if not _is_inherited(fd):
+            raise InvalidArgument(
+                f"--preserve-fds {count} hands over our descriptors 3 to {wanted[-1]}, and {fd} is not open",
+                hint=f"open it in the shell: ross ... {fd}<FILE",
+            )
+    return wanted
+
+
+def _is_inherited(fd: int) -> bool:
+    try:
+        return os.get_inheritable(fd)  # which what we have opened ourselves is not
+    except OSError:
+        return False
 
 
 class Streams:

@@ -66,18 +66,21 @@ class Container:
         """What is known of it now; never waits for it."""
         return from_wire(ContainerInfo, (await answer(self._capability.info())).info)
 
-    def start(self, *, stdio: Sequence[int] = ()) -> Pending[None]:
+    def start(self, *, stdio: Sequence[int] = (), fds: Sequence[int] = ()) -> Pending[None]:
         """Start it; returns when its process runs.
 
         Args:
             stdio: Three descriptors of ours, pipes or /dev/null, that its process gets as its streams, as they are; where its log driver
                 is passthrough.
+            fds: Descriptors of ours, no directories, that its process has from 3 on. Not when it is started again by itself. A pipe's other
+                end reads its end when the container has ended, whatever its process closes.
 
         Raises:
             InvalidArgument: it takes no streams, or not these.
             FailedPrecondition: it runs already, or cannot be run; for a missing program ``reason`` says so.
         """
-        return Pending(self._capability.start(stdio=self._session.send_fds(stdio) if stdio else []), _nothing)
+        sent = self._session.send_fds([*stdio, *fds]) if stdio or fds else []
+        return Pending(self._capability.start(stdio=sent[: len(stdio)], fds=sent[len(stdio) :]), _nothing)
 
     async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
         """Wait until it has stopped: at once if it has; or for another condition.
@@ -222,7 +225,8 @@ class Container:
         stdin: bool = False,
         stdout: Write | None = None,
         stderr: Write | None = None,
-        stdio: Sequence[int] | None = None,
+        stdio: Sequence[int] = (),
+        fds: Sequence[int] = (),
         **options: Unpack[ProcessOptions],
     ) -> Exec:
         """Execute a program in it, and return when it runs.
@@ -233,13 +237,22 @@ class Container:
             stdout: Takes its output; returning late slows it down. Everything, with a terminal.
             stderr: Takes its error output.
             stdio: Three descriptors of ours, pipes or /dev/null, that it gets as they are, in the place of the above.
+            fds: Descriptors of ours, no directories, that it has from 3 on.
             options: As the flags of ``ross exec``.
 
         Raises:
             FailedPrecondition: the container does not run, or the program cannot be executed; for a missing one ``reason`` says so.
         """
         return await open_exec(
-            self._session, self._capability, args, options, stdin=stdin, stdout=stdout, stderr=stderr, stdio=stdio
+            self._session,
+            self._capability,
+            args,
+            options,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            stdio=stdio,
+            fds=fds,
         )
 
     async def execs(self) -> tuple[tuple[ExecInfo, Exec], ...]:

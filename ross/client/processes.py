@@ -122,13 +122,15 @@ async def open_exec(
     stdin: bool,
     stdout: Write | None,
     stderr: Write | None,
-    stdio: Sequence[int] | None,
+    stdio: Sequence[int] = (),
+    fds: Sequence[int] = (),
 ) -> Exec:
     """Execute a program; see :meth:`ross.client.containers.Container.open_exec`."""
     wanted = make_exec(args, options, stdin=stdin)
     fields = to_wire(wanted)
-    if stdio is not None:
-        fields["stdio"] = session.send_fds(stdio)
+    if stdio or fds:
+        sent = session.send_fds([*stdio, *fds])
+        fields |= {"stdio": sent[: len(stdio)], "fds": sent[len(stdio) :]}
     answered = await answer(container.exec(options=fields, **sinks(stdout, stderr, None)))
     return Exec(answered.exec, answered.stdin)
 
@@ -152,7 +154,6 @@ async def run_exec(
         stdin=bool(input),
         stdout=outputs[0].write,
         stderr=outputs[1].write,
-        stdio=None,
     )
 
     async def feed() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from contextlib import contextmanager
@@ -32,6 +33,11 @@ def is_plain_pipe(fd: int) -> bool:
     if stat.S_ISCHR(found.st_mode):
         return found.st_rdev == _NULL
     return stat.S_ISFIFO(found.st_mode) and str(Path(f"/proc/self/fd/{fd}").readlink()).startswith("pipe:")
+
+
+def is_path_only(fd: int) -> bool:
+    """Whether it names a file without having it opened (open(2), ``O_PATH``)."""
+    return bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH)
 
 
 @contextmanager

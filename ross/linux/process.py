@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 NO_STDIO: Final = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
 _MOST_SAID_BYTES: Final = 2 << 10
+_RENUMBER: Final = Path(__file__).with_name("renumber.py")
 
 
 @frozen(kw_only=True)
@@ -206,6 +208,7 @@ async def spawn_and_forget(
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
     stdio: Sequence[int] = NO_STDIO,
+    behind: Sequence[int] = (),
 ) -> None:
     """Start a program that puts itself in the background (daemon(7)), and wait until its first process has ended.
 
@@ -217,20 +220,22 @@ async def spawn_and_forget(
         cwd: Where it runs.
         pass_fds: Descriptors that it inherits beside the standard three, under the same numbers.
         stdio: Its standard input, output and error output.
+        behind: What it has from descriptor 3 on, in this order. All descriptors that are passed have numbers above those.
 
     Raises:
         OSError: it could not be started.
         ChildProcessError: its first process failed.
     """
+    renumbering = [sys.executable, "-I", "-S", str(_RENUMBER), ",".join(map(str, behind))] if behind else []
     with trio.CancelScope(shield=True):
         process = await trio.lowlevel.open_process(
-            list(argv),
+            [*renumbering, *argv],
             stdin=stdio[0],
             stdout=stdio[1],
             stderr=stdio[2],
             env=dict(env),
             cwd=cwd,
-            pass_fds=pass_fds,
+            pass_fds=(*pass_fds, *behind),
             start_new_session=True,
         )
         if await process.wait() != 0:

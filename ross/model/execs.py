@@ -38,6 +38,8 @@ class ExecOptions:
     when_gone: GonePolicy = GonePolicy.HUP
     stdio: tuple[int, ...] = ()
     """Its standard input, output and error output: the numbers of three descriptors that were sent with the call."""
+    fds: tuple[int, ...] = ()
+    """What it has from descriptor 3 on: the numbers of descriptors that were sent with the call."""
 
 
 @frozen(kw_only=True)

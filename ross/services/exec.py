@@ -32,12 +32,13 @@ from ross.shim.signals import parse_signal
 from ross.shim.spares import Spares
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ross.layout import ExecLayout
     from ross.services.containers import Parts
     from ross.services.running import RunnableContainer
+    from ross.shim.handed import Handed
     from ross.shim.logfiles import LogFiles
 
 logger = logging.getLogger(__name__)
@@ -187,7 +188,7 @@ class Exec:
             outcome=self.ending.outcome,
         )
 
-    async def launch(self, around: Surroundings, *, stdio: Sequence[int] | None) -> None:
+    async def launch(self, around: Surroundings, *, handed: Handed) -> None:
         """Execute it: the record first, then a monitor, and from then on a task that watches.
 
         Raises:
@@ -205,7 +206,7 @@ class Exec:
                     self.layout,
                     process,
                     stdin=options.stdin,
-                    stdio=stdio,
+                    handed=handed,
                     connect=self._connect,
                 )
             if scope.cancelled_caught:

@@ -9,8 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from ross.errors import FailedPrecondition, InvalidArgument, RossError
-from ross.linux.fds import is_plain_pipe
+from ross.errors import FailedPrecondition, RossError
 from ross.linux.files import make_directory
 from ross.model.containers import AttachOptions, ContainerState, Pace
 from ross.oci.codec import read_record
@@ -18,10 +17,11 @@ from ross.services.attachment import Attachment
 from ross.services.exec import Exec, ExecRecord
 from ross.services.names import make_id
 from ross.shim.exec_process import Surroundings, validate_exec
+from ross.shim.handed import NOTHING, Handed
 from ross.shim.state import ALIVE, check_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from ross.layout import ExecLayout
     from ross.model.execs import ExecOptions
@@ -52,7 +52,7 @@ class Execs:
         *,
         stdout: Sink | None,
         stderr: Sink | None,
-        stdio: Sequence[int] | None,
+        handed: Handed = NOTHING,
         listed: bool = True,
     ) -> tuple[Exec, Attachment | None]:
         """Execute something. Cancelled, or failed, nothing of it is left.
@@ -61,7 +61,7 @@ class Execs:
             options: What.
             stdout: Takes its output.
             stderr: Takes its error output.
-            stdio: The descriptors that it is to have, in the place of both; they stay the caller's.
+            handed: Descriptors that it is given, streams in the place of both; they stay the caller's.
             listed: Whether others are to see it, in lists and events.
 
         Raises:
@@ -70,8 +70,7 @@ class Execs:
             Unavailable: the runtime hangs.
         """
         validate_exec(options)
-        if stdio is not None and not all(map(is_plain_pipe, stdio)):
-            raise InvalidArgument("only pipes and the null device can be handed to what is executed")
+        handed.check()
         name, state = self._container.record.name, self._container.state
         check_alive(name, state)
         if state not in ALIVE or state is ContainerState.PAUSED:
@@ -84,14 +83,18 @@ class Execs:
         begun = Exec(self._parts, self._container, record)
         begun.listed = listed
         attachment: Attachment | None = None
-        if stdio is None and (stdout is not None or stderr is not None or options.stdin):
+        if not handed.stdio and (stdout is not None or stderr is not None or options.stdin):
             streams = AttachOptions(
                 stdin=options.stdin, stdout=stdout is not None, stderr=stderr is not None, pace=Pace.BLOCK
             )
             attachment = Attachment(begun, streams, stdout, stderr)
             begun.pending.add(attachment)
-        self._add(begun)
-        await begun.launch(self._surroundings(), stdio=stdio)
+        own = handed.duplicate()
+        try:
+            self._add(begun)
+            await begun.launch(self._surroundings(), handed=own)
+        finally:
+            own.close()
         return begun, attachment
 
     def _surroundings(self) -> Surroundings:

@@ -237,7 +237,7 @@ class Health:
         options = ExecOptions(args=check.args, when_gone=GonePolicy.KILL)
         try:
             executed, attachment = await self._container.execs.begin(
-                options, stdout=output, stderr=output, stdio=None, listed=False
+                options, stdout=output, stderr=output, listed=False
             )
         except RossError as error:
             return _FAILED, error.message

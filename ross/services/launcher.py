@@ -27,11 +27,10 @@ from ross.services.snapshot_mounts import mount_snapshot, unmount_snapshot
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 from ross.shim.conmon import ended_early
+from ross.shim.handed import NOTHING, Handed
 from ross.shim.nested_mounts import put_together
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ross.oci.image import Execution
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
@@ -64,7 +63,7 @@ class Launcher:
         execution: Execution,
         *,
         console_size: tuple[int, int] | None,
-        stdio: Sequence[int] = (),
+        handed: Handed = NOTHING,
     ) -> Launched:
         """Mount its root, write its bundle, and have a monitor create it: everything but the start.
 
@@ -85,7 +84,7 @@ class Launcher:
                     record, places = await self._nested(record, places)
                     async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
                         await self._write_bundle(record, execution, joined, places, console_size=console_size)
-                        return await self._launch(record, stdio)
+                        return await self._launch(record, handed)
                 finally:
                     take_binds_away(binds)
 
@@ -123,7 +122,7 @@ class Launcher:
             )
         )
 
-    async def _launch(self, record: ContainerRecord, stdio: Sequence[int]) -> Launched:
+    async def _launch(self, record: ContainerRecord, handed: Handed) -> Launched:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
         launched: Launched | None = None
         problem: Exception | None = None
@@ -131,7 +130,7 @@ class Launcher:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._see_whether_forsaken, nursery.cancel_scope)
                 try:
-                    launched = await parts.monitor.launch(self._id, self._layout, record.spec, stdio=stdio)
+                    launched = await parts.monitor.launch(self._id, self._layout, record.spec, handed=handed)
                 except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
                     problem = error
                 nursery.cancel_scope.cancel()

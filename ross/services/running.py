@@ -6,7 +6,6 @@ A run is watched by a task of its own, the shim task, from its start until nothi
 from __future__ import annotations
 
 import logging
-import os
 import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
@@ -15,7 +14,6 @@ import trio
 from attrs import evolve
 
 from ross.errors import FailedPrecondition, Reason, RossError
-from ross.linux.fds import close_all
 from ross.linux.files import time_of_files
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
@@ -29,12 +27,13 @@ from ross.services.records import Run, boot_id
 from ross.services.restarts import Restarts
 from ross.services.stats import Sampler
 from ross.services.tracked import Ending, TrackedContainer
+from ross.shim.handed import NOTHING, Handed
 from ross.shim.logfiles import LogFiles
 from ross.shim.state import ALIVE, check_transition
-from ross.shim.valid_logs import check_stdio
+from ross.shim.valid_logs import check_handed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from ross.services.containers import Parts
     from ross.services.image import Image
@@ -120,39 +119,38 @@ class RunnableContainer(TrackedContainer):
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
-    async def start(self, *, stdio: Sequence[int] = ()) -> None:
+    async def start(self, handed: Handed = NOTHING) -> None:
         """Start it; returns when its process runs. Goes on to the end even if the caller does not wait for it.
 
         Args:
-            stdio: The three streams of its process, where its log driver is passthrough; they stay the caller's.
+            handed: Descriptors for its process: streams only where its log driver is passthrough. They stay the caller's.
 
         Raises:
-            InvalidArgument: it takes no streams, or not these.
+            InvalidArgument: it takes none, or not these.
             FailedPrecondition: it runs already, or cannot be run; for a program that is missing ``reason`` says so.
             NotFound: it has been removed.
         """
-        if stdio:
-            check_stdio(self.record.spec.log, stdio)
-        own = [os.dup(fd) for fd in stdio]
+        check_handed(self.record.spec.log, handed)
+        own = handed.duplicate()
 
         async def begin() -> None:
             try:
                 await self._start(own)
             finally:
-                close_all(own)
+                own.close()
 
         await self._to_the_end(begin, name="start")
 
-    async def _start(self, stdio: Sequence[int] = ()) -> None:
+    async def _start(self, handed: Handed = NOTHING) -> None:
         async with self._turn:
             if self._state is _S.RESTARTING:
                 self._rest()  # what was to come is now
             check_transition(self.record.name, self._state, _S.STARTING)
             self._save(evolve(self.record, stopped_by_hand=False, restart_count=0))
             self._restarts = Restarts()
-            await self._begin(stdio)
+            await self._begin(handed)
 
-    async def _begin(self, stdio: Sequence[int] = ()) -> None:
+    async def _begin(self, handed: Handed = NOTHING) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
@@ -160,7 +158,7 @@ class RunnableContainer(TrackedContainer):
         if before is not _S.CREATED:
             self.ending = Ending()
         try:
-            launched, started_at = await self._launch(stdio)
+            launched, started_at = await self._launch(handed)
         except Exception as error:
             failure = await self._start_failed(before, error)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
             if failure is error:
@@ -188,7 +186,7 @@ class RunnableContainer(TrackedContainer):
         self.init.fail_pending(failure)
         return failure
 
-    async def _launch(self, stdio: Sequence[int]) -> tuple[Launched, int]:
+    async def _launch(self, handed: Handed) -> tuple[Launched, int]:
         """Make everything that a run needs, and begin it. Returns who runs, and since when."""
         if self.image is None:
             raise FailedPrecondition(
@@ -197,7 +195,7 @@ class RunnableContainer(TrackedContainer):
             )
         execution = self.image.config.execution
         launched = await self.launcher.create(
-            self.record, execution, console_size=self.init.console_size(), stdio=stdio
+            self.record, execution, console_size=self.init.console_size(), handed=handed
         )
         self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()

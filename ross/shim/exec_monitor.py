@@ -18,15 +18,17 @@ from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.linux.processes import end_with_children
 from ross.shim.conmon import answered_pid, ended_early, environment, processes, read_answer
+from ross.shim.handed import pipe_above, preserving
 from ross.shim.monitor import Exit
 from ross.shim.runtime import runtime_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ross.errors import RossError
     from ross.layout import ExecLayout
+    from ross.shim.handed import Handed
     from ross.shim.runtime import Runtime
 
 
@@ -52,7 +54,7 @@ class ExecMonitor:
         process: dict[str, Any],
         *,
         stdin: bool,
-        stdio: Sequence[int] | None,
+        handed: Handed,
         connect: Callable[[], Awaitable[None]],
     ) -> Executed:
         """Start a monitor, which has the runtime execute the process.
@@ -62,8 +64,8 @@ class ExecMonitor:
             layout: The exec's directory, which exists.
             process: What to execute.
             stdin: Whether somebody may want to write to its input.
-            stdio: Its three standard descriptors; else the monitor makes some.
-            connect: Called when the monitor can be attached to, and nothing has been executed yet; not with ``stdio``.
+            handed: What it is given. Without streams the monitor makes some.
+            connect: Called when the monitor can be attached to, and nothing has been executed yet; not where it is given streams.
 
         Raises:
             FailedPrecondition: the runtime could not; in its words.
@@ -73,23 +75,23 @@ class ExecMonitor:
         make_directory(layout.exits)
         write_atomic(layout.process, json.dumps(process, separators=(",", ":")).encode(), sync=False)
         with _Pipes() as pipes:
-            argv = self._argv(
-                container_id, layout, terminal=process["terminal"], stdin=stdin, passing=stdio is not None
-            )
+            passing = bool(handed.stdio)
+            argv = self._argv(container_id, layout, terminal=process["terminal"], stdin=stdin, passing=passing)
             variables = {"_OCI_SYNCPIPE": pipes.sync[1]}
-            if stdio is None:
+            if not passing:
                 # The monitor waits twice for a word of ours: before it does anything, and until we are attached.
                 variables |= {"_OCI_STARTPIPE": pipes.start[0], "_OCI_ATTACHPIPE": pipes.attach[1]}
                 os.write(pipes.start[1], b"1")
             await spawn_and_forget(
-                argv,
+                [*argv, *preserving(handed.fds)],
                 env=environment() | {name: str(fd) for name, fd in variables.items()},
                 cwd=layout.directory,
                 pass_fds=tuple(variables.values()),
-                stdio=stdio or NO_STDIO,
+                stdio=handed.stdio or NO_STDIO,
+                behind=handed.fds,
             )
             pipes.close_theirs()
-            if stdio is None and await read_answer(pipes.attach[0]):
+            if not passing and await read_answer(pipes.attach[0]):
                 await connect()
                 os.write(pipes.start[1], b"1")
             answer = await read_answer(pipes.sync[0])
@@ -183,7 +185,7 @@ class _Pipes:
         self.sync, self.start, self.attach = self._pipe(), self._pipe(), self._pipe()
 
     def _pipe(self) -> tuple[int, int]:
-        ends = os.pipe2(os.O_CLOEXEC)
+        ends = pipe_above()
         self._open.update(ends)
         return ends
 

@@ -22,11 +22,10 @@ from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
 from ross.shim.conmon import answered_pid, environment, processes, read_answer
+from ross.shim.handed import NOTHING, Handed, pipe_above, preserving
 from ross.shim.journal import check_journal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.model.logs import LogConfig
@@ -99,7 +98,7 @@ class Monitor:
             check_journal(self.program)
 
     async def launch(
-        self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, *, stdio: Sequence[int] = ()
+        self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, *, handed: Handed = NOTHING
     ) -> Launched:
         """Start a monitor, which has the runtime create the container.
 
@@ -107,7 +106,7 @@ class Monitor:
             container_id: Which.
             bundle: Where its bundle is.
             spec: What its user wants.
-            stdio: The three streams of its process, where its log driver is passthrough; the null device if there are none.
+            handed: What its process is given; where its log driver is passthrough and no streams are, the null device.
 
         Raises:
             FailedPrecondition: the runtime could not, in its words; or there is no journal to log to.
@@ -117,15 +116,16 @@ class Monitor:
         self.check_log(spec.log)
         self.forget(container_id)
         make_directory(self._layout.monitor(container_id))
-        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        read_end, write_end = pipe_above()
         try:
             try:
                 await spawn_and_forget(
-                    self._argv(container_id, bundle, spec),
+                    [*self._argv(container_id, bundle, spec), *preserving(handed.fds)],
                     env={**environment(), "_OCI_SYNCPIPE": str(write_end)},
                     cwd=bundle.bundle,
                     pass_fds=(write_end,),
-                    stdio=stdio or NO_STDIO,
+                    stdio=handed.stdio or NO_STDIO,
+                    behind=handed.fds,
                 )
             finally:
                 os.close(write_end)

@@ -6,13 +6,11 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument
-from ross.linux.fds import is_plain_pipe
 from ross.model.logs import LogDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ross.model.logs import LogConfig
+    from ross.shim.handed import Handed
 
 _MIN_LOG_BYTES: Final = 4 << 10
 _MAX_LOG_BYTES: Final = 512 << 30
@@ -51,18 +49,15 @@ def check_log(log: LogConfig, *, terminal: bool) -> None:
         raise InvalidArgument(f"a log cannot be kept in {log.max_files} files", hint=f"1 to {_MAX_LOG_FILES}")
 
 
-def check_stdio(log: LogConfig, stdio: Sequence[int]) -> None:
-    """Refuse descriptors that a container with this log cannot have as its streams.
+def check_handed(log: LogConfig, handed: Handed) -> None:
+    """Refuse descriptors that the process of a container with this log cannot be given.
 
     Raises:
-        InvalidArgument: it takes none, or there are not three, or one is neither a pipe nor the null device.
+        InvalidArgument: it takes no streams, or they, or what is behind them, cannot be given to anybody.
     """
-    if log.driver is not LogDriver.PASSTHROUGH:
+    handed.check()
+    if handed.stdio and log.driver is not LogDriver.PASSTHROUGH:
         raise InvalidArgument(
             "this container's streams are its monitor's, which keeps its log",
             hint="create it with --log-driver passthrough to hand it others",
         )
-    if len(stdio) != 3:
-        raise InvalidArgument(f"a process has three standard streams, not {len(stdio)}")
-    if not all(map(is_plain_pipe, stdio)):
-        raise InvalidArgument("only pipes and the null device can be handed to a container")

@@ -352,14 +352,14 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
         for part in range(25):
 
             async def begin() -> None:
-                executed, attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
+                executed, attachment = await container.execs.begin(options, stdout=None, stderr=None)
                 assert attachment is None
                 executed.hold()
                 await executed.let_go()
                 await executed.wait()
 
             await cancelled_at(0.0024 * part, begin)
-        executed, _attachment = await container.execs.begin(options, stdout=None, stderr=None, stdio=None)
+        executed, _attachment = await container.execs.begin(options, stdout=None, stderr=None)
         assert await cancelled_at(0.05, executed.wait)
         attachment = await executed.attach(AttachOptions(pace=Pace.BLOCK), stdout=None, stderr=None)
         assert await cancelled_at(0.05, attachment.wait)
