@@ -1012,6 +1012,12 @@ struct Resources {
   ulimits @4 :List(Ulimit);
   throttles @5 :List(Throttle);
   cgroupParent @6 :Text;
+  hugePages @7 :List(HugePages);
+}
+
+struct HugePages {
+  pageBytes @0 :UInt64;
+  limitBytes @1 :UInt64;
 }
 
 struct Ulimit {
@@ -1033,6 +1039,7 @@ enum ThrottleKind {
   writeBps @2;
   readIops @3;
   writeIops @4;
+  weight @5;
 }
 
 struct Security {
@@ -1051,12 +1058,22 @@ struct Security {
   sysctls @9 :List(Pair);
   selinux @10 :Text;
   # The label of its processes, `user:role:type:level`.
+  deviceRules @11 :List(DeviceRule);
 }
 
 struct Device {
   source @0 :Text;
   target @1 :Text;
   access @2 :Text = "rwm";
+}
+
+struct DeviceRule {
+  kind @0 :Text;
+  # `c`, `b`, or `a` for both.
+  major @1 :Int64;
+  # -1: any.
+  minor @2 :Int64;
+  access @3 :Text;
 }
 
 struct Namespaces {

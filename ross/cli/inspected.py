@@ -37,6 +37,7 @@ _THROTTLES: Final = {
     ThrottleKind.WRITE_BPS: "BlkioDeviceWriteBps",
     ThrottleKind.READ_IOPS: "BlkioDeviceReadIOps",
     ThrottleKind.WRITE_IOPS: "BlkioDeviceWriteIOps",
+    ThrottleKind.WEIGHT: "BlkioWeightDevice",
 }
 
 
@@ -163,7 +164,8 @@ def _host_config(spec: ContainerSpec) -> Fields:
     )
     throttles: dict[str, list[dict[str, Any]]] = {name: [] for name in _THROTTLES.values()}
     for one in resources.throttles:
-        throttles[_THROTTLES[one.kind]].append({"Path": one.device, "Rate": one.rate})
+        unit = "Weight" if one.kind is ThrottleKind.WEIGHT else "Rate"
+        throttles[_THROTTLES[one.kind]].append({"Path": one.device, unit: one.rate})
     return Fields({
         "Binds": [_bind(mount) for mount in spec.mounts if mount.kind is MountKind.BIND],
         "LogConfig": {
@@ -212,6 +214,7 @@ def _host_config(spec: ContainerSpec) -> Fields:
             {"PathOnHost": one.source, "PathInContainer": one.target, "CgroupPermissions": one.access}
             for one in security.devices
         ],
+        "DeviceCgroupRules": [str(rule) for rule in security.device_rules],
         "MemoryReservation": limits.memory_reservation_bytes,
         "MemorySwap": limits.memory_swap_bytes,
         "MemorySwappiness": resources.memory_swappiness,

@@ -14,10 +14,10 @@ from ross.errors import InvalidArgument
 from ross.model.archives import ArchiveFormat
 from ross.model.containers import ContainerSpec, NetworkMode, RestartMode, RestartPolicy
 from ross.model.images import Platform
-from ross.model.limits import Resources, Throttle, Ulimit
+from ross.model.limits import HugePages, Resources, Throttle, Ulimit
 from ross.model.logs import LogConfig, LogDriver
 from ross.model.namespaces import NamespaceMode, Namespaces, Resolution
-from ross.model.security import Device, Security
+from ross.model.security import Device, DeviceRule, Security
 from ross.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     unmask: Sequence[str]
     """Patterns of paths, or ``ALL``."""
     devices: Sequence[Device]
+    device_rules: Sequence[DeviceRule]
     group_add: Sequence[str]
     sysctls: Mapping[str, str]
     shm_size: int
@@ -82,6 +83,7 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     oom_kill_disable: bool
     ulimits: Sequence[Ulimit]
     throttles: Sequence[Throttle]
+    huge_pages: Sequence[HugePages]
     cgroup_parent: str
     """A path below the root of the hierarchies, or a slice where systemd makes the control groups."""
     pid: str | Container
@@ -178,6 +180,7 @@ def _resources(options: CreateOptions) -> Resources:
         oom_kill_disable=options.get("oom_kill_disable", False),
         ulimits=tuple(options.get("ulimits", ())),
         throttles=tuple(options.get("throttles", ())),
+        huge_pages=tuple(options.get("huge_pages", ())),
         cgroup_parent=options.get("cgroup_parent", ""),
     )
 
@@ -193,6 +196,7 @@ def _security(options: CreateOptions) -> Security:
         mask=tuple(options.get("mask", ())),
         unmask=tuple(options.get("unmask", ())),
         devices=tuple(options.get("devices", ())),
+        device_rules=tuple(options.get("device_rules", ())),
         groups=tuple(options.get("group_add", ())),
         sysctls=dict(options.get("sysctls", {})),
     )

@@ -56,6 +56,8 @@ class ThrottleKind(Enum):
     READ_IOPS = "readIops"
     """Operations in a second."""
     WRITE_IOPS = "writeIops"
+    WEIGHT = "weight"
+    """Its weight where this device is contended, from 10 to 1000."""
 
 
 @frozen(kw_only=True)
@@ -66,6 +68,14 @@ class Throttle:
     device: str
     """Its path on the host."""
     rate: int
+
+
+@frozen(kw_only=True)
+class HugePages:
+    """A limit on huge pages of one size."""
+
+    page_bytes: int
+    limit_bytes: int
 
 
 @frozen(kw_only=True)
@@ -82,5 +92,6 @@ class Resources:
     """Let it wait for memory and not be killed for want of it; control groups of version 1 only."""
     ulimits: tuple[Ulimit, ...] = ()
     throttles: tuple[Throttle, ...] = ()
+    huge_pages: tuple[HugePages, ...] = ()
     cgroup_parent: str = ""
     """What its control group is in: a path, or a slice where systemd makes the groups. Empty: the engine's own place."""

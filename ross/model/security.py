@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from attrs import field, frozen
 
 
@@ -13,6 +15,25 @@ class Device:
     target: str
     access: str = "rwm"
     """Of ``r`` (read), ``w`` (write) and ``m`` (make nodes of it)."""
+
+
+ANY_NUMBER: Final = -1
+
+
+@frozen(kw_only=True)
+class DeviceRule:
+    """Devices that a container may open if it has a node of them; whoever may make nodes can make one."""
+
+    kind: str
+    """``c``, ``b``, or ``a`` for both."""
+    major: int
+    minor: int
+    """-1: any."""
+    access: str = "rwm"
+
+    def __str__(self) -> str:
+        major, minor = ("*" if number == ANY_NUMBER else number for number in (self.major, self.minor))
+        return f"{self.kind} {major}:{minor} {self.access}"
 
 
 @frozen(kw_only=True)
@@ -36,6 +57,7 @@ class Security:
     unmask: tuple[str, ...] = ()
     """Patterns of paths that the engine would mask, or keep from being written; ``ALL`` for every one."""
     devices: tuple[Device, ...] = ()
+    device_rules: tuple[DeviceRule, ...] = ()
     groups: tuple[str, ...] = ()
     """Supplementary groups of its first process, by name (as its ``/etc/group`` has it) or number."""
     sysctls: dict[str, str] = field(factory=dict)

@@ -14,6 +14,7 @@ from ross.linux.capabilities import own_capabilities
 from ross.linux.host import cgroup_version
 
 _SELINUX: Final = Path("/sys/fs/selinux/enforce")
+_HUGE_PAGES: Final = Path("/sys/kernel/mm/hugepages")
 _MOUNT_SETATTR: Final = (5, 12)
 
 
@@ -27,6 +28,8 @@ class HostFacts:
     """Ours: a container can have no others."""
     swap_accounting: bool
     blkio_weights: bool
+    huge_pages: frozenset[int]
+    """The sizes, in bytes, of those whose use can be limited."""
     oom_score_adj: int
     """Ours."""
     cpus: frozenset[int]
@@ -45,6 +48,7 @@ def host_facts() -> HostFacts:
         capabilities=own_capabilities(),
         swap_accounting=version == 2 or Path("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists(),
         blkio_weights=_blkio_weights(version),
+        huge_pages=_huge_pages(version),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text()),
         cpus=_online("cpu"),
         memory_nodes=_online("node"),
@@ -76,6 +80,20 @@ def _blkio_weights(version: int) -> bool:
     if version == 1:
         return any((top / "blkio" / name).exists() for name in ("blkio.weight", "blkio.bfq.weight"))
     return any(any(top.glob(f"*/{name}")) for name in ("io.weight", "io.bfq.weight"))
+
+
+def _huge_pages(version: int) -> frozenset[int]:
+    top = Path("/sys/fs/cgroup")
+    try:
+        can = (
+            (top / "hugetlb").is_dir()
+            if version == 1
+            else "hugetlb" in (top / "cgroup.controllers").read_text().split()
+        )
+        names = [path.name for path in _HUGE_PAGES.iterdir()] if can else []
+    except OSError:
+        return frozenset()
+    return frozenset(int(name.removeprefix("hugepages-").removesuffix("kB")) << 10 for name in names)
 
 
 def _online(what: str) -> frozenset[int]:

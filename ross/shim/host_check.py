@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ross.errors import FailedPrecondition, InvalidArgument
+from ross.model.limits import ThrottleKind
 from ross.model.mounts import Recursion
 from ross.shim.apparmor import check_profile
 from ross.shim.facts import parse_set
 from ross.shim.init_program import find_init
-from ross.shim.resources import hard_limit
+from ross.shim.resources import hard_limit, page_size
 from ross.shim.security import ALL, capability_name
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ def check_host(spec: ContainerSpec, host: HostFacts) -> None:
     """
     _check_processors(spec, host)
     _check_memory(spec, host)
-    if spec.limits.blkio_weight and not host.blkio_weights:
-        raise FailedPrecondition("this kernel weighs no use of disks", hint="leave out --blkio-weight")
+    weights = [one for one in spec.resources.throttles if one.kind is ThrottleKind.WEIGHT]
+    if (spec.limits.blkio_weight or weights) and not host.blkio_weights:
+        flag = "--blkio-weight" if spec.limits.blkio_weight else "--blkio-weight-device"
+        raise FailedPrecondition("this kernel weighs no use of disks", hint=f"leave out {flag}")
     for name in spec.security.cap_add:
         if capability_name(name) not in {ALL, *host.capabilities}:
             raise FailedPrecondition(f"the daemon has no {capability_name(name)} itself, so it cannot give it away")
@@ -72,6 +75,13 @@ def _check_processors(spec: ContainerSpec, host: HostFacts) -> None:
 def _check_memory(spec: ContainerSpec, host: HostFacts) -> None:
     if spec.limits.memory_swap_bytes and not host.swap_accounting:
         raise FailedPrecondition("this kernel does not count swap", hint="boot it with swapaccount=1")
+    for huge in spec.resources.huge_pages:
+        if huge.page_bytes not in host.huge_pages:
+            sizes = ", ".join(map(page_size, sorted(host.huge_pages)))
+            raise FailedPrecondition(
+                f"this kernel cannot limit huge pages of {page_size(huge.page_bytes)}",
+                hint=f"it can those of {sizes}" if sizes else "leave out --hugetlb-limit",
+            )
     if host.cgroup_version == 1:
         return
     for wanted, flag in (

@@ -49,10 +49,11 @@ _NUMBERS: Final = {
 }
 
 _THROTTLES: Final = {
-    ThrottleKind.READ_BPS: "throttleReadBpsDevice",
-    ThrottleKind.WRITE_BPS: "throttleWriteBpsDevice",
-    ThrottleKind.READ_IOPS: "throttleReadIOPSDevice",
-    ThrottleKind.WRITE_IOPS: "throttleWriteIOPSDevice",
+    ThrottleKind.READ_BPS: ("throttleReadBpsDevice", "rate"),
+    ThrottleKind.WRITE_BPS: ("throttleWriteBpsDevice", "rate"),
+    ThrottleKind.READ_IOPS: ("throttleReadIOPSDevice", "rate"),
+    ThrottleKind.WRITE_IOPS: ("throttleWriteIOPSDevice", "rate"),
+    ThrottleKind.WEIGHT: ("weightDevice", "weight"),
 }
 
 
@@ -68,11 +69,14 @@ def resources_of(spec: ContainerSpec, host: HostFacts) -> dict[str, Any]:
     if spec.resources.oom_kill_disable:
         memory["disableOOMKiller"] = True
     limit = spec.limits.pids_limit or DEFAULT_PIDS_LIMIT
-    found = {
+    found: dict[str, Any] = {
         "memory": memory,
         "cpu": _cpu(spec.limits),
         "blockIO": _block_io(spec.limits, spec.resources.throttles),
         "pids": {"limit": limit} if limit > 0 else {},
+        "hugepageLimits": [
+            {"pageSize": page_size(one.page_bytes), "limit": one.limit_bytes} for one in spec.resources.huge_pages
+        ],
     }
     return {name: values for name, values in found.items() if values}
 
@@ -109,9 +113,17 @@ def _block_io(limits: Limits, throttles: Sequence[Throttle]) -> dict[str, Any]:
     found: dict[str, Any] = {"weight": limits.blkio_weight} if limits.blkio_weight else {}
     for throttle in throttles:
         major, minor = _block_device(throttle.device)
-        entry = {"major": major, "minor": minor, "rate": throttle.rate}
-        found.setdefault(_THROTTLES[throttle.kind], []).append(entry)
+        name, unit = _THROTTLES[throttle.kind]
+        found.setdefault(name, []).append({"major": major, "minor": minor, unit: throttle.rate})
     return found
+
+
+def page_size(size_bytes: int) -> str:
+    """As the kernel's hierarchy has it: ``2MB``."""
+    for shift, unit in ((30, "GB"), (20, "MB")):
+        if size_bytes >= 1 << shift:
+            return f"{size_bytes >> shift}{unit}"
+    return f"{size_bytes >> 10}KB"
 
 
 def _block_device(path: str) -> tuple[int, int]:

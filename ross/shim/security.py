@@ -9,17 +9,19 @@ import stat
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ross.errors import InvalidArgument
 from ross.linux.capabilities import ALL_CAPABILITIES
+from ross.model.security import ANY_NUMBER
 from ross.shim.seccomp import default_profile
 from ross.shim.seccomp_profile import read_profile
 
 if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
-    from ross.model.security import Device
+    from ross.model.security import Device, DeviceRule
     from ross.shim.facts import HostFacts
 
 UNCONFINED: Final = "unconfined"
@@ -182,8 +184,15 @@ def device_rules(spec: ContainerSpec, given: Sequence[dict[str, Any]]) -> list[d
     if spec.privileged:
         return [{"allow": True, "access": "rwm"}]
     mine: list[dict[str, Any]] = [{key: node[key] for key in ("type", "major", "minor", "access")} for node in given]
-    rules: list[dict[str, Any]] = [*_DEVICES, *mine]
+    rules: list[dict[str, Any]] = [*_DEVICES, *mine, *chain.from_iterable(map(_expand, spec.security.device_rules))]
     return [{"allow": False, "access": "rwm"}, *({"allow": True, **rule} for rule in rules)]
+
+
+def _expand(rule: DeviceRule) -> Iterator[dict[str, Any]]:
+    numbers = {"major": rule.major, "minor": rule.minor}
+    known = {name: number for name, number in numbers.items() if number != ANY_NUMBER}
+    for kind in ("b", "c") if rule.kind == "a" else (rule.kind,):  # of `a` runc takes every number for any
+        yield {"type": kind, **known, "access": rule.access}
 
 
 def device_nodes(spec: ContainerSpec, given: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -86,6 +86,11 @@ def check_resources(resources: Resources) -> None:
         _check_throttle(throttle)
     if len({(one.kind, one.device) for one in resources.throttles}) < len(resources.throttles):
         raise InvalidArgument("a limit of a device is given twice")
+    for huge in resources.huge_pages:
+        if not 0 < huge.page_bytes <= _MAX_BYTES or not 0 <= huge.limit_bytes <= _MAX_BYTES:
+            raise InvalidArgument("a limit of huge pages is the size of a page, and a number of bytes")
+    if len({huge.page_bytes for huge in resources.huge_pages}) < len(resources.huge_pages):
+        raise InvalidArgument("a limit of huge pages is given twice")
 
 
 def _check_ulimit(ulimit: Ulimit) -> None:
@@ -100,5 +105,7 @@ def _check_ulimit(ulimit: Ulimit) -> None:
 def _check_throttle(throttle: Throttle) -> None:
     if throttle.kind is ThrottleKind.UNKNOWN or not throttle.device.startswith("/") or "\0" in throttle.device:
         raise InvalidArgument(f"{throttle.device!r} is not the path of a device that can be limited")
+    if throttle.kind is ThrottleKind.WEIGHT and throttle.rate not in _WEIGHT:
+        raise InvalidArgument(f"the weight for {throttle.device} is a number from 10 to 1000")
     if not 0 < throttle.rate <= _MAX_BYTES:
         raise InvalidArgument(f"the limit of {throttle.device} is a number larger than 0")

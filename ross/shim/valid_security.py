@@ -30,6 +30,8 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\Z")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?\Z|\.\Z")
 _RESOLVER_OPTION: Final = re.compile(r"[a-z][a-z0-9-]{0,30}(:[0-9]{1,5})?\Z")
 _MAX_ENTRIES: Final = 1024
+_NUMBERS: Final = range(-1, 1 << 20)
+"""Of devices; -1 for any."""
 
 
 def check_security(spec: ContainerSpec) -> None:
@@ -76,8 +78,18 @@ def _check_devices(security: Security) -> None:
         if not device.source.startswith("/") or "\0" in device.source:
             raise InvalidArgument(f"the device {device.source!r} is not an absolute path")
         check_target(device.target, "device")
-        if not device.access or len(set(device.access)) < len(device.access) or set(device.access) - set("rwm"):
-            raise InvalidArgument(f"{device.access!r} is not a way to use a device", hint="write some of r, w and m")
+        _check_access(device.access)
+    for rule in security.device_rules:
+        if rule.kind not in {"a", "b", "c"} or not all(number in _NUMBERS for number in (rule.major, rule.minor)):
+            raise InvalidArgument(f"'{rule}' is not a rule about devices", hint="write 'c 10:229 rwm' or 'b 8:* r'")
+        _check_access(rule.access)
+    if len(security.device_rules) > _MAX_ENTRIES:
+        raise InvalidArgument(f"there are no more than {_MAX_ENTRIES} rules about devices")
+
+
+def _check_access(access: str) -> None:
+    if not access or len(set(access)) < len(access) or set(access) - set("rwm"):
+        raise InvalidArgument(f"{access!r} is not a way to use a device", hint="write some of r, w and m")
 
 
 def check_resolution(resolution: Resolution) -> None:

@@ -119,6 +119,18 @@ def test_limits_of_devices(daemon: Daemon, box: str, tmp_path: Path) -> None:
     assert "not a block device" in refused(daemon, box, ["--device-read-bps", f"{tmp_path}:1m"])
 
 
+def test_weights_of_devices(daemon: Daemon, box: str) -> None:
+    disk = next(path for path in sorted(Path("/dev").iterdir()) if path.is_block_device())
+    number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
+    flags = ["--blkio-weight-device", f"{disk}:321"]
+    groups = (Path("/sys/fs/cgroup/blkio"), "blkio") if V1 else (Path("/sys/fs/cgroup/ross"), "io")
+    if not any(groups[0].glob(f"{groups[1]}.*weight_device")):
+        assert "weighs no use of disks" in refused(daemon, box, flags)
+        return
+    names = ("blkio/blkio.bfq.weight_device blkio/blkio.weight_device", "io.bfq.weight")
+    assert f"{number} 321" in inside(daemon, box, flags, group_files(names))
+
+
 def test_update_changes_the_same_limits(daemon: Daemon, box: str) -> None:
     daemon.ross("run", "-d", "--name", "updated", "-m", "64m", "--cpus", "0.5", box, "sleep", "600")
     done = daemon.ross("update", "--memory-reservation", "16m", "--cpu-shares", "300", "--cpuset-cpus", "0", "updated")
@@ -244,6 +256,29 @@ def test_devices_groups_and_annotations(daemon: Daemon, box: str) -> None:
     assert "no" not in done.stdout.split()
     assert {"0", "50", "1234"} <= set(done.stdout.splitlines()[-2].split())
     assert done.stdout.splitlines()[-1] == "/dev/fuse"
+
+
+def test_rules_about_devices(daemon: Daemon, box: str) -> None:
+    """Who may make a node of a device still opens only what a rule allows; each as Docker takes it."""
+    script = (
+        "mknod /fuse c 10 229; true </fuse && echo reads; true >>/fuse && echo writes; true </dev/null && echo usual"
+    )
+    for rules, expected in (
+        ([], ["usual"]),
+        (["c 10:229 r"], ["reads", "usual"]),
+        (["c 10:228 rwm", "b 10:229 rwm", "c 2:* rwm"], ["usual"]),
+        (["c 10:* rw"], ["reads", "writes", "usual"]),
+        (["a *:229 w"], ["writes", "usual"]),
+        (["a *:* rwm"], ["reads", "writes", "usual"]),
+    ):
+        flags = [f"--device-cgroup-rule={rule}" for rule in rules]
+        done = daemon.ross("run", "--rm", *flags, box, "sh", "-c", f"{{ {script}; }} 2>/dev/null")
+        assert done.stdout.split() == expected, rules
+    created = daemon.ross("create", "--name", "ruled", "--device-cgroup-rule", "c 10:* rw", box)
+    assert created.returncode == 0, created.stderr
+    (info,) = json.loads(daemon.ross("inspect", "ruled").stdout)
+    assert info["HostConfig"]["DeviceCgroupRules"] == ["c 10:* rw"]
+    daemon.ross("rm", "ruled")
 
 
 def test_kernel_parameters(daemon: Daemon, box: str) -> None:

@@ -17,10 +17,10 @@ import pytest
 import trio
 
 import ross
-from ross.errors import InvalidArgument
+from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.cgroup_counters import find_hierarchies
 from ross.model.containers import ContainerState
-from ross.model.limits import Throttle, ThrottleKind
+from ross.model.limits import HugePages, Throttle, ThrottleKind
 from ross.shim.groups import Groups
 from tests.support.daemon import Daemon, running_daemon
 
@@ -32,6 +32,7 @@ pytestmark = pytest.mark.integration
 HIERARCHIES = find_hierarchies()
 V1 = "memory" in HIERARCHIES.legacy
 SYSTEMD = Path("/run/systemd/system").is_dir()
+CONTROLLERS = HIERARCHIES.legacy if V1 else Path("/sys/fs/cgroup/cgroup.controllers").read_text().split()
 DISK = next(path for path in sorted(Path("/dev").iterdir(), reverse=True) if path.is_block_device())
 SECONDS = 120
 """A machine without a processor of its own is slow."""
@@ -126,6 +127,19 @@ async def test_limits(daemon: Daemon, manager: str) -> None:
         assert str(1 << 20) in words(disks, "blkio.throttle.read_bps_device", "io.max")
         sample = await container.sample()
         assert (sample.memory.limit_bytes, sample.pids.limit) == (64 << 20, 50)
+
+
+async def test_huge_pages(daemon: Daemon, manager: str) -> None:
+    """Limited where the kernel counts them, which it may do in a hierarchy that no container is in; else refused."""
+    huge = HugePages(page_bytes=2 << 20, limit_bytes=6 << 20)
+    if "hugetlb" not in CONTROLLERS:
+        with pytest.raises(FailedPrecondition, match="huge pages of 2MB"):
+            async with running(daemon, huge_pages=[huge]):
+                pass
+        return
+    async with running(daemon, huge_pages=[huge]) as (_engine, container):
+        group = await place_of(container, manager, "hugetlb")
+        assert words(group, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max") == str(6 << 20)
 
 
 async def test_what_it_uses(daemon: Daemon) -> None:

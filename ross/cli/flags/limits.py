@@ -8,7 +8,7 @@ from attrs import define
 from cyclopts import Parameter
 
 from ross.errors import InvalidArgument
-from ross.model.limits import Throttle, ThrottleKind, Ulimit
+from ross.model.limits import HugePages, Throttle, ThrottleKind, Ulimit
 from ross.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class ResourceFlags:
     """Let it wait for memory and not be killed; control groups of version 1 only."""
     ulimit: Words = ()
     """name=soft[:hard], such as nofile=1024:4096; -1 for no limit. May be repeated; the last of a name counts."""
+    blkio_weight_device: Words = ()
+    """device:weight, its weight where that disk is contended, from 10 to 1000. May be repeated."""
+    hugetlb_limit: Words = ()
+    """page-size=bytes, such as 2m=64m, the most memory in huge pages of that size. May be repeated."""
     device_read_bps: Words = ()
     """device:rate, such as /dev/sda:10m, the most bytes read in a second. May be repeated."""
     device_write_bps: Words = ()
@@ -102,11 +106,13 @@ class ResourceFlags:
             "oom_kill_disable": self.oom_kill_disable,
             "ulimits": list({one.name: one for one in map(parse_ulimit, self.ulimit)}.values()),
             "throttles": [
+                *_throttles(ThrottleKind.WEIGHT, self.blkio_weight_device),
                 *_throttles(ThrottleKind.READ_BPS, self.device_read_bps),
                 *_throttles(ThrottleKind.WRITE_BPS, self.device_write_bps),
                 *_throttles(ThrottleKind.READ_IOPS, self.device_read_iops),
                 *_throttles(ThrottleKind.WRITE_IOPS, self.device_write_iops),
             ],
+            "huge_pages": [parse_huge_pages(text) for text in self.hugetlb_limit],
             "cgroup_parent": self.cgroup_parent,
         }
 
@@ -137,6 +143,18 @@ def _ulimit(text: str) -> int:
     return int(text)
 
 
+def parse_huge_pages(text: str) -> HugePages:
+    """``page-size=bytes``.
+
+    Raises:
+        InvalidArgument: it is not of that form.
+    """
+    size, equals, limit = text.partition("=")
+    if not equals or not size or not limit:
+        raise InvalidArgument(f"{text!r} is not a limit of huge pages", hint="write 2m=64m")
+    return HugePages(page_bytes=parse_size(size), limit_bytes=parse_size(limit))
+
+
 def _throttles(kind: ThrottleKind, entries: Sequence[str]) -> list[Throttle]:
     return [parse_throttle(kind, entry) for entry in entries]
 
@@ -152,5 +170,6 @@ def parse_throttle(kind: ThrottleKind, text: str) -> Throttle:
         raise InvalidArgument(f"{text!r} is not a limit of a device", hint="write /dev/sda:10m")
     bytes_ = kind in {ThrottleKind.READ_BPS, ThrottleKind.WRITE_BPS}
     if not bytes_ and not (rate.isascii() and rate.isdigit() and len(rate) < 19):
-        raise InvalidArgument(f"{rate[:40]!r} is not a number of operations")
+        what = "a weight" if kind is ThrottleKind.WEIGHT else "a number of operations"
+        raise InvalidArgument(f"{rate[:40]!r} is not {what}")
     return Throttle(kind=kind, device=device, rate=parse_size(rate) if bytes_ else int(rate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 from ross.cli.flags.limits import Switch, Words
 from ross.cli.parse import parse_labels
 from ross.errors import InvalidArgument
-from ross.model.security import Device
+from ross.model.security import ANY_NUMBER, Device, DeviceRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ross.client.specs import CreateOptions
 
 _ACCESS: Final = frozenset("rwm")
+_DEVICE_RULE: Final = re.compile(r"([acb]) ([0-9]{1,7}|\*):([0-9]{1,7}|\*) ([rwm]{1,3})", re.ASCII)
 _MAX_PROFILE_BYTES: Final = 1 << 20
 _LABEL: Final = {"user": "system_u", "role": "system_r", "type": "container_t", "level": "s0"}
 """The parts of a label of SELinux, as they are where only some are given."""
@@ -43,6 +45,8 @@ class SecurityFlags:
     """no-new-privileges, seccomp=FILE|unconfined|builtin, apparmor=PROFILE, label=type:TYPE, mask=PATH, unmask=PATH|ALL. Repeatable."""
     device: Words = ()
     """host-device[:container-device[:rwm]]; a directory stands for all devices in it. May be repeated."""
+    device_cgroup_rule: Words = ()
+    """A rule about devices that it may open without having been given them, such as 'c 10:229 rwm'. May be repeated."""
     group_add: Words = ()
     """A group, by name or number, that its user is also in. May be repeated."""
     sysctl: Words = ()
@@ -57,6 +61,7 @@ class SecurityFlags:
             "cap_add": self.cap_add,
             "cap_drop": self.cap_drop,
             "devices": [parse_device(text) for text in self.device],
+            "device_rules": [parse_device_rule(text) for text in self.device_cgroup_rule],
             "group_add": self.group_add,
             "sysctls": parse_labels(self.sysctl),
             "annotations": parse_labels(self.annotation),
@@ -130,3 +135,16 @@ def parse_device(text: str) -> Device:
         raise InvalidArgument(f"{text!r} is not a device", hint="write /dev/fuse, or /dev/sda:/dev/disk:r")
     access = rest.pop() if len(rest) == 2 or (rest and set(rest[0]) <= _ACCESS) else "rwm"
     return Device(source=source, target=rest[0] if rest else source, access=access)
+
+
+def parse_device_rule(text: str) -> DeviceRule:
+    """``type major:minor access``, with ``*`` for any number.
+
+    Raises:
+        InvalidArgument: it is not of that form.
+    """
+    match = _DEVICE_RULE.fullmatch(text)
+    if match is None:
+        raise InvalidArgument(f"{text[:80]!r} is not a rule about devices", hint="write 'c 10:229 rwm' or 'b 8:* r'")
+    major, minor = (ANY_NUMBER if number == "*" else int(number) for number in match.group(2, 3))
+    return DeviceRule(kind=match[1], major=major, minor=minor, access=match[4])

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ross.cli.flags.health import HealthFlags, parse_health_command
-from ross.cli.flags.limits import parse_throttle, parse_ulimit
+from ross.cli.flags.limits import parse_huge_pages, parse_throttle, parse_ulimit
 from ross.cli.flags.mounts import parse_long_mount, parse_tmpfs
 from ross.cli.flags.namespaces import NamespaceFlags, parse_host
-from ross.cli.flags.security import parse_device, parse_security
+from ross.cli.flags.security import parse_device, parse_device_rule, parse_security
 from ross.cli.parse import parse_duration, parse_mount, read_env_files
 from ross.client.specs import make_spec
 from ross.errors import InvalidArgument
 from ross.model.health import HealthCheck
-from ross.model.limits import Throttle, ThrottleKind, Ulimit
+from ross.model.limits import HugePages, Throttle, ThrottleKind, Ulimit
 from ross.model.mounts import Mount, MountKind, Recursion
 from ross.model.security import Device
 
@@ -70,6 +70,9 @@ def test_values_of_limits_and_devices() -> None:
     assert parse_ulimit("stack=unlimited") == Ulimit(name="stack", soft=-1, hard=-1)
     assert parse_throttle(READ_BPS, "/dev/a:1m") == Throttle(kind=READ_BPS, device="/dev/a", rate=1 << 20)
     assert parse_throttle(READ_IOPS, "/dev/a:5") == Throttle(kind=READ_IOPS, device="/dev/a", rate=5)
+    assert parse_huge_pages("2m=1g") == HugePages(page_bytes=2 << 20, limit_bytes=1 << 30)
+    for text in ("c 10:229 rwm", "b 8:* r", "a *:* m"):
+        assert str(parse_device_rule(text)) == text
     assert parse_device("/dev/a") == Device(source="/dev/a", target="/dev/a")
     assert parse_device("/dev/a:r") == Device(source="/dev/a", target="/dev/a", access="r")
     assert parse_device("/dev/a:/dev/b:rw") == Device(source="/dev/a", target="/dev/b", access="rw")
@@ -156,6 +159,12 @@ def test_options_of_security(tmp_path: Path) -> None:
         (parse_ulimit, "nofile=-2", "not a ulimit"),
         (lambda text: parse_throttle(READ_BPS, text), "1m", "not a limit of a device"),
         (lambda text: parse_throttle(READ_IOPS, text), "/dev/a:1m", "not a number"),
+        (lambda text: parse_throttle(ThrottleKind.WEIGHT, text), "/dev/a:1m", "not a weight"),
+        (parse_huge_pages, "2m", "not a limit of huge pages"),
+        (parse_huge_pages, "2m=", "not a limit of huge pages"),
+        (parse_device_rule, "c 1:3", "not a rule"),
+        (parse_device_rule, "c 1:3 rx", "not a rule"),
+        (parse_device_rule, "c 1:3 r\n", "not a rule"),
         (parse_device, "fuse", "not a device"),
         (parse_device, "/dev/a:", "not a device"),
         (parse_host, "a", "not a host"),

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ross.errors import FailedPrecondition, InvalidArgument, RossError
 from ross.linux.capabilities import ALL_CAPABILITIES
 from ross.model.containers import ContainerSpec, ContainerUpdate, NetworkMode
-from ross.model.limits import Limits, Resources, Throttle, ThrottleKind, Ulimit
+from ross.model.limits import HugePages, Limits, Resources, Throttle, ThrottleKind, Ulimit
 from ross.model.mounts import Mount, MountKind, Recursion
 from ross.model.namespaces import NamespaceMode, Namespaces, Resolution
-from ross.model.security import Device, Security
+from ross.model.security import Device, DeviceRule, Security
 from ross.oci.image import Execution
 from ross.shim.facts import HostFacts, host_facts, parse_set
 from ross.shim.host_check import check_host
@@ -37,6 +37,7 @@ HOST = HostFacts(
     capabilities=frozenset(ALL_CAPABILITIES) - {"CAP_SYS_RESOURCE"},
     swap_accounting=True,
     blkio_weights=False,
+    huge_pages=frozenset({2 << 20}),
     oom_score_adj=100,
     cpus=frozenset({0, 1}),
     memory_nodes=frozenset({0}),
@@ -82,6 +83,12 @@ def config_of(spec: ContainerSpec, host: HostFacts = HOST, **changes: Any) -> di
         ({"resources": Resources(ulimits=(Ulimit(name="core", soft=1, hard=1),) * 2)}, "twice"),
         ({"resources": Resources(throttles=(Throttle(kind=ThrottleKind.UNKNOWN, device="/x", rate=1),))}, "limited"),
         ({"resources": Resources(throttles=(Throttle(kind=ThrottleKind.READ_BPS, device="/x", rate=0),))}, "larger"),
+        ({"resources": Resources(throttles=(Throttle(kind=ThrottleKind.WEIGHT, device="/x", rate=5),))}, "10 to 1000"),
+        ({"resources": Resources(huge_pages=(HugePages(page_bytes=0, limit_bytes=1),))}, "size of a page"),
+        ({"resources": Resources(huge_pages=(HugePages(page_bytes=1, limit_bytes=1),) * 2)}, "twice"),
+        ({"security": Security(device_rules=(DeviceRule(kind="d", major=1, minor=1),))}, "'d 1:1 rwm' is not a rule"),
+        ({"security": Security(device_rules=(DeviceRule(kind="c", major=-2, minor=1),))}, "not a rule"),
+        ({"security": Security(device_rules=(DeviceRule(kind="c", major=1, minor=-1, access="x"),))}, "way to use"),
         ({"security": Security(cap_add=("NO_SUCH",))}, "no capability"),
         ({"security": Security(seccomp="{")}, "profile"),
         ({"security": Security(apparmor="a b")}, "AppArmor"),
