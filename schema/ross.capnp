@@ -1125,7 +1125,7 @@ enum NamespaceMode {
 }
 
 struct Shared {
-  # The containers that a new one shares something with. What it joins must run when it is started, and its end is the end of all that are
+  # What a new container has of others, and of the client. What it joins must run when it is started, and its end is the end of all that are
   # in its namespace of processes. References of this connection only.
 
   pid @0 :Container;
@@ -1133,6 +1133,15 @@ struct Shared {
   # With its shared memory.
   mounts @2 :List(SharedMounts);
   # Their directories and files of the host, as they are now; what the spec has at the same place counts more.
+  handed @3 :List(HandedMount);
+  # Directories and files that the client has opened itself: they are mounted, whatever is at their paths by then.
+}
+
+struct HandedMount {
+  target @0 :Text;
+  # Of a bind of the spec that has no source. A directory or regular file, opened for reading at least; a file that can be written, for both.
+  fd @1 :UInt32;
+  # Which of the descriptors that came with the call.
 }
 
 struct SharedMounts {

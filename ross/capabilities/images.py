@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ross.capabilities.containers import ContainerServer
 from ross.capabilities.loading import FeedServer, Load, LoadingServer, Report
 from ross.capabilities.progress import open_progress
-from ross.capabilities.sharing import read_shared
+from ross.capabilities.sharing import shared_by
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
 from ross.model.containers import ContainerSpec, CreateMode
 from ross.model.images import ImageFilter, Platform, PullOptions, PushOptions
@@ -109,8 +109,8 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
     async def create_context(self, context: Any) -> None:
         spec = from_wire(ContainerSpec, context.params.spec)
         mode = from_wire(CreateMode, context.params.mode)
-        shared = await read_shared(context.params, self._session)
-        container = await self._engine.containers.create(self._image, spec, mode, shared=shared)
+        async with shared_by(context.params, self._session) as shared:
+            container = await self._engine.containers.create(self._image, spec, mode, shared=shared)
         context.results.container = ContainerServer(container, self._session, self._engine)
 
     async def tag_context(self, context: Any) -> None:

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from ross.capabilities.processes import given
+from ross.capabilities.processes import claimed, given
 from ross.errors import InvalidArgument
 from ross.services.sharing import NOTHING, Shared
 from ross.wire.errors import translated
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ross.capabilities.session import Session
     from ross.services.container import Container
 
 
-async def read_shared(params: Any, session: Session) -> Shared:
-    """What ``shared`` of the parameters denotes.
+@asynccontextmanager
+async def shared_by(params: Any, session: Session) -> AsyncIterator[Shared]:
+    """What ``shared`` of the parameters denotes, for the length of a block.
 
     Raises:
-        InvalidArgument: one of the references is no container of this engine.
+        InvalidArgument: one of the references is no container of this engine, or a descriptor has not come with the call.
     """
     if not given(params, "shared"):
-        return NOTHING
+        yield NOTHING
+        return
     found = params.shared
-    return Shared(
-        pid=await denoted(found.pid, session) if given(found, "pid") else None,
-        ipc=await denoted(found.ipc, session) if given(found, "ipc") else None,
-        mounts=[(await denoted(one.container, session), str(one.mode)) for one in found.mounts],
-    )
+    handed = {str(one.target): int(one.fd) for one in found.handed}
+    with claimed(session, fds=handed.values()) as own:
+        yield Shared(
+            pid=await denoted(found.pid, session) if given(found, "pid") else None,
+            ipc=await denoted(found.ipc, session) if given(found, "ipc") else None,
+            mounts=[(await denoted(one.container, session), str(one.mode)) for one in found.mounts],
+            handed=dict(zip(handed, own.fds, strict=True)),
+        )
 
 
 async def denoted(reference: Any, session: Session) -> Container:

@@ -131,7 +131,7 @@ class Image:
         """
         wanted = spec if spec is not None else make_spec(args, options)
         arguments = {"spec": to_wire(wanted), "mode": {"replace": replace, "key": key}}
-        if shared := shared_of(options):
+        if shared := shared_of(options, self._session):
             arguments["shared"] = shared
         call = self._capability.create(**arguments)
         return Pending(call, lambda answered: Container(self._session, answered.container))

@@ -21,6 +21,7 @@ from ross.model.security import Device, DeviceRule, Security
 from ross.sizes import parse_size
 
 if TYPE_CHECKING:
+    from ross.client.connection import Session
     from ross.client.containers import Container
     from ross.model.mounts import Mount
 
@@ -58,6 +59,9 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     stdin: bool
     stdin_kept: bool
     mounts: Sequence[Mount]
+    mount_fds: Mapping[str, int]
+    """By target, descriptors of ours that are mounted in the place of a source: a directory or file as it was opened, whatever is at its
+    path by then. Their mounts are among ``mounts``, and have no source."""
     network: str
     read_only: bool
     privileged: bool
@@ -214,8 +218,12 @@ def _namespaces(options: CreateOptions) -> Namespaces:
     )
 
 
-def shared_of(options: CreateOptions) -> dict[str, Any]:
-    """The references that the options hand over, as the message ``Shared``; empty if none."""
+def shared_of(options: CreateOptions, session: Session) -> dict[str, Any]:
+    """The references and descriptors that the options hand over, as the message ``Shared``; empty if none.
+
+    Raises:
+        FailedPrecondition: no descriptors can travel on this connection.
+    """
     shared: dict[str, Any] = {}
     for kind, owner in (("pid", options.get("pid", "")), ("ipc", options.get("ipc", ""))):
         if not isinstance(owner, str):
@@ -223,6 +231,9 @@ def shared_of(options: CreateOptions) -> dict[str, Any]:
     pairs = [one if isinstance(one, tuple) else (one, "") for one in options.get("volumes_from", ())]
     if pairs:
         shared["mounts"] = [{"container": owner.reference, "mode": mode} for owner, mode in pairs]
+    if fds := options.get("mount_fds"):
+        sent = session.send_fds(list(fds.values()))
+        shared["handed"] = [{"target": target, "fd": number} for target, number in zip(fds, sent, strict=True)]
     return shared
 
 

@@ -66,14 +66,17 @@ def new_mount(kind: str, options: Iterable[tuple[str, str]]) -> int:
         os.close(context)
 
 
-def copy_tree(path: Path, *, recursive: bool) -> int:
-    """A copy of what is mounted at a path, which is not followed if it is a link; with what is mounted below if ``recursive``.
+def copy_tree(place: Path | int, *, recursive: bool) -> int:
+    """A copy of what is mounted at a path, which is not followed if it is a link, or where a descriptor is; with what is mounted below if
+    ``recursive``.
 
     Raises:
         OSError: the kernel refuses.
     """
     flags = _OPEN_TREE_CLONE | os.O_CLOEXEC | _AT_SYMLINK_NOFOLLOW | (_AT_RECURSIVE if recursive else 0)
-    return syscall(OPEN_TREE, _AT_FDCWD, os.fsencode(path), flags, what=os.fspath(path))
+    if isinstance(place, int):
+        return syscall(OPEN_TREE, place, b"", flags | _AT_EMPTY_PATH, what="mount")
+    return syscall(OPEN_TREE, _AT_FDCWD, os.fsencode(place), flags, what=os.fspath(place))
 
 
 def change_tree(

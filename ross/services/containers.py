@@ -28,6 +28,7 @@ from ross.services.container import Container
 from ross.services.events import Events
 from ross.services.execs import recover_execs
 from ross.services.filters import select_containers
+from ross.services.handed_mounts import identities, with_handed
 from ross.services.image_mounts import find_images
 from ross.services.names import make_id, make_name
 from ross.services.own_users import close_ways
@@ -153,7 +154,7 @@ class Containers:
             spec: How.
             mode: What to do about one that is there already.
             image_name: How the user calls the image; one of its names if empty.
-            shared: The containers that it shares something with.
+            shared: What it has of other containers, and of its creator.
 
         Raises:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
@@ -161,6 +162,7 @@ class Containers:
             FailedPrecondition: this host has not what it asks for.
             NotFound: an image that is to be mounted is not in the store.
         """
+        spec = with_handed(spec, shared.handed)
         validate_spec(spec)
         spec = with_asked_users(with_shared(normalise_spec(spec), shared))
         validate_spec(spec)
@@ -180,6 +182,7 @@ class Containers:
         record = evolve(
             self._new_record(image, made_spec, command, image_name),
             mounted_images=find_images(spec, self._images),
+            handed_mounts=identities(spec, shared),
             key=mode.key,
             asked_name=spec.name,
         )

@@ -19,6 +19,7 @@ from ross.linux.cgroup_counters import read_oom_kills
 from ross.linux.cgroups import end_cgroup, kill_cgroup
 from ross.linux.pidfd import ProcessIdentity, open_pidfd, wait_exited
 from ross.model.containers import Outcome
+from ross.services.handed_mounts import handed_places
 from ross.services.image_mounts import image_places
 from ross.services.own_users import own_ids, places_of, take_binds_away, take_way_away
 from ross.services.records import Run, boot_id
@@ -78,8 +79,9 @@ class Launcher:
             with (
                 places_of(record.spec, ids, parts.runtime_layout, container_id=self._id, rootfs=rootfs) as usual,
                 image_places(record, parts.snapshotter, binds, ids) as images,
+                handed_places(record, binds) as own,
             ):
-                places = evolve(usual, binds={**usual.binds, **images})
+                places = evolve(usual, binds={**usual.binds, **images, **own})
                 try:
                     record, places = await self._nested(record, places)
                     async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:

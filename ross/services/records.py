@@ -55,6 +55,18 @@ class MountedImage:
 
 
 @frozen(kw_only=True)
+class HandedMount:
+    """A directory or file that whoever created a container has handed over, by what tells it from all others at its path."""
+
+    at: str
+    """Where, in the container."""
+    boot: str
+    device: int
+    """Its number in that boot."""
+    inode: int
+
+
+@frozen(kw_only=True)
 class ContainerRecord:
     """What is kept of a container."""
 
@@ -67,6 +79,7 @@ class ContainerRecord:
     manifest: Digest
     chain_id: Digest | None
     mounted_images: tuple[MountedImage, ...] = ()
+    handed_mounts: tuple[HandedMount, ...] = ()
     spec: ContainerSpec
     command: tuple[str, ...]
     created_at: int

@@ -5,12 +5,12 @@ Whose they are is said by reference when it is created, and kept by id; whether 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import trio
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.mount import unmount
@@ -36,12 +36,14 @@ _SHM: Final = "/dev/shm"  # noqa: S108 -- the container's
 
 @frozen(kw_only=True)
 class Shared:
-    """The containers that a new one shares something with."""
+    """What a new container has of others, and of whoever creates it."""
 
     pid: TrackedContainer | None = None
     ipc: TrackedContainer | None = None
     mounts: Sequence[tuple[TrackedContainer, str]] = ()
     """Whose mounts it has too, with ``ro`` or ``rw`` for all of them, or nothing for as they are."""
+    handed: Mapping[str, int] = field(factory=dict)
+    """Directories and files that its creator has opened, to be mounted in it, by target; they stay the caller's."""
 
 
 NOTHING: Final = Shared()
