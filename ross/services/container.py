@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import evolve
 
-from ross.errors import FailedPrecondition, NotFound
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound
 from ross.linux.cgroups import thaw_cgroup
 from ross.linux.files import remove_tree
 from ross.linux.pidfd import open_pidfd, send_signal
@@ -66,7 +66,7 @@ class Container(RunnableContainer):
         if self._state is _S.STARTING:  # what it has written is seen before its start is recorded
             async with self._turn:
                 pass
-        if number in {signal.SIGKILL, self._stop_signal("")}:
+        if number in {signal.SIGKILL, self._stop_signal()}:
             self._save(evolve(self.record, stopped_by_hand=True))
             if self._state is _S.RESTARTING:
                 self._rest()
@@ -113,9 +113,14 @@ class Container(RunnableContainer):
         grace = grace_seconds if grace_seconds >= 0 else self.record.spec.stop_grace_seconds
         await self._to_the_end(lambda: self._stop(number, grace), name="stop")
 
-    def _stop_signal(self, wanted: str) -> int:
+    def _stop_signal(self, wanted: str = "") -> int:
+        if asked := wanted or self.record.spec.stop_signal:
+            return parse_signal(asked)
         image = self.image.config.execution.stop_signal if self.image is not None else ""
-        return parse_signal(wanted or self.record.spec.stop_signal or image or "TERM")
+        try:
+            return parse_signal(image)
+        except InvalidArgument:  # none, or what is no signal: as in Docker it is then of no effect
+            return signal.SIGTERM
 
     async def _stop(self, number: int, grace: int) -> None:
         if self._state is _S.STARTING:

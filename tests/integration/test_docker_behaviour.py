@@ -343,6 +343,11 @@ TRAPS = "trap 'exit 10' TERM; trap 'exit 11' USR1; trap 'exit 12' USR2; trap 'ex
         ("SIGUSR2", "--stop-signal HUP", "stop BOX", 13),
         ("SIGUSR2", "", "stop -s USR1 BOX", 11),  # since 23.0
         ("KILL", "", "stop BOX", 137),
+        ("SIGNOPE", "", "stop BOX", 10),  # these as Docker's source has it
+        ("SIGNOPE", "--stop-signal HUP", "stop BOX", 13),
+        ("SIGNOPE", "", "stop -s USR1 BOX", 11),
+        ("SIGNOPE", "", "kill BOX", 137),
+        ("SIGNOPE", "", "kill -s TERM BOX", 10),
         ("", "", "kill BOX", 137),
         ("", "", "kill -s 9 BOX", 137),
         ("", "", "kill -s TERM BOX", 10),
@@ -359,10 +364,21 @@ def test_what_stops_a_container(
     client.communicate()
 
 
+def test_signal_of_an_image_that_is_none(daemon: Daemon, name: str, stoppable: str) -> None:
+    """Docker too keeps it, and stops with SIGTERM; Podman makes no container of such an image."""
+    assert (
+        daemon.ross("run", "-d", "--name", name, f"{stoppable}:sSIGNOPE", "sh", "-c", f"{TRAPS} sleep 60").returncode
+        == 0
+    )
+    assert json.loads(daemon.ross("inspect", name).stdout)[0]["Config"]["StopSignal"] == "SIGNOPE"
+    assert daemon.ross("restart", "-t", "0", name).returncode == 0
+    assert daemon.ross("rm", "-f", name).returncode == 0
+
+
 @pytest.fixture(scope="module")
 def stoppable(registry: str) -> str:
     """The name of images whose tags tell the signal that stops them."""
-    for name in ("", "SIGUSR2", "12", "KILL"):
+    for name in ("", "SIGUSR2", "12", "KILL", "SIGNOPE"):
         push(registry, f"docker/stop:s{name}", busybox_image(**({"StopSignal": name} if name else {})))
     return f"{registry}/docker/stop"
 
