@@ -8,7 +8,7 @@ from typing import Final
 from attrs import evolve, frozen
 
 from ross.errors import InvalidArgument
-from ross.oci.digest import Digest
+from ross.oci.digest import ENCODED_LENGTH, Digest
 
 DEFAULT_HOST: Final = "docker.io"
 DEFAULT_NAMESPACE: Final = "library"
@@ -78,6 +78,8 @@ class Reference:
             path = f"{DEFAULT_NAMESPACE}/{path}"
         if re.fullmatch(r"[0-9a-f]{64}", path.rpartition("/")[2]):
             raise InvalidArgument(f"{text!r} looks like an image id, which is not a reference that a registry knows")
+        if name in ENCODED_LENGTH:
+            raise InvalidArgument(f"{text!r} looks like a digest, which is not a reference that a registry knows")
         return cls(host, path, tag, digest)
 
     def with_default_tag(self) -> Reference:

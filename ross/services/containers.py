@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import trio
 from attrs import evolve, frozen
 
-from ross.errors import AlreadyExists, InvalidArgument, NotFound, RossError
+from ross.errors import AlreadyExists, RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.cgroup_counters import Hierarchies, find_hierarchies
 from ross.linux.cgroups import end_cgroup
@@ -25,6 +25,7 @@ from ross.model.namespaces import UserMode
 from ross.model.snapshots import SnapshotOwner
 from ross.services.commit import Committer
 from ross.services.container import Container
+from ross.services.container_lookup import check_new_name, find_id
 from ross.services.events import Events
 from ross.services.execs import recover_execs
 from ross.services.filters import select_containers
@@ -46,7 +47,7 @@ from ross.shim.groups import Groups, usual_paths
 from ross.shim.host_check import check_host
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
-from ross.shim.validate import NAME, normalise_spec, validate_spec
+from ross.shim.validate import check_name, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
     from ross.oci.digest import Digest
@@ -158,7 +159,7 @@ class Containers:
 
         Raises:
             InvalidArgument: something of the spec is not allowed, or there is nothing to run.
-            AlreadyExists: the name is taken, or the key, by a container that was asked for in another way.
+            AlreadyExists: the name is taken or another one's id, or the key is taken, by a container that was asked for in another way.
             FailedPrecondition: this host has not what it asks for.
             NotFound: an image that is to be mounted is not in the store.
         """
@@ -173,6 +174,8 @@ class Containers:
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)
         find_images(spec, self._images)  # or nothing is removed for it
+        if spec.name:
+            check_new_name(spec.name, self._by_id)
         if mode.replace and spec.name in self._names:
             await self._by_id[self._names[spec.name]].remove(force=True)
         if spec.name in self._names:
@@ -244,10 +247,8 @@ class Containers:
         self._names[container.record.name] = container.id
 
     def _rename(self, container: Container, name: str) -> None:
-        if not NAME.match(name):
-            raise InvalidArgument(
-                f"container name {name[:140]!r} is not allowed", hint="use letters, digits, '_', '.' and '-'"
-            )
+        check_name(name)
+        check_new_name(name, self._by_id.keys() - {container.id})
         if name in self._names:
             raise self._taken(name)
         del self._names[container.record.name]
@@ -266,21 +267,13 @@ class Containers:
         return self._by_id.keys()
 
     def get(self, name: str) -> Container:
-        """By name, id, or a unique beginning of an id.
+        """By id, name, or a unique beginning of an id: see :func:`~ross.services.container_lookup.find_id`.
 
         Raises:
             NotFound: there is none.
             InvalidArgument: several ids begin so.
         """
-        if name in self._names:
-            return self._by_id[self._names[name]]
-        found = [container for identity, container in self._by_id.items() if name and identity.startswith(name)]
-        if len(found) > 1:
-            listed = ", ".join(sorted(container.id[:12] for container in found))
-            raise InvalidArgument(f"{name!r} is the beginning of several ids: {listed}", hint="type more of it")
-        if not found:
-            raise NotFound(f"no container {name!r}", hint="see them all with: ross ps -a")
-        return found[0]
+        return self._by_id[find_id(name, self._by_id, self._names)]
 
     def list(self, wanted: ContainerFilter) -> tuple[ContainerInfo, ...]:
         """The newest first. Never waits.

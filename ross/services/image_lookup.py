@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import InvalidArgument, NotFound, RossError
+from ross.oci.digest import ENCODED_LENGTH
 from ross.oci.reference import Reference
 from ross.services.tags import canonical
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from ross.services.image import Image
     from ross.services.tags import Tags
 
-_PREFIX: Final = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})\Z")
+_PREFIX: Final = re.compile(rf"(?:(?P<algorithm>{'|'.join(ENCODED_LENGTH)}):)?(?P<encoded>[0-9a-f]{{1,128}})\Z")
 
 
 def find_image(name: str, images: Mapping[Digest, Image], tags: Tags) -> tuple[Image, Reference | None]:
     """The image, and the name by which it was found if it was by a name.
+
+    As Docker looks it up: a whole id or digest is never a name, nor is what begins as a digest does, whatever was tagged; the beginning of
+    an id is one, where there is such a name.
 
     Args:
         name: What was typed.
@@ -46,7 +50,7 @@ def find_image(name: str, images: Mapping[Digest, Image], tags: Tags) -> tuple[I
             ):
                 return image, None
     match = _PREFIX.match(name)
-    candidates = _by_prefix(match[1], images, tags) if match is not None else ()
+    candidates = _by_prefix(match["algorithm"], match["encoded"], images, tags) if match is not None else ()
     if len(candidates) > 1:
         listed = ", ".join(sorted(candidate.manifest.config.digest.short for candidate in candidates))
         raise InvalidArgument(f"{name!r} is the beginning of several ids: {listed}", hint="type more of it")
@@ -57,14 +61,13 @@ def find_image(name: str, images: Mapping[Digest, Image], tags: Tags) -> tuple[I
     raise NotFound(f"no image {name!r} is in the store", hint=f"get it with: ross pull {name}")
 
 
-def _by_prefix(prefix: str, images: Mapping[Digest, Image], tags: Tags) -> Sequence[Image]:
-    own = [
-        image
-        for image in images.values()
-        if any(digest.encoded.startswith(prefix) for digest in (image.manifest.config.digest, image.digest))
-    ]
+def _by_prefix(algorithm: str | None, prefix: str, images: Mapping[Digest, Image], tags: Tags) -> Sequence[Image]:
+    def fits(digest: Digest) -> bool:
+        return digest.encoded.startswith(prefix) and algorithm in {None, digest.algorithm}
+
+    own = [image for image in images.values() if fits(image.manifest.config.digest) or fits(image.digest)]
     targets = {image.target: image for image in reversed(_in_order(images, tags))}
-    return own or [image for target, image in targets.items() if target.encoded.startswith(prefix)]
+    return own or [image for target, image in targets.items() if fits(target)]
 
 
 def _in_order(images: Mapping[Digest, Image], tags: Tags) -> Sequence[Image]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
     from ross.model.mounts import Mount
 
-NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
+_NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}\Z")
 _HOSTNAME: Final = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,62}|[a-zA-Z0-9.-]{0,251}[a-zA-Z0-9])?\Z")
 _LABEL_BYTES: Final = 64 << 10
 
@@ -33,10 +33,8 @@ def validate_spec(spec: ContainerSpec) -> None:
     Raises:
         InvalidArgument: something is not allowed; the message says what and why.
     """
-    if spec.name and not NAME.match(spec.name):
-        raise InvalidArgument(
-            f"container name {spec.name[:140]!r} is not allowed", hint="use letters, digits, '_', '.' and '-'"
-        )
+    if spec.name:
+        check_name(spec.name)
     if spec.hostname and not _HOSTNAME.match(spec.hostname):
         raise InvalidArgument(f"hostname {spec.hostname[:260]!r} is not a host name")
     if spec.network not in {NetworkMode.NONE, NetworkMode.HOST}:
@@ -82,6 +80,18 @@ def normalise_spec(spec: ContainerSpec) -> ContainerSpec:
 
 def _normalised(mount: Mount) -> Mount:
     return evolve(mount, target=normal_path(mount.target), read_only=mount.read_only or mount.kind is MountKind.IMAGE)
+
+
+def check_name(name: str) -> None:
+    """Check that a container can have a name.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if not _NAME.match(name):
+        raise InvalidArgument(
+            f"container name {name[:140]!r} is not allowed", hint="use letters, digits, '_', '.' and '-'"
+        )
 
 
 def check_env(entry: str) -> None:

@@ -122,6 +122,34 @@ def test_rename(daemon: Daemon, box: str) -> None:
     ok(daemon, "create", "--name", "one", box)
 
 
+def test_no_name_hides_an_id(daemon: Daemon, box: str) -> None:
+    """As in Docker a whole id comes first, then a name; and nobody gets a name by which another one could be meant."""
+    victim = ok(daemon, "run", "-d", "--name", "victim", box, "sleep", "60").strip()
+    other = ok(daemon, "create", "--name", "other", box).strip()
+    for name, why in (
+        (victim, "looks like an id"),
+        ("0" * 64, "looks like an id"),
+        (victim[:12], "another"),
+        (victim[:30], "another"),
+    ):
+        assert why in refused(daemon, "rename", "other", name)
+        assert why in refused(daemon, "create", "--name", name, box)
+        assert why in refused(daemon, "create", "--replace", "--name", name, box)
+    assert ok(daemon, "exec", victim[:12], "hostname") == f"{victim[:12]}\n"
+    ok(daemon, "rename", other, other[:12])
+    assert inspect(daemon, other[:12])["Id"] == other
+    ok(daemon, "create", "--name", "0123456789abcdef", box)
+    ok(daemon, "rename", "0123456789abcdef", victim[:11])
+    assert inspect(daemon, victim[:11])["Id"] != victim, "a name comes before the beginning of an id"
+
+    record = daemon.root / "containers" / other / "metadata.json"
+    daemon.terminate()
+    record.write_text(record.read_text().replace(f'"{other[:12]}"', f'"{victim}"'))
+    daemon.start()
+    assert inspect(daemon, other)["Name"] == victim, "as an earlier daemon let it be called"
+    assert inspect(daemon, victim)["Name"] == "victim"
+
+
 def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
     script = "while :; do cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; sleep 0.05; done"
     ok(daemon, "run", "-d", "--name", "one", "-m", "64m", box, "sh", "-c", script)

@@ -84,6 +84,30 @@ def test_names_are_given_moved_and_taken(daemon: Daemon, app: str, busybox: str)
     assert names(daemon) == sorted(["docker.io/library/mine:2", busybox])
 
 
+def test_no_tag_hides_an_id(daemon: Daemon, app: str, busybox: str) -> None:
+    """As in Docker: neither a whole id nor what begins as a digest can be a name; the beginning of an id can, and comes first."""
+    for image in (app, busybox):
+        assert daemon.ross("pull", "-q", image).returncode == 0
+    (victim,) = listed(daemon, app)
+    encoded = victim["id"].partition(":")[2]
+    for target in (
+        encoded,
+        f"{encoded}:1",
+        victim["id"],
+        victim["target"],
+        f"sha256:{encoded[:12]}",
+        "sha256",
+        "sha512:x",
+    ):
+        done = daemon.ross("tag", busybox, target)
+        assert (done.returncode, "looks like" in done.stderr) == (1, True), done.stderr
+    assert daemon.ross("tag", busybox, f"docker.io/library/{victim['id'][:19]}").returncode == 0
+    for typed in (encoded, victim["id"], victim["target"], f"sha256:{encoded[:12]}", encoded[:12]):
+        assert json.loads(daemon.ross("image", "inspect", typed).stdout)[0]["Id"] == victim["id"], typed
+    assert daemon.ross("tag", busybox, encoded[:12]).returncode == 0
+    assert json.loads(daemon.ross("image", "inspect", encoded[:12]).stdout)[0]["Id"] != victim["id"]
+
+
 def test_filters(daemon: Daemon, app: str, busybox: str) -> None:
     """What each filter does is tested elsewhere; here, that each gets to the daemon."""
     for image in (app, busybox):
