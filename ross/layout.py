@@ -134,6 +134,16 @@ class ContainerLayout:
         return self.directory / "frozen"
 
     @property
+    def checkpoint(self) -> Path:
+        """What it can be restored from, whole: ``images``, ``metadata.json``, and what CRIU has logged, if that is kept (0700)."""
+        return self.directory / "checkpoint"
+
+    @property
+    def checkpoint_part(self) -> Path:
+        """One that is being made, and gets its own name when it is whole."""
+        return self.directory / "checkpoint.part"
+
+    @property
     def log(self) -> Path:
         """The container's output in CRI format, written by the monitor."""
         return self.directory / "log"

@@ -718,6 +718,7 @@ interface Container {
   #                                     └───────(pause)──────────┘
   #     running ──pause──► paused ──resume──► running          paused ──stop──► stopping          paused ──(process ends)──► stopped
   #     created | stopped ──remove──► removing ──► removed     running | paused ──remove(force)──► (killed, then as stopped)
+  #     running ──checkpoint──► stopped ──restore──► starting ──► running        running ──checkpoint(leaveRunning)──► running
   #
   # Any other transition fails with failedPrecondition and says from which state.
 
@@ -810,6 +811,40 @@ interface Container {
 
   identify @23 (nonce :Data) -> ();
   # For the engine itself, when it is handed this reference: its answer tells it which container this is. To anybody else it does nothing.
+
+  checkpoint @24 (options :CheckpointOptions) -> ();
+  # Writes its processes to files, in the place of its last checkpoint, and ends them: it is stopped then, its outcome says why, and no
+  # policy starts it. With `leaveRunning` it goes on. Fails with failedPrecondition, and it goes on as it was, where CRIU is not installed, does
+  # not work with this kernel, or cannot take what is in the container. Cancelled, or when somebody stops it meanwhile, nothing is left of it.
+  # The checkpoint stays on the host of the engine, until it is restored from, the next one is made, or the container is removed; a plain
+  # `start` begins at the beginning, and leaves it where it is.
+
+  restore @25 (options :RestoreOptions) -> ();
+  # Lets it go on from its checkpoint, as a `start` that is finished even if the caller goes away; then the checkpoint is gone, unless it
+  # is to be kept. Failed, it is as before. Fails with failedPrecondition if it runs, or has no checkpoint. Its files are what they are now.
+}
+
+struct CheckpointOptions {
+  # Documented field by field in ross.model.checkpoints.
+
+  keep @0 :Bool;
+  leaveRunning @1 :Bool;
+  tcpEstablished @2 :Bool;
+  fileLocks @3 :Bool;
+}
+
+struct RestoreOptions {
+  keep @0 :Bool;
+  tcpEstablished @1 :Bool;
+  fileLocks @2 :Bool;
+}
+
+struct CheckpointInfo {
+  madeAt @0 :TimeInNs;
+  path @1 :Text;
+  logPath @2 :Text;
+  # Empty if it was not kept.
+  restoreLogPath @3 :Text;
 }
 
 interface StatsSink {
@@ -1280,6 +1315,10 @@ struct ContainerInfo {
   # Null for one without health checks, and before its first start.
   errorCode @19 :UInt8;
   # Of a last start that failed: 127 if the program is missing, 126 if it cannot be executed, 128 for what else; 0 otherwise.
+  checkpoint @20 :CheckpointInfo;
+  # Null if there is none.
+  restoredAt @21 :TimeInNs;
+  # 0 if its last run did not go on from a checkpoint.
 }
 
 enum ContainerState {
@@ -1302,6 +1341,8 @@ struct Outcome {
   oom @2 :Bool;
   error @3 :Text;
   finishedAt @4 :TimeInNs;
+  checkpointed @5 :Bool;
+  # It was ended by a checkpoint, from which it can go on.
 }
 
 struct AttachOptions {

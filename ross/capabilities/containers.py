@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
 from ross.capabilities.processes import ProcessServer, begin_exec, claimed, found_execs, given, sink_of
+from ross.model.checkpoints import CheckpointOptions, RestoreOptions
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
 from ross.model.files import CommitOptions
 from ross.model.logs import LogChunk, LogOptions
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ross.services.container import Container
     from ross.services.engine import Engine
 
+T = TypeVar("T")
 _SPARE_MESSAGES: Final = 64
 _UNLIMITED: Final = 1 << 60
 """How many words of a message may be read, each time counted again: it is our own."""
@@ -54,6 +56,10 @@ class Messages:
 
 
 _messages: WeakKeyDictionary[Engine, Messages] = WeakKeyDictionary()
+
+
+def _options(kind: type[T], params: Any) -> T:
+    return from_wire(kind, params.options) if given(params, "options") else kind()
 
 
 class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -192,6 +198,12 @@ class ContainerServer(schema.Container.Server):  # type: ignore[misc]
             await sink.write(stats=to_wire(stats))
 
         await self._container.stats.sample(context.params.intervalMs, write)
+
+    async def checkpoint_context(self, context: Any) -> None:
+        await self._container.checkpoint(_options(CheckpointOptions, context.params))
+
+    async def restore_context(self, context: Any) -> None:
+        await self._container.restore(_options(RestoreOptions, context.params))
 
     async def top_context(self, context: Any) -> None:
         context.results.processes = to_wire(await self._container.top(context.params.columns))

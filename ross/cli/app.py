@@ -38,6 +38,7 @@ _GROUPS: Final = {
 _COMMANDS: Final = (
     ("ross container", "containers", "start stop kill rm wait"),
     ("ross container", "lifecycle", "restart pause unpause rename update"),
+    ("ross container", "checkpoints", "checkpoint restore"),
     ("ross container", "exec", "exec:exec_ attach top"),
     ("ross container", "files", "cp diff export commit"),
     ("ross container", "logs", "logs"),

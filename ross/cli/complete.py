@@ -35,6 +35,8 @@ _STATES: Final = {
     "kill": frozenset({"running", "paused"}),
     "pause": frozenset({"running"}),
     "unpause": frozenset({"paused"}),
+    "checkpoint": frozenset({"running"}),
+    "restore": frozenset({"stopped"}),
     "exec": frozenset({"running"}),
     "attach": frozenset({"running"}),
     "top": frozenset({"running"}),

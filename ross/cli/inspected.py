@@ -120,8 +120,24 @@ def _state(info: ContainerInfo) -> StateFields:
         "Error": info.error or (outcome.error if outcome is not None else ""),
         "StartedAt": time_text(info.started_at),
         "FinishedAt": time_text(outcome.finished_at if outcome is not None else 0),
+        **_checkpoint(info),
         **health,
     })
+
+
+def _checkpoint(info: ContainerInfo) -> dict[str, Any]:
+    """As Podman has them; where there is no such thing the text is empty."""
+    stored, outcome = info.checkpoint, info.outcome
+    ended = outcome is not None and outcome.checkpointed
+    return {
+        "Checkpointed": ended,
+        "CheckpointedAt": time_text(outcome.finished_at if outcome is not None and ended else 0),
+        "CheckpointPath": stored.path if stored is not None else "",
+        "CheckpointLog": stored.log_path if stored is not None else "",
+        "Restored": info.restored_at > 0,
+        "RestoredAt": time_text(info.restored_at),
+        "RestoreLog": stored.restore_log_path if stored is not None else "",
+    }
 
 
 def _health(health: HealthInfo) -> Fields:

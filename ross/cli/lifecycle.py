@@ -34,7 +34,7 @@ def restart(
     signal
         What to ask with; what the image says if not given, else SIGTERM.
     """
-    return _each(container, lambda found: found.restart(signal=signal, timeout=grace_seconds(time)))
+    return for_each_container(container, lambda found: found.restart(signal=signal, timeout=grace_seconds(time)))
 
 
 def pause(*container: str) -> int:
@@ -45,7 +45,7 @@ def pause(*container: str) -> int:
     container
         Names or ids.
     """
-    return _each(container, lambda found: found.pause())
+    return for_each_container(container, lambda found: found.pause())
 
 
 def unpause(*container: str) -> int:
@@ -56,7 +56,7 @@ def unpause(*container: str) -> int:
     container
         Names or ids.
     """
-    return _each(container, lambda found: found.resume())
+    return for_each_container(container, lambda found: found.resume())
 
 
 def rename(container: str, name: str, /) -> None:
@@ -96,10 +96,10 @@ def update(
         raise InvalidArgument("nothing to change was given", hint="see: ross update --help")
     policy = parse_restart(restart) if restart else None
     options = (limits or LimitFlags()).options()
-    return _each(container, lambda found: found.update(restart=policy, **options))
+    return for_each_container(container, lambda found: found.update(restart=policy, **options))
 
 
-def _each(names: tuple[str, ...], action: Callable[[Container], Awaitable[None]]) -> int:
+def for_each_container(names: tuple[str, ...], action: Callable[[Container], Awaitable[None]]) -> int:
     """Do something with each container, and print its name behind it."""
     require(names)
 

@@ -24,6 +24,7 @@ from ross.client.processes import (
 )
 from ross.client.receive import LogReceiver, StatsReceiver, receiving
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound
+from ross.model.checkpoints import CheckpointOptions, RestoreOptions
 from ross.model.containers import (
     AttachOptions,
     ContainerFilter,
@@ -130,6 +131,44 @@ class Container:
             FailedPrecondition: it cannot be started.
         """
         await answer(self._capability.restart(signal=signal, graceSeconds=timeout))
+
+    async def checkpoint(
+        self,
+        *,
+        keep: bool = False,
+        leave_running: bool = False,
+        tcp_established: bool = False,
+        file_locks: bool = False,
+    ) -> None:
+        """Write its processes to files on the engine's host, in the place of its last checkpoint, and end them. Cancelled, it goes on.
+
+        Args:
+            keep: Keep the log of CRIU too.
+            leave_running: Let it go on.
+            tcp_established: Take established connections of TCP too.
+            file_locks: Take locks of files too.
+
+        Raises:
+            FailedPrecondition: it does not run, or CRIU is not there or cannot take it; it goes on as it was.
+        """
+        options = CheckpointOptions(
+            keep=keep, leave_running=leave_running, tcp_established=tcp_established, file_locks=file_locks
+        )
+        await answer(self._capability.checkpoint(options=to_wire(options)))
+
+    async def restore(self, *, keep: bool = False, tcp_established: bool = False, file_locks: bool = False) -> None:
+        """Let it go on from its checkpoint; returns when it runs.
+
+        Args:
+            keep: Keep the checkpoint, to restore from it again, and the log of CRIU.
+            tcp_established: Restore connections of TCP, where there are some.
+            file_locks: Restore locks of files, where there are some.
+
+        Raises:
+            FailedPrecondition: it runs, has no checkpoint, or CRIU cannot restore it; it is then as it was.
+        """
+        options = RestoreOptions(keep=keep, tcp_established=tcp_established, file_locks=file_locks)
+        await answer(self._capability.restore(options=to_wire(options)))
 
     async def rename(self, name: str) -> None:
         """Give it another name.

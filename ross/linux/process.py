@@ -41,11 +41,15 @@ class Completed:
         return f"ended with exit code {self.returncode}"
 
 
+def search_path() -> str:
+    """Where programs of the host are looked for."""
+    # The sbin directories, which a user's PATH often lacks, are where Debian has runc.
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
 def which(name: str) -> Path | None:
     """A program of the host, by name or path; None if there is none that can be executed."""
-    # The sbin directories, which a user's PATH often lacks, are where Debian has runc.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-    found = shutil.which(name, path=path)
+    found = shutil.which(name, path=search_path())
     return Path(found).absolute() if found else None
 
 

@@ -6,6 +6,7 @@ from enum import Enum
 
 from attrs import field, frozen
 
+from ross.model.checkpoints import CheckpointInfo
 from ross.model.health import HealthCheck, HealthInfo, HealthState
 from ross.model.limits import Limits, Resources
 from ross.model.logs import LogConfig
@@ -165,6 +166,8 @@ class Outcome:
     error: str = ""
     """Why the engine could not run it or lost sight of it; empty for a process that ran and ended."""
     finished_at: int = 0
+    checkpointed: bool = False
+    """A checkpoint of it was made, from which it can go on: that has ended it."""
 
 
 @frozen(kw_only=True)
@@ -199,6 +202,10 @@ class ContainerInfo:
     """The digest of the system calls that it is allowed, as its runtime is told; empty if all are."""
     health: HealthInfo | None = None
     """Absent for one without health checks, and before its first start."""
+    checkpoint: CheckpointInfo | None = None
+    """What it can be restored from, while it does not run."""
+    restored_at: int = 0
+    """When its last run went on from a checkpoint; 0 for one that began at the beginning."""
 
 
 @frozen(kw_only=True)

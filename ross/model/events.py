@@ -11,6 +11,7 @@ EventKind = Literal["container", "image", "registry"]
 
 ContainerAction = Literal[
     "attach",
+    "checkpoint",
     "commit",
     "copy",
     "create",
@@ -31,6 +32,7 @@ ContainerAction = Literal[
     "rename",
     "resize",
     "restart",
+    "restore",
     "start",
     "stop",
     "unpause",

@@ -24,7 +24,7 @@ from ross.linux.files import remove_tree
 from ross.linux.pidfd import open_pidfd, send_signal
 from ross.model.containers import ContainerState
 from ross.model.logs import LogDriver
-from ross.services.running import RunnableContainer
+from ross.services.restorable import RestorableContainer
 from ross.services.top import process_table
 from ross.shim.host_check import check_host
 from ross.shim.journal import read_journal_log
@@ -50,7 +50,7 @@ logger = logging.getLogger(__name__)
 _S = ContainerState
 
 
-class Container(RunnableContainer):
+class Container(RestorableContainer):
     """One container. Made by :class:`~ross.services.containers.Containers`; outlives its removal as a tombstone."""
 
     # -- ending -------------------------------------------------------------------------------------------------------
@@ -71,6 +71,8 @@ class Container(RunnableContainer):
             if self._state is _S.RESTARTING:
                 self._rest()
                 return
+        if number == signal.SIGKILL:
+            await self._without_checkpoint()
         self._send(number)
         if number == signal.SIGKILL:
             await self._thaw()
@@ -99,6 +101,7 @@ class Container(RunnableContainer):
         Raises:
             FailedPrecondition: it does not run.
         """
+        await self._without_checkpoint()
         self._send(signal.SIGKILL)
         await self._thaw()
 
@@ -132,6 +135,7 @@ class Container(RunnableContainer):
             self._save(evolve(self.record, stopped_by_hand=True))
         if self._state is _S.RESTARTING:
             self._rest()
+        await self._without_checkpoint()
         if self._state not in ALIVE:
             return
         self._send(number)
@@ -275,6 +279,7 @@ class Container(RunnableContainer):
 
     async def _remove(self, *, force: bool) -> None:
         if force and self._state in ACTIVE:
+            self.checkpoints.give_up()
             async with self._turn:
                 pass
             self._save(evolve(self.record, stopped_by_hand=True))

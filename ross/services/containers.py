@@ -41,6 +41,7 @@ from ross.services.snapshotter import Snapshotter, committed_name
 from ross.services.user_ids import allotted, pools, with_asked_users
 from ross.shim.apparmor import with_asked_profile, with_profile
 from ross.shim.command import effective_command
+from ross.shim.criu import Criu
 from ross.shim.exec_monitor import ExecMonitor
 from ross.shim.facts import HostFacts, host_facts
 from ross.shim.groups import Groups, usual_paths
@@ -84,6 +85,7 @@ class Parts:
     file_threads: trio.CapacityLimiter
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
     watches: Watches
+    criu: Criu
     find: Callable[[str], Container | None]
     """A container by its whole id."""
     forget: Callable[[Container], None]
@@ -131,6 +133,7 @@ class Containers:
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
             watches=Watches(),
+            criu=Criu(),
             find=self._by_id.get,
             forget=self._forget,
             rename=self._rename,
@@ -369,16 +372,19 @@ class Containers:
         except (RossError, OSError) as error:
             logger.error("the container %s has no files of its own: %s", record.name, error)
         run = record.run
+        await trio.to_thread.run_sync(container.checkpoints.recover, run)
         started_at = record.started_at
         if run is None:
             run = await self._unrecorded_run(container)
             started_at = self._parts.monitor.launched_at(container.id)
         if run is not None:
             container.adopt(run, started_at=started_at)
+            await container.settle_restore(runs=True)
             await container.freezer.thaw()
             if record.paused:
                 await container.see_paused()
             return
+        await container.settle_restore(runs=False)
         if wanted_at_begin(record):
             await container.launcher.take_down(container.record)
             container.resume_restarting()

@@ -40,6 +40,7 @@ FEATURES: Final = (
     "archives",
     "attach",
     "bindMounts",
+    "checkpoints",
     "events",
     "fdPassing",
     "followLogs",

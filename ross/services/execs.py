@@ -71,6 +71,7 @@ class Execs:
         """
         validate_exec(options)
         handed.check()
+        await self._container.checkpoints.over()
         name, state = self._container.record.name, self._container.state
         check_alive(name, state)
         if state not in ALIVE or state is ContainerState.PAUSED:
@@ -124,6 +125,10 @@ class Execs:
         one = Exec(self._parts, self._container, record)
         self._add(one)
         one.adopt()
+
+    def runs_any(self) -> bool:
+        """Whether somebody has something executed; the engine's own checks do not count."""
+        return any(one.listed for one in self._running.values())
 
     async def all_ended(self) -> None:
         """Wait until none runs any more. With the container's first process all others end."""

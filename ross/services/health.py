@@ -172,7 +172,7 @@ class Health:
 
     def is_running(self) -> bool:
         """Whether it can be checked."""
-        return self._container.state is _S.RUNNING
+        return self._container.state is _S.RUNNING and not self._container.checkpoints.busy
 
     def changed(self, state: HealthState) -> None:
         """Its checks say something else of it now."""

@@ -28,6 +28,7 @@ from ross.services.snapshot_mounts import mount_snapshot, unmount_snapshot
 from ross.services.snapshotter import committed_name
 from ross.shim.bundle import write_bundle
 from ross.shim.conmon import ended_early
+from ross.shim.criu import end_criu
 from ross.shim.handed import NOTHING, Handed
 from ross.shim.nested_mounts import put_together
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ross.services.containers import Parts
     from ross.services.records import ContainerRecord
     from ross.shim.bundle import Places
+    from ross.shim.criu import Restoring
     from ross.shim.monitor import Launched
     from ross.shim.namespaces import Joined
 
@@ -65,8 +67,9 @@ class Launcher:
         *,
         console_size: tuple[int, int] | None,
         handed: Handed = NOTHING,
+        restoring: Restoring | None = None,
     ) -> Launched:
-        """Mount its root, write its bundle, and have a monitor create it: everything but the start.
+        """Mount its root, write its bundle, and have a monitor create it: everything but the start; or have it go on from a checkpoint.
 
         Raises:
             FailedPrecondition: the runtime cannot create it, or hangs.
@@ -86,7 +89,7 @@ class Launcher:
                     record, places = await self._nested(record, places)
                     async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
                         await self._write_bundle(record, execution, joined, places, console_size=console_size)
-                        return await self._launch(record, handed)
+                        return await self._launch(record, handed, restoring)
                 finally:
                     take_binds_away(binds)
 
@@ -124,15 +127,18 @@ class Launcher:
             )
         )
 
-    async def _launch(self, record: ContainerRecord, handed: Handed) -> Launched:
+    async def _launch(self, record: ContainerRecord, handed: Handed, restoring: Restoring | None) -> Launched:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
         launched: Launched | None = None
         problem: Exception | None = None
-        with trio.move_on_after(_LAUNCH_SECONDS) as limit:
+        seconds = _LAUNCH_SECONDS if restoring is None else restoring.seconds
+        with trio.move_on_after(seconds) as limit:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._see_whether_forsaken, nursery.cancel_scope)
                 try:
-                    launched = await parts.monitor.launch(self._id, self._layout, record.spec, handed=handed)
+                    launched = await parts.monitor.launch(
+                        self._id, self._layout, record.spec, handed=handed, restoring=restoring
+                    )
                 except Exception as error:  # noqa: BLE001 -- raised again below, outside the nursery, which would wrap it
                     problem = error
                 nursery.cancel_scope.cancel()
@@ -142,10 +148,11 @@ class Launcher:
             return launched
         parts.monitor.abandon(self._id)
         kill_cgroup(parts.groups.path(self._id, parent))
+        verb = "create" if restoring is None else "restore"
         if not limit.cancelled_caught:
-            raise ended_early("create")
+            raise ended_early(verb)
         raise FailedPrecondition(
-            f"the runtime did not create the container {record.name} in {_LAUNCH_SECONDS:g} s, and was ended"
+            f"the runtime did not {verb} the container {record.name} in {seconds:.0f} s, and was ended"
         )
 
     async def _see_whether_forsaken(self, launching: trio.CancelScope) -> None:
@@ -190,6 +197,8 @@ class Launcher:
         parts = self._parts
         monitor = parts.monitor.pid_of_monitor(self._id)
         group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
+        if self._layout.checkpoint.exists():
+            await trio.to_thread.run_sync(end_criu, self._layout.checkpoint)
         if (parts.runtime.root / self._id).exists() or monitor is not None:
             await parts.runtime.delete(self._id, group=None if parts.groups.by_systemd else group)
         if monitor is not None:

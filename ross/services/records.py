@@ -11,6 +11,7 @@ from attrs import frozen
 from ross.errors import RossError
 from ross.linux.files import make_directory, write_atomic
 from ross.linux.pidfd import ProcessIdentity
+from ross.model.checkpoints import RestoreOptions
 from ross.model.containers import ContainerSpec, Outcome
 from ross.model.health import HealthState
 from ross.oci.codec import read_record, write_record
@@ -104,6 +105,10 @@ class ContainerRecord:
     """As its checks last had it; None before its first start, and without checks."""
     asked_name: str = ""
     """The name it was created with; empty for one that the engine made up."""
+    restoring: RestoreOptions | None = None
+    """It was to go on from its checkpoint when this was written, and what becomes of that is not done yet."""
+    restored_at: int = 0
+    """When its last run went on from a checkpoint; 0 if it began at the beginning."""
 
 
 class Records:

@@ -21,7 +21,7 @@ class Restarts:
 
     def wanted(self, record: ContainerRecord, result: Outcome) -> bool:
         """Whether its policy wants it to be started again, after a run that ended so."""
-        if record.stopped_by_hand or record.removing:
+        if record.stopped_by_hand or record.removing or result.checkpointed:
             return False
         policy = record.spec.restart
         if policy.mode is RestartMode.ON_FAILURE:
@@ -46,7 +46,7 @@ def wanted_at_begin(record: ContainerRecord) -> bool:
     """Whether a container that does not run is started when the daemon begins."""
     if record.restarting:
         return True
-    if record.outcome is None or record.removing:
+    if record.outcome is None or record.removing or record.outcome.checkpointed:
         return False
     mode = record.spec.restart.mode
     return mode is RestartMode.ALWAYS or (mode is RestartMode.UNLESS_STOPPED and not record.stopped_by_hand)

@@ -17,6 +17,7 @@ from ross.errors import FailedPrecondition, Reason, RossError
 from ross.linux.files import time_of_files
 from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.nursery.restart import RestartPolicy, supervise
+from ross.services.checkpoints import Checkpoints
 from ross.services.execs import Execs
 from ross.services.files import Files
 from ross.services.freezer import Freezer
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ross.services.containers import Parts
     from ross.services.image import Image
     from ross.services.records import ContainerRecord
+    from ross.shim.criu import Restoring
     from ross.shim.monitor import Launched
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class RunnableContainer(TrackedContainer):
         self.log_files = LogFiles(self.layout, record.spec.log, parts.watches)
         self.init = InitProcess(self)
         self.execs = Execs(parts, self)
+        self.checkpoints = Checkpoints(self, parts)
         self.health = Health(self)
         self.launcher = Launcher(parts, record.id)
         self._turn = trio.Lock()
@@ -79,7 +82,7 @@ class RunnableContainer(TrackedContainer):
     @property
     def info(self) -> ContainerInfo:
         """What is known now; never waits."""
-        return evolve(super().info, health=self.health.info)
+        return evolve(super().info, health=self.health.info, checkpoint=self.checkpoints.info)
 
     async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
         """Wait for a condition; see :meth:`TrackedContainer.wait`."""
@@ -150,7 +153,7 @@ class RunnableContainer(TrackedContainer):
             self._restarts = Restarts()
             await self._begin(handed)
 
-    async def _begin(self, handed: Handed = NOTHING) -> None:
+    async def _begin(self, handed: Handed = NOTHING, restoring: Restoring | None = None) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
@@ -158,7 +161,7 @@ class RunnableContainer(TrackedContainer):
         if before is not _S.CREATED:
             self.ending = Ending()
         try:
-            launched, started_at = await self._launch(handed)
+            launched, started_at = await self._launch(handed, restoring)
         except Exception as error:
             failure = await self._start_failed(before, error)  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
             if failure is error:
@@ -166,7 +169,7 @@ class RunnableContainer(TrackedContainer):
             raise failure from error
         run = Run(boot=boot_id(), process=launched.process, monitor=launched.monitor, group=self.group)
         self._begin_run(run, started_at=started_at)
-        self.publish("start")
+        self.publish("start" if restoring is None else "restore")
 
     async def _start_failed(self, before: ContainerState, error: Exception) -> RossError:
         """Take down what a start has made, and be what it was. Returns what to tell of it."""
@@ -186,8 +189,8 @@ class RunnableContainer(TrackedContainer):
         self.init.fail_pending(failure)
         return failure
 
-    async def _launch(self, handed: Handed) -> tuple[Launched, int]:
-        """Make everything that a run needs, and begin it. Returns who runs, and since when."""
+    async def _launch(self, handed: Handed, restoring: Restoring | None) -> tuple[Launched, int]:
+        """Make everything that a run needs, and begin it, or have it go on. Returns who runs, and since when."""
         if self.image is None:
             raise FailedPrecondition(
                 f"the image of the container {self.record.name} is damaged or gone",
@@ -195,12 +198,13 @@ class RunnableContainer(TrackedContainer):
             )
         execution = self.image.config.execution
         launched = await self.launcher.create(
-            self.record, execution, console_size=self.init.console_size(), handed=handed
+            self.record, execution, console_size=self.init.console_size(), handed=handed, restoring=restoring
         )
         self._parts.oom_watch.add(self.group)
         await self.init.connect_pending()
         started_at = time_of_files()  # as the monitor's word of its end will be stamped
-        await self._parts.runtime.start(self.id, launched.process)
+        if restoring is None:
+            await self._parts.runtime.start(self.id, launched.process)
         return launched, started_at
 
     def _begin_run(self, run: Run, *, started_at: int, adopted: bool = False) -> None:
@@ -220,6 +224,7 @@ class RunnableContainer(TrackedContainer):
                 error_code=0,
                 paused=False,
                 restarting=False,
+                restored_at=started_at if self.record.restoring is not None else self.record.restored_at * adopted,
             )
         )
         self.health.begin(self.ending, started_at=started_at, adopted=adopted)
@@ -240,6 +245,7 @@ class RunnableContainer(TrackedContainer):
     async def _watch(self, run: Run) -> None:
         """Wait for the end of a run, record it, and take down what is left of it."""
         await self.log_files.tended(lambda: gone(run.monitor))
+        await self.checkpoints.over()  # which says whether it was the end of this run
         if self._state in ALIVE:
             self._end_run(await self.launcher.outcome(run))
         async with self._turn:
@@ -255,6 +261,7 @@ class RunnableContainer(TrackedContainer):
             await self._remove(force=True)
 
     def _end_run(self, result: Outcome) -> None:
+        result = evolve(result, checkpointed=self.checkpoints.has_ended(self.record))
         again = self._restarts.wanted(self.record, result)
         self._state = _S.RESTARTING if again else _S.STOPPED
         self._save(evolve(self.record, run=None, outcome=result, paused=False, restarting=again))

@@ -123,6 +123,7 @@ class TrackedContainer:
             rootfs_path=str(self.layout.rootfs),
             restart_count=record.restart_count,
             seccomp=self._seccomp,
+            restored_at=record.restored_at,
         )
 
     @cached_property

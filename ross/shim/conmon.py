@@ -29,14 +29,6 @@ def processes() -> Iterator[tuple[int, list[str]]]:
             yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]
 
 
-def environment() -> dict[str, str]:
-    """That of a monitor, and so of the runtime: nothing of ours is their business, or the container's.
-
-    A runtime written in Go else starts a thread for each processor, of which it has no use in the milliseconds that it takes.
-    """
-    return {"PATH": os.environ.get("PATH", os.defpath), "GOMAXPROCS": "1"}
-
-
 async def read_answer(fd: int) -> bytes:
     """What the monitor says. It ends with its first line: the pipe stays open in the monitor."""
     os.set_blocking(fd, False)
@@ -55,7 +47,9 @@ async def read_answer(fd: int) -> bytes:
 
 def ended_early(what: str) -> Unavailable:
     """Why there is no process where neither the monitor nor the runtime says anything: they were killed."""
-    undone = "it had created the container" if what == "create" else "it had executed anything"
+    undone = {"create": "it had created the container", "restore": "it had restored the container"}.get(
+        what, "it had executed anything"
+    )
     return Unavailable(f"the monitor, or the runtime that it runs, was ended before {undone}", hint="try again")
 
 
@@ -64,7 +58,7 @@ def answered_pid(answer: bytes, *, what: str = "create") -> int:
 
     Args:
         answer: What the monitor said.
-        what: What it was to do: ``create`` or ``exec``.
+        what: What it was to do: ``create``, ``restore`` or ``exec``.
 
     Raises:
         FailedPrecondition: the runtime could not; in its words.

@@ -17,10 +17,10 @@ from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.linux.processes import end_with_children
-from ross.shim.conmon import answered_pid, ended_early, environment, processes, read_answer
+from ross.shim.conmon import answered_pid, ended_early, processes, read_answer
 from ross.shim.handed import pipe_above, preserving
 from ross.shim.monitor import Exit
-from ross.shim.runtime import runtime_error
+from ross.shim.runtime import environment, runtime_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,19 +16,22 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import frozen
 
-from ross.errors import Unavailable
+from ross.errors import FailedPrecondition, Unavailable
 from ross.linux.files import make_directory, remove_tree
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
-from ross.shim.conmon import answered_pid, environment, processes, read_answer
+from ross.shim.conmon import answered_pid, processes, read_answer
+from ross.shim.criu import RESTORE_LOG, criu_error, flags_of
 from ross.shim.handed import NOTHING, Handed, pipe_above, preserving
 from ross.shim.journal import check_journal
+from ross.shim.runtime import environment
 
 if TYPE_CHECKING:
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.model.logs import LogConfig
+    from ross.shim.criu import Restoring
     from ross.shim.runtime import Runtime
 
 _RUNTIME_LOG: Final = "runtime.log"
@@ -62,7 +65,9 @@ class Monitor:
         self._runtime = runtime
         self._layout = layout
 
-    def _argv(self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
+    def _argv(
+        self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, restoring: Restoring | None
+    ) -> list[str]:
         directory = self._layout.monitor(container_id)
         return [
             str(self.program),
@@ -86,6 +91,7 @@ class Monitor:
             "--log-level", "error",
             "--no-sync-log",
             *([] if spec.log.driver is LogDriver.PASSTHROUGH else _streams(spec)),
+            *(_restore(restoring) if restoring is not None else []),
         ]  # fmt: skip
 
     def check_log(self, log: LogConfig) -> None:
@@ -98,15 +104,22 @@ class Monitor:
             check_journal(self.program)
 
     async def launch(
-        self, container_id: str, bundle: ContainerLayout, spec: ContainerSpec, *, handed: Handed = NOTHING
+        self,
+        container_id: str,
+        bundle: ContainerLayout,
+        spec: ContainerSpec,
+        *,
+        handed: Handed = NOTHING,
+        restoring: Restoring | None = None,
     ) -> Launched:
-        """Start a monitor, which has the runtime create the container.
+        """Start a monitor, which has the runtime create the container, or go on with it.
 
         Args:
             container_id: Which.
             bundle: Where its bundle is.
             spec: What its user wants.
             handed: What its process is given; where its log driver is passthrough and no streams are, the null device.
+            restoring: What it is to go on from; it runs then when this returns.
 
         Raises:
             FailedPrecondition: the runtime could not, in its words; or there is no journal to log to.
@@ -120,7 +133,7 @@ class Monitor:
         try:
             try:
                 await spawn_and_forget(
-                    [*self._argv(container_id, bundle, spec), *preserving(handed.fds)],
+                    [*self._argv(container_id, bundle, spec, restoring), *preserving(handed.fds)],
                     env={**environment(), "_OCI_SYNCPIPE": str(write_end)},
                     cwd=bundle.bundle,
                     pass_fds=(write_end,),
@@ -132,7 +145,10 @@ class Monitor:
             answer = await read_answer(read_end)
         finally:
             os.close(read_end)
-        pid = answered_pid(answer)
+        try:
+            pid = answered_pid(answer, what="create" if restoring is None else "restore")
+        except FailedPrecondition as error:
+            raise (error if restoring is None else criu_error(error, bundle.bundle / RESTORE_LOG)) from None
         process, monitor = identify(pid), self.pid_of_monitor(container_id)
         if process is None or monitor is None:
             raise Unavailable(
@@ -227,7 +243,7 @@ class Monitor:
             if "--root" in argv[:3]
             and root in argv[:4]
             and "--exit-dir" not in argv
-            and {"create", "start", "delete", "exec"} & set(argv)
+            and {"create", "start", "delete", "exec", "checkpoint", "restore"} & set(argv)
         ]
 
 
@@ -235,6 +251,11 @@ def _log(bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
     driver = spec.log.driver
     tag = [f"--log-tag={spec.log.tag}"] if spec.log.tag else []
     return ["--log-path", f"k8s-file:{bundle.log}" if driver is LogDriver.FILE else driver.value, *tag]
+
+
+def _restore(restoring: Restoring) -> list[str]:
+    options = [word for flag in flags_of(restoring.options) for word in ("--runtime-opt", flag)]
+    return ["--restore", str(restoring.images), *options]
 
 
 def _streams(spec: ContainerSpec) -> list[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import field, frozen
 
 from ross.model.namespaces import NamespaceMode
+from ross.shim.criu import CONFIG_ANNOTATION
 from ross.shim.mounts import INIT_TARGET, mounts_of
 from ross.shim.namespaces import Joined, id_mappings_of, namespaces_of
 from ross.shim.resources import resources_of, rlimits_of
@@ -79,8 +80,7 @@ def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved
     }
     if spec.namespaces.uts is not NamespaceMode.HOST:
         config["hostname"] = resolved.hostname
-    if spec.annotations:
-        config["annotations"] = dict(spec.annotations)
+    config["annotations"] = {**spec.annotations, CONFIG_ANNOTATION: ""}
     return config
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ross.model import (
     archives,
+    checkpoints,
     containers,
     content,
     engine,
@@ -38,6 +39,7 @@ from ross.wire.schema import schema
 
 MODULES = (
     archives,
+    checkpoints,
     containers,
     content,
     engine,

@@ -56,7 +56,7 @@ def test_table_is_aligned_and_cannot_steer_the_terminal() -> None:
 
 def test_records_are_json_with_stable_keys() -> None:
     value = Outcome(exit_code=7, finished_at=5)
-    plain = {"exit_code": 7, "signal": 0, "oom": False, "error": "", "finished_at": 5}
+    plain = {"exit_code": 7, "signal": 0, "oom": False, "error": "", "finished_at": 5, "checkpointed": False}
     assert json.loads(output.records([value], "json")) == [plain]
     assert [json.loads(line) for line in output.records([value, value], "jsonl").splitlines()] == [plain, plain]
 

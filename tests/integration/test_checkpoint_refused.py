@@ -1,0 +1,197 @@
+"""Checkpoints that cannot be made or restored: why is said, the container is as it was, and nothing is left of it.
+
+None of it takes a CRIU that works.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+import ross
+from ross.errors import FailedPrecondition, NotFound
+from ross.linux.process import which
+from tests.support.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
+
+IMAGE = "localhost/busybox:1"
+NO_KERNEL = """#!/bin/sh
+echo "Error (criu/vdso.c:381): vdso: Unexpected rt vDSO area bounds" >&2
+echo "Error (criu/crtools.c:260): Could not initialize kernel features detection." >&2
+exit 1
+"""
+"""What CRIU 3.17 does on a kernel that is too new for it."""
+HIDDEN = 'mount --bind /dev/null "$0" && exec "$@"'
+
+
+@pytest.fixture(scope="module")
+def daemon(loaded: Daemon) -> Iterator[Daemon]:
+    """One for all, which finds no CRIU."""
+    loaded.terminate()
+    criu = which("criu")
+    loaded.start(under=["unshare", "--mount", "sh", "-c", HIDDEN, str(criu)] if criu else [])
+    yield loaded
+    loaded.clean_up()
+    loaded.terminate()
+    loaded.start()
+
+
+@pytest.fixture
+def up(daemon: Daemon) -> Iterator[str]:
+    """A container that runs."""
+    ok(daemon, "run", "-d", "--name", "up", IMAGE, "sleep", "600")
+    yield "up"
+    ok(daemon, "rm", "-f", "up")
+
+
+def ok(daemon: Daemon, *words: str) -> str:
+    done = daemon.ross(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(daemon: Daemon, *words: str) -> str:
+    done = daemon.ross(*words)
+    assert done.returncode == 1, done.stdout
+    return done.stderr
+
+
+def state(daemon: Daemon, name: str) -> dict[str, Any]:
+    return dict(json.loads(ok(daemon, "inspect", name))[0]["State"])
+
+
+def files_of(daemon: Daemon, name: str) -> set[str]:
+    """What is kept of a container."""
+    identity = ok(daemon, "inspect", "--format", "{{.Id}}", name).strip()
+    return {path.name for path in (daemon.root / "containers" / identity).iterdir()}
+
+
+def test_without_criu(daemon: Daemon, up: str) -> None:
+    before, files = state(daemon, up), files_of(daemon, up)
+    for words in (("checkpoint", up), ("container", "checkpoint", "-R", up)):
+        said = refused(daemon, *words)
+        assert (
+            "the container up cannot be checkpointed: CRIU, which makes and restores checkpoints, is not installed"
+            in said
+        )
+        assert "hint: apt install criu" in said
+    assert state(daemon, up) == before
+    assert before["Status"] == "running"
+    assert (before["Checkpointed"], before["Restored"], before["CheckpointPath"]) == (False, False, "")
+    assert files_of(daemon, up) == files
+    assert ok(daemon, "exec", up, "echo", "well") == "well\n"
+
+
+def test_criu_that_does_not_work_with_the_kernel(daemon: Daemon, up: str, tmp_path: Path) -> None:
+    program = tmp_path / "criu"
+    program.write_text(NO_KERNEL)
+    program.chmod(0o755)
+    daemon.terminate()
+    daemon.start(settings={"PATH": f"{tmp_path}:/usr/sbin:/usr/bin:/sbin:/bin"})
+    try:
+        said = refused(daemon, "checkpoint", up)
+        assert "CRIU does not work with this kernel, says criu check: vdso: Unexpected rt vDSO area bounds" in said
+        assert "hint: install a version of CRIU that knows this kernel" in said
+        assert ok(daemon, "exec", up, "echo", "well") == "well\n"
+        assert not any("checkpoint" in name for name in files_of(daemon, up))
+        found = daemon.ross("doctor", "--format", "json")
+        assert isinstance(json.loads(found.stdout), list)
+    finally:
+        daemon.terminate()
+        daemon.start()
+
+
+def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
+    ok(daemon, "create", "--name", "new", IMAGE, "true")
+    assert "is created: only of one that runs" in refused(daemon, "checkpoint", "new")
+    assert "the container new has no checkpoint" in refused(daemon, "restore", "new")
+    ok(daemon, "start", "new")
+    ok(daemon, "wait", "new")
+    assert "hint: first: ross start new" in refused(daemon, "checkpoint", "new")
+    said = refused(daemon, "restore", "new")
+    assert "the container new has no checkpoint" in said
+    assert "hint: make one while it runs: ross checkpoint new" in said
+    ok(daemon, "rm", "new")
+    ok(daemon, "pause", up)
+    assert "hint: first: ross unpause up" in refused(daemon, "checkpoint", up)
+    ok(daemon, "unpause", up)
+    said = refused(daemon, "restore", up)
+    assert "the container up is running and cannot be restored" in said
+    assert "hint: stop it first" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said", "hint"),
+    [
+        (["--rm"], "would be removed with its checkpoint", "--leave-running"),
+        (["--log-driver", "passthrough"], "has the streams of whoever started it", "--log-driver"),
+        (["--pid", "host"], "has not its own processes only", "--pid"),
+    ],
+)
+def test_of_a_kind_that_cannot_be_restored(daemon: Daemon, flags: list[str], said: str, hint: str) -> None:
+    ok(daemon, "run", "-d", "--name", "kind", *flags, IMAGE, "sleep", "600")
+    error = refused(daemon, "checkpoint", "kind")
+    assert said in error
+    assert hint in error.partition("hint: ")[2]
+    assert state(daemon, "kind")["Status"] == "running"
+    ok(daemon, "rm", "-f", "kind")
+
+
+async def test_while_something_is_executed(daemon: Daemon, up: str) -> None:
+    with trio.fail_after(120):
+        async with ross.connect(daemon.socket) as engine:
+            container = engine.containers.get(up).now
+            executed = await container.open_exec(["sleep", "600"])
+            with pytest.raises(FailedPrecondition, match="something is executed in it") as caught:
+                await container.checkpoint()
+            assert "ross top up" in (caught.value.hint or "")
+            await executed.signal("KILL")
+            await executed.wait()
+            with pytest.raises(FailedPrecondition, match="not installed"):
+                await container.checkpoint()
+
+
+async def test_a_removed_one_is_not_found(daemon: Daemon) -> None:
+    with trio.fail_after(120):
+        async with ross.connect(daemon.socket) as engine:
+            container = await (await engine.images.get(IMAGE)).create(["true"])
+            await container.remove()
+            with pytest.raises(NotFound):
+                await container.checkpoint()
+            with pytest.raises(NotFound):
+                await container.restore()
+
+
+def test_what_a_daemon_that_was_killed_was_making(daemon: Daemon, up: str) -> None:
+    """A part of a checkpoint goes, and the container is let go on; what has the name of a whole one and is none goes too."""
+    identity = ok(daemon, "inspect", "--format", "{{.Id}}", up).strip()
+    directory = daemon.root / "containers" / identity
+    daemon.expect_log("removing the checkpoint in")
+    for name in ("checkpoint", "checkpoint.part"):
+        (directory / name / "images").mkdir(parents=True)
+    daemon.kill()
+    daemon.start()
+    assert state(daemon, up)["Status"] == "running"
+    assert not any("checkpoint" in name for name in files_of(daemon, up))
+    until(lambda: not any((daemon.root / "trash").iterdir()))
+
+
+def test_flags_that_it_takes(daemon: Daemon) -> None:
+    for words in (("checkpoint",), ("container", "checkpoint")):
+        shown = ok(daemon, *words, "--help")
+        assert all(
+            flag in shown for flag in ("--keep", "-k", "--leave-running", "-R", "--tcp-established", "--file-locks")
+        )
+        assert "--export" not in shown
+    assert "--import" not in ok(daemon, "restore", "--help")
+    assert "no container" in refused(daemon, "checkpoint", "nobody")
