@@ -20,6 +20,7 @@ from ross.linux.process import run, which
 _LEAST_KERNEL = (5, 6)
 _GOOD_KERNEL = (6, 8)
 _LEAST_FREE_BYTES = 2 << 30
+_CRIU_SECONDS = 20
 
 
 @frozen(kw_only=True)
@@ -45,6 +46,7 @@ def examine() -> list[Finding]:
         trio.run(_program, "runc", (1, 1), "the OCI runtime", "apt install runc"),
         _init(),
         trio.run(_program, "conmon", (2, 0), "the container monitor", "apt install conmon"),
+        trio.run(_criu),
         _space(),
         _daemon(),
     ]
@@ -135,6 +137,23 @@ def _init() -> Finding:
     return Finding(
         what="init", verdict="ok", detail="none is installed, so there is no run --init", fix="apt install tini"
     )
+
+
+async def _criu() -> Finding:
+    path = which("criu")
+    if path is None:
+        return Finding(
+            what="criu", verdict="ok", detail="none is installed, so there is no checkpoint", fix="apt install criu"
+        )
+    if os.geteuid() != 0:
+        return Finding(what="criu", verdict="ok", detail=f"{path}; whether it works is root's to see")
+    with trio.move_on_after(_CRIU_SECONDS):
+        done = await run([str(path), "check"])
+        if done.returncode == 0:
+            return Finding(what="criu", verdict="ok", detail=f"{path}; checkpoints can be made and restored")
+        said = done.stderr.decode(errors="replace").strip().partition("\n")[0] or done.how
+        return Finding(what="criu", verdict="ok", detail=f"{path}; it does not work with this kernel: {said}")
+    return Finding(what="criu", verdict="ok", detail=f"{path}; criu check does not end")
 
 
 def _space() -> Finding:
