@@ -9,6 +9,8 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from ross.linux.descent import Descent
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -51,37 +53,34 @@ class _Comparison:
         self._directory_times = directory_times
         self._names_of_one_file: tuple[dict[int, int], dict[int, int]] = ({}, {})
         """Of files with several names: the inode on the other side, in both directions."""
-        self._levels: list[tuple[int, int, str, list[str]]] = []
-        """The directories on the way to where we are: open on both sides, path, and the directories in them that are left."""
+        self._levels: list[tuple[str, list[str]]] = []
+        """The directories on the way to where we are: path, and the directories in them that are left."""
 
     def run(self, parents: tuple[int, int], names: tuple[str, str]) -> None:
         """Compare two directories with all that is below them."""
         left, right = (os.stat(name, dir_fd=fd, follow_symlinks=False) for fd, name in zip(parents, names, strict=True))
         self._facts("/", left, right)
         self._attributes("/", *(f"/proc/self/fd/{fd}/{name}" for fd, name in zip(parents, names, strict=True)))
-        try:
-            self._enter(parents, names, "")
-            while self._levels and len(self.found) < _MAX_DIFFERENCES:
-                first, second, path, left_over = self._levels[-1]
+        with Descent(parents[0], names[0]) as one, Descent(parents[1], names[1]) as other:
+            self._directory(one.fd, other.fd, "")
+            while len(self.found) < _MAX_DIFFERENCES:
+                path, left_over = self._levels[-1]
                 if left_over:
                     name = left_over.pop()
-                    self._enter((first, second), (name, name), f"{path}/{name}")
-                else:
-                    self._leave()
-        finally:
-            while self._levels:
-                self._leave()
+                    one.enter(name)
+                    other.enter(name)
+                    self._directory(one.fd, other.fd, f"{path}/{name}")
+                    continue
+                self._levels.pop()
+                if not self._levels:
+                    return
+                one.leave()
+                other.leave()
 
-    def _enter(self, parents: tuple[int, int], names: tuple[str, str], path: str) -> None:
+    def _directory(self, left: int, right: int, path: str) -> None:
         self._checkpoint()
-        left = os.open(names[0], _DIRECTORY, dir_fd=parents[0])
-        try:
-            right = os.open(names[1], _DIRECTORY, dir_fd=parents[1])
-        except BaseException:
-            os.close(left)
-            raise
         directories: list[str] = []
-        self._levels.append((left, right, path, directories))
+        self._levels.append((path, directories))
         ours, theirs = _entries(left), _entries(right)
         for name in sorted(ours.keys() | theirs.keys()):
             here = f"{path}/{name}"
@@ -91,11 +90,6 @@ class _Comparison:
             self._entry(here, name, (left, right), ours[name], theirs[name])
             if stat.S_ISDIR(ours[name].st_mode) and stat.S_ISDIR(theirs[name].st_mode):
                 directories.append(name)
-
-    def _leave(self) -> None:
-        left, right, _path, _directories = self._levels.pop()
-        os.close(left)
-        os.close(right)
 
     def _entry(
         self, path: str, name: str, parents: tuple[int, int], left: os.stat_result, right: os.stat_result

@@ -10,6 +10,8 @@ import stat
 import time
 from typing import TYPE_CHECKING, Final
 
+from ross.linux.descent import HELD, Descent
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -96,13 +98,12 @@ def children(directory: Path) -> list[Path]:
 
 
 _DIRECTORIES_AT_A_TIME = 1000
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: Path) -> int:
     """Remove a file or a whole tree. Never follows a link, never enters another filesystem; missing is fine.
 
-    Walks by file descriptor and by hand, so that neither a renamed directory nor a deep one leads it out or down.
+    Walks by file descriptor and by hand, so that neither a renamed directory nor a deep one leads it out or down; with few descriptors.
 
     Returns:
         The bytes that were allocated to what is gone.
@@ -135,29 +136,27 @@ def remove_entry(parent: int, name: str) -> int:
 
 
 def _empty(parent: int, name: str, device: int) -> int:
-    """Remove what is in a directory, depth first, with one descriptor for each level that is being emptied."""
+    """Remove what is in a directory, depth first. What was noted high above is noted anew on the way back: it would fill the memory."""
     freed = 0
-    levels = [(os.open(name, _DIRECTORY, dir_fd=parent), name, list[str]())]
-    try:
-        while levels:
-            fd, here, inside = levels[-1]
-            if not inside:
-                freed += _remove_files(fd, inside)
-            if inside:
-                name = inside.pop()
-                child = os.open(name, _DIRECTORY, dir_fd=fd)
-                levels.append((child, name, []))
-                if os.fstat(child).st_dev != device:
-                    raise OSError(errno.EBUSY, "another filesystem is mounted here", name)
+    names, noted = list[str](), [list[str]()]
+    with Descent(parent, name) as here:
+        while True:
+            if not noted[-1]:
+                freed += _remove_files(here.fd, noted[-1])
+            if noted[-1]:
+                names.append(noted[-1].pop())
+                noted.append([])
+                if len(noted) > HELD:
+                    noted[-1 - HELD].clear()
+                here.enter(names[-1])
+                if os.fstat(here.fd).st_dev != device:
+                    raise OSError(errno.EBUSY, "another filesystem is mounted here", names[-1])
                 continue
-            os.close(fd)
-            levels.pop()
-            if levels:
-                os.rmdir(here, dir_fd=levels[-1][0])
-    finally:
-        for fd, _name, _inside in levels:
-            os.close(fd)
-    return freed
+            if not names:
+                return freed
+            here.leave()
+            noted.pop()
+            os.rmdir(names.pop(), dir_fd=here.fd)
 
 
 def _remove_files(fd: int, directories: list[str]) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from ross.linux.descent import Descent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_GONE: Final = (FileNotFoundError, NotADirectoryError)
 
 
 class Meter:
@@ -38,7 +40,11 @@ class Meter:
         return found.st_blocks * 512
 
     def tree(self, parent: int, name: str) -> int:
-        """What something in a directory occupies, with all that is below it. Never follows a link."""
+        """What something in a directory occupies, with all that is below it. Never follows a link.
+
+        Raises:
+            OSError: some of it cannot be read, or was moved meanwhile.
+        """
         try:
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
@@ -46,31 +52,33 @@ class Meter:
         total = self.own(found)
         if not stat.S_ISDIR(found.st_mode) or found.st_dev != self._device:
             return total
-        levels: list[tuple[int, Iterator[str]]] = []
         try:
-            total += self._enter(levels, parent, name)
-            while levels:
-                fd, inside = levels[-1]
-                below = next(inside, None)
-                if below is not None:
-                    total += self._enter(levels, fd, below)
+            here = Descent(parent, name)
+        except _GONE:
+            return total
+        with here:
+            size, inside = self._directory(here.fd)
+            total += size
+            waiting = [inside]
+            while waiting:
+                if waiting[-1]:
+                    try:
+                        here.enter(waiting[-1].pop())
+                    except _GONE:
+                        continue
+                    size, inside = self._directory(here.fd)
+                    total += size
+                    waiting.append(inside)
                 else:
-                    os.close(fd)
-                    levels.pop()
-        finally:
-            for fd, _inside in levels:
-                os.close(fd)
+                    waiting.pop()
+                    if waiting:
+                        here.leave()
         return total
 
-    def _enter(self, levels: list[tuple[int, Iterator[str]]], parent: int, name: str) -> int:
-        """Begin with a directory, one level deeper. Returns what its entries occupy, without what is below them."""
+    def _directory(self, fd: int) -> tuple[int, list[str]]:
+        """What the entries of a directory occupy, without what is below them; and which of them are directories."""
         self._checkpoint()
-        try:
-            fd = os.open(name, _DIRECTORY, dir_fd=parent)
-        except (FileNotFoundError, NotADirectoryError):
-            return 0
         directories: list[str] = []
-        levels.append((fd, iter(directories)))
         total = 0
         with os.scandir(fd) as entries:
             for entry in entries:
@@ -81,4 +89,4 @@ class Meter:
                 total += self.own(found)
                 if stat.S_ISDIR(found.st_mode) and found.st_dev == self._device:
                     directories.append(entry.name)
-        return total
+        return total, directories

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 from ross.errors import Corrupt, ResourceExhausted
 from ross.linux.archive.tar import show
 from ross.linux.archive.whiteouts import OPAQUE_XATTR, is_whiteout
+from ross.linux.descent import Descent
 from ross.linux.files import remove_entry
 from ross.linux.openat2 import Resolve, openat2
 
@@ -363,6 +364,27 @@ def _moved(path: bytes, source: bytes, target: bytes) -> bytes:
 
 
 def _merge(source: int, destination: int) -> None:
+    """Move what is in one directory into another, and into its directories what is in those of the same names."""
+    with Descent(source, ".") as ours, Descent(destination, ".") as theirs:
+        names, waiting = list[str](), [_move_names(ours.fd, theirs.fd)]
+        while True:
+            if waiting[-1]:
+                names.append(waiting[-1].pop())
+                ours.enter(names[-1])
+                theirs.enter(names[-1])
+                waiting.append(_move_names(ours.fd, theirs.fd))
+                continue
+            if not names:
+                return
+            waiting.pop()
+            ours.leave()
+            theirs.leave()
+            os.rmdir(names.pop(), dir_fd=ours.fd)
+
+
+def _move_names(source: int, destination: int) -> list[str]:
+    """Move what can be moved as a whole. Returns the directories that are there already."""
+    there = []
     for name in os.listdir(source):
         try:
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)
@@ -370,18 +392,12 @@ def _merge(source: int, destination: int) -> None:
         except OSError as error:
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR, errno.ENOTDIR}:
                 raise
-        flags = _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         if _both_directories(name, source, destination):
-            inner, outer = os.open(name, flags, dir_fd=source), os.open(name, flags, dir_fd=destination)
-            try:
-                _merge(inner, outer)
-            finally:
-                os.close(inner)
-                os.close(outer)
-            os.rmdir(name, dir_fd=source)
+            there.append(name)
         else:
             remove_entry(destination, name)
             os.rename(name, name, src_dir_fd=source, dst_dir_fd=destination)
+    return there
 
 
 def _both_directories(name: str, *parents: int) -> bool:
