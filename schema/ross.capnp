@@ -525,6 +525,8 @@ struct DiskUsage {
   items @2 :List(UsageItem);
   totalBytes @3 :UInt64;
   freeBytes @4 :UInt64;
+  unmeasured @5 :List(Text);
+  # Paths below the root of what cannot be read to its end, or was moved about meanwhile: it counts nothing.
 }
 
 struct UsageRow {
@@ -1308,7 +1310,7 @@ struct ContainerInfo {
   restartCount @15 :UInt32;
   # How often its policy has started it since somebody did.
   writtenBytes @16 :Int64 = -1;
-  # -1 where nobody asked for it to be measured.
+  # -1 where nobody asked for it to be measured, or it cannot be.
   seccomp @17 :Digest;
   # Of the system calls that it is allowed, as its runtime is told; empty if all are.
   health @18 :HealthInfo;

@@ -70,7 +70,8 @@ def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_byte
     """
     etc = info.rootfs_path.rsplit("/", 2)[0] + "/etc"
     host = info.spec.network.value == "host"
-    sizes = {"SizeRw": info.written_bytes, "SizeRootFs": root_bytes + info.written_bytes} if root_bytes >= 0 else {}
+    known = root_bytes >= 0 and info.written_bytes >= 0
+    sizes = {"SizeRw": info.written_bytes, "SizeRootFs": root_bytes + info.written_bytes} if known else {}
     return ContainerFields({
         "Id": info.id,
         "Created": time_text(info.created_at),

@@ -77,7 +77,7 @@ def ps(
 def _row(info: ContainerInfo, *, no_trunc: bool, size: bool) -> tuple[str, ...]:
     fields = _fields(info, no_trunc=no_trunc)
     row = tuple(fields[key] for key in ("ID", "Image", "Command", "RunningFor", "Status", "Names"))
-    return (*row, fields["Size"]) if size else row
+    return (*row, fields["Size"] or "unknown") if size else row
 
 
 def _fields(info: ContainerInfo, *, no_trunc: bool) -> dict[str, Any]:

@@ -56,6 +56,8 @@ def df(
         output.write(_summary(usage))
         if verbose:
             output.write(_details(usage))
+        if usage.unmeasured:
+            output.write("".join(f"not counted, since it cannot be measured: {path}\n" for path in usage.unmeasured))
 
     with_engine(body)
 

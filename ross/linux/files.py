@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
@@ -14,6 +15,8 @@ from ross.linux.descent import HELD, Descent
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+logger = logging.getLogger(__name__)
 
 _UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.new")
 _REALTIME_COARSE: Final = 5
@@ -119,6 +122,19 @@ def remove_tree(path: Path) -> int:
         return remove_entry(parent, path.name)
     finally:
         os.close(parent)
+
+
+def remove_or_leave(path: Path) -> int:
+    """Remove as :func:`remove_tree` does; what cannot be removed is logged and left: it is nobody's, and must keep nobody from his work.
+
+    Returns:
+        The bytes that were allocated to what is gone; 0 if something is left.
+    """
+    try:
+        return remove_tree(path)
+    except OSError as error:
+        logger.error("%s cannot be removed, and is left: %s", path, error)
+        return 0
 
 
 def remove_entry(parent: int, name: str) -> int:

@@ -49,6 +49,8 @@ class DiskUsage:
     total_bytes: int
     """Of everything: the sum of the rows, and what du says."""
     free_bytes: int
+    unmeasured: tuple[str, ...] = ()
+    """Paths below the root of what cannot be read to its end, or was moved about meanwhile: it counts nothing."""
 
 
 @frozen(kw_only=True)

@@ -301,7 +301,13 @@ class Container(RestorableContainer):
         self._save(evolve(self.record, removing=True))
         await self.launcher.take_down(self.record)
         await self._parts.snapshotter.remove(self.id)
-        await trio.to_thread.run_sync(remove_tree, self.layout.directory)
+        try:
+            await trio.to_thread.run_sync(remove_tree, self.layout.directory)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"what is left of the container {self.record.name} cannot be removed: {error.strerror}",
+                hint=f"it is in {self.layout.directory}; see what keeps it, and remove the container again",
+            ) from error
         self._state = _S.REMOVED
         self.init.fail_pending(NotFound(f"the container {self.record.name} was removed before it was started"))
         self._stopped.set(self.record.outcome)

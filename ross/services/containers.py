@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, KeysView, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, KeysView, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -296,15 +296,18 @@ class Containers:
             return None
 
     async def measure(self, infos: Sequence[ContainerInfo]) -> tuple[ContainerInfo, ...]:
-        """The same, with what each has written; 0 for one that is removed meanwhile."""
-        measured = []
-        for info in infos:
-            size = 0
-            with suppress(FileNotFoundError):
-                files = self._parts.snapshotter.files(info.id)
-                size = (await trio.to_thread.run_sync(measure_files, files)).usage.size_bytes
-            measured.append(evolve(info, written_bytes=size))
-        return tuple(measured)
+        """The same, with what each has written; 0 for one that is removed meanwhile, and -1 where it cannot be told."""
+        return tuple([evolve(info, written_bytes=await self._written_bytes(info)) for info in infos])
+
+    async def _written_bytes(self, info: ContainerInfo) -> int:
+        files = self._parts.snapshotter.files(info.id)
+        try:
+            return (await trio.to_thread.run_sync(measure_files, files)).usage.size_bytes
+        except FileNotFoundError:
+            return 0
+        except OSError as error:  # which is that container's trouble, and not that of whoever lists them all
+            logger.warning("what the container %s has written cannot be measured: %s", info.name, error)
+            return -1
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
         records = [one.record for one in self._by_id.values()]
@@ -334,16 +337,16 @@ class Containers:
                 self._add(Container(self._parts, found, await self._image_of(found)))
             else:
                 logger.warning("removing %s, which has no record that can be read", found)
-                for mounted in mounts_below(found):
-                    unmount(mounted)
-                remove_tree(found)
+                with _costing_itself(f"{found} cannot be removed"):
+                    for mounted in mounts_below(found):
+                        unmount(mounted)
+                    remove_tree(found)
         for container in tuple(self._by_id.values()):
-            try:
+            with _costing_itself(f"the container {container.record.name} cannot be taken over"):
                 await self._recover_one(container)
-            except (RossError, OSError) as error:  # one that cannot be put right costs itself, and not the daemon
-                logger.error("the container %s cannot be taken over: %s", container.record.name, error)
         for forsaken in recover_execs(self._parts, self._by_id):
-            await self._parts.exec_monitor.abandon(forsaken)
+            with _costing_itself(f"the exec in {forsaken.directory} cannot be ended"):
+                await self._parts.exec_monitor.abandon(forsaken)
         await self._remove_orphans()
         close_ways(self._runtime_layout, self._by_id)
 
@@ -413,14 +416,25 @@ class Containers:
             self._by_id
         ):
             logger.info("removing what is left of the container %s, which has no record", identity[:12])
-            await parts.runtime.delete(identity)
-            parts.monitor.forget(identity)
-            for group in usual_paths(identity):
-                await trio.to_thread.run_sync(end_cgroup, group)
+            with _costing_itself(f"what is left of the container {identity[:12]} cannot be removed"):
+                await parts.runtime.delete(identity)
+                parts.monitor.forget(identity)
+                for group in usual_paths(identity):
+                    await trio.to_thread.run_sync(end_cgroup, group)
         for info in parts.snapshotter.list():
             if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])
-                await parts.snapshotter.remove(info.name)
+                with _costing_itself(f"the snapshot {info.name[:12]} cannot be removed"):
+                    await parts.snapshotter.remove(info.name)
+
+
+@contextmanager
+def _costing_itself(what: str) -> Iterator[None]:
+    """What cannot be put right at start-up costs itself, and not the daemon."""
+    try:
+        yield
+    except (RossError, OSError) as error:
+        logger.error("%s: %s", what, error)
 
 
 def _the_same(made: Container, image: Image, spec: ContainerSpec) -> Container:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ross.errors import RossError
-from ross.linux.files import children, remove_tree
+from ross.linux.files import children, remove_or_leave, remove_tree
 from ross.model.content import IngestStatus
 from ross.oci.codec import read_record
 from ross.oci.digest import Digest
@@ -44,7 +44,7 @@ class Ingests:
         for directory in children(self._layout.ingests):
             if self._record(directory) is None:
                 logger.info("removing the ingest %s, which has no record", directory)
-                remove_tree(directory)
+                remove_or_leave(directory)
 
     def _record(self, directory: Path) -> IngestRecord | None:
         try:

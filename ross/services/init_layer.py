@@ -27,7 +27,7 @@ from attrs import frozen
 
 from ross.errors import RossError
 from ross.linux.archive.whiteouts import OPAQUE_XATTR
-from ross.linux.files import make_directory, remove_tree, write_atomic
+from ross.linux.files import make_directory, remove_or_leave, write_atomic
 from ross.oci.codec import read_record, write_record
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def see_init_layer(layout: StateLayout) -> Path:
         make_directory(layout.trash)
         doomed = layout.trash / f"init-{secrets.token_hex(4)}"
         directory.rename(doomed)
-        remove_tree(doomed)
+        remove_or_leave(doomed)
     directory.mkdir(mode=0o700)
     record = InitLayerRecord(version=_VERSION, created_at=time.time_ns())
     write_atomic(directory / "metadata.json", write_record(record))

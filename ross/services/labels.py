@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import field, frozen
 
 from ross.errors import InvalidArgument, RossError
-from ross.linux.files import make_directory, remove_tree, write_atomic
+from ross.linux.files import make_directory, remove_or_leave, write_atomic
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 
@@ -48,7 +48,7 @@ class ContentLabels:
             record = _read(path)
             if record is None or path != self._path(record.digest) or not is_there(record.digest):
                 logger.info("removing %s, which labels nothing that is there", path)
-                remove_tree(path)
+                remove_or_leave(path)
             else:
                 self._known[record.digest] = record
 

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import RossError
-from ross.linux.files import make_directory, remove_tree, sync_directory, write_atomic
+from ross.linux.files import make_directory, remove_or_leave, remove_tree, sync_directory, write_atomic
 from ross.linux.mount import mounts_below, unmount
 from ross.linux.syscalls import exchange, syncfs
 from ross.model.snapshots import SnapshotInfo, SnapshotKind
@@ -47,7 +47,7 @@ def recover_snapshots(layout: StateLayout) -> list[SnapshotInfo]:
         info = _recover_one(layout, directory)
         if info is None:
             logger.info("removing the snapshot %s, which is not complete", directory.name)
-            remove_tree(set_aside(layout, directory.name))
+            remove_or_leave(set_aside(layout, directory.name))
         else:
             found.append(info)
     return found
@@ -68,7 +68,7 @@ def _recover_one(layout: StateLayout, directory: Path) -> SnapshotInfo | None:
     parts = _PARTS - {"work"} if info.kind is SnapshotKind.COMMITTED else _PARTS
     for path in tuple(place.iterdir()):
         if path.name not in parts:
-            remove_tree(path)
+            remove_or_leave(path)
     return info
 
 

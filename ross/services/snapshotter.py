@@ -23,7 +23,7 @@ import trio
 from attrs import evolve
 
 from ross.errors import AlreadyExists, FailedPrecondition, NotFound
-from ross.linux.files import remove_tree
+from ross.linux.files import remove_or_leave
 from ross.model.snapshots import SnapshotInfo, SnapshotKind, SnapshotOwner
 from ross.services.init_layer import see_init_layer
 from ross.services.snapshot_directories import (
@@ -305,7 +305,7 @@ class Snapshotter:
             exchange_files(self.layout, info, staged)
 
     async def remove(self, name: str) -> int:
-        """Remove a snapshot; missing is fine. Returns the bytes that were freed.
+        """Remove a snapshot; missing is fine. Returns the bytes that were freed. What of it cannot be removed is left in the trash.
 
         Raises:
             FailedPrecondition: another snapshot stands on it, or somebody is changing it.
@@ -322,5 +322,5 @@ class Snapshotter:
         del self._known[name]
         freed = 0
         with trio.CancelScope(shield=True):
-            freed += await trio.to_thread.run_sync(remove_tree, doomed)
+            freed += await trio.to_thread.run_sync(remove_or_leave, doomed)
         return freed

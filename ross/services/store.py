@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from ross.errors import Corrupt, NotFound, RossError
-from ross.linux.files import children, make_directory, remove_tree, write_atomic
+from ross.linux.files import children, make_directory, remove_or_leave, remove_tree, write_atomic
 from ross.oci.codec import MAX_DOCUMENT_BYTES
 from ross.oci.digest import ENCODED_LENGTH, Digest
 from ross.services.ingest import BlobInfo, Ingest, IngestRecord
@@ -58,12 +58,12 @@ class ContentStore:
     def _recover_content(self) -> None:
         make_directory(self.layout.trash)  # once for all: where no inode is left, none could be made to remove things
         for path in self.layout.trash.iterdir():
-            remove_tree(path)
+            remove_or_leave(path)
         for directory, known in ((self.layout.blobs, self._blobs), (self.layout.manifests, self._manifests)):
             for path, digest in _contents(directory):
                 if digest is None:
                     logger.info("removing %s, which is no content", path)
-                    remove_tree(path)
+                    remove_or_leave(path)
                 else:
                     known[digest] = BlobInfo(digest=digest, size_bytes=path.stat().st_size)
         self.ingests.recover()

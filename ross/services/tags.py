@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ross.errors import InvalidArgument, RossError
-from ross.linux.files import is_unfinished, make_directory, remove_tree, sync_directory, write_atomic
+from ross.linux.files import is_unfinished, make_directory, remove_or_leave, sync_directory, write_atomic
 from ross.oci.codec import read_record, write_record
 from ross.oci.digest import Digest
 from ross.oci.reference import Reference
@@ -60,7 +60,7 @@ class Tags:
             if reference is None or record is None:
                 level = logging.INFO if is_unfinished(path) else logging.WARNING
                 logger.log(level, "removing %s, which names no image", path)
-                remove_tree(path)
+                remove_or_leave(path)
             else:
                 self._known[reference] = record
 

@@ -6,6 +6,7 @@ behind it, so that what comes and goes meanwhile is not taken for a stranger.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ross.services.images import Images
     from ross.services.snapshotter import Snapshotter
     from ross.services.store import ContentStore
+
+logger = logging.getLogger(__name__)
 
 MAX_ITEMS: Final = 2000
 """Of each kind, in what is told thing by thing; the rest is summed up."""
@@ -67,6 +70,8 @@ class _Found:
     sizes: Mapping[str, int]
     things: Mapping[str, _Thing]
     directories: int
+    unmeasured: Sequence[str]
+    """Paths of what could not be measured, whose size is 0."""
 
     def total(self, *kinds: str) -> int:
         return sum(size for path, size in self.sizes.items() if self.things[path].kind in kinds)
@@ -104,6 +109,7 @@ class Usage:
             items=(*_image_items(found, images), *_thing_items(found, images)) if items else (),
             total_bytes=sum(found.sizes.values()) + found.directories,
             free_bytes=self._store.space.free_bytes(),
+            unmeasured=tuple(printable(path) for path in sorted(found.unmeasured)),
         )
 
     async def strangers(self) -> frozenset[str]:
@@ -114,10 +120,11 @@ class Usage:
     async def _look(self) -> _Found:
         async with self._turn:
             before = self._books()
-            sizes, directories = await trio.to_thread.run_sync(self._walk)
+            walk = _Walk(self._layout)
+            directories = await trio.to_thread.run_sync(walk.run)
             after = self._books()
-        things = {path: after.get(path) or before.get(path) or self._by_path(path) for path in sizes}
-        return _Found(sizes, things, directories)
+        things = {path: after.get(path) or before.get(path) or self._by_path(path) for path in walk.sizes}
+        return _Found(walk.sizes, things, directories, walk.unmeasured)
 
     def _by_path(self, path: str) -> _Thing:
         """What no book has: archives on their way in are known by their place."""
@@ -125,13 +132,17 @@ class Usage:
         return _Thing("ingest" if spooled else "unknown", printable(path))
 
     async def measure_container(self, container_id: str) -> int:
-        """What one container occupies."""
+        """What one container occupies; 0 where that cannot be told."""
 
         def walk() -> int:
             places = (self._layout.containers, self._layout.snapshots)
             return sum(_measure(place, container_id) for place in places)
 
-        return await trio.to_thread.run_sync(walk)
+        try:
+            return await trio.to_thread.run_sync(walk)
+        except OSError as error:
+            logger.warning("the files of the container %s cannot be measured: %s", container_id[:12], error)
+            return 0
 
     # -- what there should be -----------------------------------------------------------------------------------------
 
@@ -176,39 +187,6 @@ class Usage:
             users=len(self._images.used_by(image.digest)),
         )
 
-    # -- the walk -----------------------------------------------------------------------------------------------------
-
-    def _walk(self) -> tuple[dict[str, int], int]:
-        """In a thread: everything in the root, down to where the books name things."""
-        layout = self._layout
-        depths = {
-            layout.blobs: 2,
-            layout.manifests: 2,
-            layout.snapshots: 1,
-            layout.containers: 1,
-            layout.ingests: 1,
-            layout.labels: 1,
-        }
-        depths[layout.tags] = _NAMES_DEPTH
-        meter = Meter(layout.root.stat().st_dev, checkpoint=trio.from_thread.check_cancelled)
-        sizes: dict[str, int] = {}
-        directories = meter.own(layout.root.stat())
-        for path in layout.root.iterdir():
-            directories += self._descend(meter, path, depths.get(path, 0), sizes)
-        return sizes, directories
-
-    def _descend(self, meter: Meter, path: Path, depth: int, sizes: dict[str, int]) -> int:
-        """Measure a thing; or, so many levels above the things, each of what is in a directory. Returns the directory's own."""
-        if not depth or path.is_symlink() or not path.is_dir():
-            sizes[str(path.relative_to(self._layout.root))] = _measure_with(meter, path.parent, path.name)
-            return 0
-        try:
-            total = meter.own(path.lstat())
-            inside = list(path.iterdir())
-        except FileNotFoundError:
-            return 0
-        return total + sum(self._descend(meter, child, depth - 1, sizes) for child in inside)
-
     # -- adding up ----------------------------------------------------------------------------------------------------
 
     def _rows(self, found: _Found, images: Sequence[_Parts]) -> tuple[UsageRow, ...]:
@@ -239,6 +217,54 @@ class Usage:
             _row("trash", len(found.names("trash")), 0, found.total("trash"), 0),
             _row("unknown", len(found.names("unknown")), 0, found.total("unknown"), 0),
         )
+
+
+class _Walk:
+    """One look at everything in the root, down to where the books name things. Blocks; made for a thread."""
+
+    def __init__(self, layout: StateLayout) -> None:
+        self._layout = layout
+        self._meter = Meter(layout.root.stat().st_dev, checkpoint=trio.from_thread.check_cancelled)
+        self.sizes: dict[str, int] = {}
+        """By path below the root."""
+        self.unmeasured: list[str] = []
+        """Those paths that could not be measured: their size is 0."""
+
+    def run(self) -> int:
+        """Look. Returns what the directories occupy that only hold things."""
+        layout = self._layout
+        depths = {
+            layout.blobs: 2,
+            layout.manifests: 2,
+            layout.snapshots: 1,
+            layout.containers: 1,
+            layout.ingests: 1,
+            layout.labels: 1,
+        }
+        depths[layout.tags] = _NAMES_DEPTH
+        own = self._meter.own(layout.root.stat())
+        return own + sum(self._descend(path, depths.get(path, 0)) for path in layout.root.iterdir())
+
+    def _descend(self, path: Path, depth: int) -> int:
+        """Measure a thing; or, so many levels above the things, each of what is in a directory. Returns the directory's own."""
+        if not depth or path.is_symlink() or not path.is_dir():
+            self._measure(path)
+            return 0
+        try:
+            total = self._meter.own(path.lstat())
+            inside = list(path.iterdir())
+        except FileNotFoundError:
+            return 0
+        return total + sum(self._descend(child, depth - 1) for child in inside)
+
+    def _measure(self, path: Path) -> None:
+        inside = str(path.relative_to(self._layout.root))
+        try:
+            self.sizes[inside] = _measure_with(self._meter, path.parent, path.name)
+        except OSError as error:  # one thing that cannot be measured does not keep all others from being told
+            logger.warning("%s cannot be measured: %s", path, error)
+            self.sizes[inside] = 0
+            self.unmeasured.append(inside)
 
 
 def printable(path: str) -> str:

@@ -17,7 +17,7 @@ TRANSITIONS: Final = {
     _S.RESTARTING: frozenset({_S.STARTING, _S.STOPPED}),
     _S.STOPPING: frozenset({_S.STOPPED}),
     _S.STOPPED: frozenset({_S.STARTING, _S.REMOVING}),
-    _S.REMOVING: frozenset({_S.REMOVED}),
+    _S.REMOVING: frozenset({_S.REMOVED, _S.REMOVING}),  # again, where something of it could not be removed
     _S.REMOVED: frozenset[ContainerState](),
 }
 
