@@ -16,6 +16,7 @@ from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -62,7 +63,7 @@ def _options(kind: type[T], params: Any) -> T:
     return from_wire(kind, params.options) if given(params, "options") else kind()
 
 
-class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class ContainersServer(Served, schema.Containers.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The directory of containers, for one connection."""
 
     def __init__(self, engine: Engine, session: Session) -> None:
@@ -84,7 +85,7 @@ class ContainersServer(schema.Containers.Server):  # type: ignore[misc]  # the s
         messages.forget_all_but(self._containers.ids)
 
 
-class ContainerServer(schema.Container.Server):  # type: ignore[misc]
+class ContainerServer(Served, schema.Container.Server):  # type: ignore[misc]
     """One container. Dropping it means nothing to the container."""
 
     def __init__(self, container: Container, session: Session, engine: Engine) -> None:

@@ -9,13 +9,14 @@ from ross.oci.digest import Digest
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from ross.capabilities.session import Session
     from ross.services.content import Content, ContentWriter
 
 
-class ContentServer(schema.Content.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class ContentServer(Served, schema.Content.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The content store, for one connection."""
 
     def __init__(self, content: Content, session: Session) -> None:
@@ -57,7 +58,7 @@ class ContentServer(schema.Content.Server):  # type: ignore[misc]  # the schema 
         context.results.info = to_wire(info)
 
 
-class ContentWriterServer(schema.ContentWriter.Server):  # type: ignore[misc]
+class ContentWriterServer(Served, schema.ContentWriter.Server):  # type: ignore[misc]
     """A blob on its way in; closed when it is dropped, or its connection ends."""
 
     def __init__(self, writer: ContentWriter, session: Session) -> None:

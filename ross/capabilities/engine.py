@@ -17,20 +17,21 @@ from ross.model.events import EventOptions
 from ross.services.engine import version_info
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from ross.capabilities.session import Session
     from ross.services.engine import Engine
 
 
-class GateServer(schema.Gate.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class GateServer(Served, schema.Gate.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """For a peer that may not have the engine."""
 
     async def version_context(self, context: Any) -> None:
         context.results.version = to_wire(version_info(Role.GATE))
 
 
-class EngineServer(schema.Engine.Server):  # type: ignore[misc]
+class EngineServer(Served, schema.Engine.Server):  # type: ignore[misc]
     """The whole engine, for one connection."""
 
     def __init__(self, engine: Engine, session: Session) -> None:

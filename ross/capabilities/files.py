@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ross.errors import FailedPrecondition
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from ross.capabilities.session import Session
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ross.services.feed import Feed
 
 
-class FileWritingServer(schema.FileWriting.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class FileWritingServer(Served, schema.FileWriting.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """Files on their way into a container. Dropping it ends the stream."""
 
     def __init__(self, container: Container, feed: Feed, session: Session, *, path: bytes, keep_owners: bool) -> None:

@@ -15,6 +15,7 @@ from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ross.services.image import Image
 
 
-class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class ImagesServer(Served, schema.Images.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The image store, for one connection."""
 
     def __init__(self, engine: Engine, session: Session) -> None:
@@ -34,9 +35,10 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
     async def pull_context(self, context: Any) -> None:
         params = context.params
         options = from_wire(PullOptions, params.options) if params._has("options") else PullOptions()  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
+        reference = str(params.reference)
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
             # Held before anything else is waited for: it may lose its name at once.
-            held = self._reference(await self._engine.images.pull(params.reference, options, report, report.notify))
+            held = self._reference(await self._engine.images.pull(reference, options, report, report.notify))
         context.results.image = held
 
     async def get_context(self, context: Any) -> None:
@@ -91,7 +93,7 @@ class ImagesServer(schema.Images.Server):  # type: ignore[misc]  # the schema is
         return ImageServer(self._engine, self._session, image)
 
 
-class ImageServer(schema.Image.Server):  # type: ignore[misc]
+class ImageServer(Served, schema.Image.Server):  # type: ignore[misc]
     """One image; pins its content until it is dropped, or its connection ends."""
 
     def __init__(self, engine: Engine, session: Session, image: Image) -> None:
@@ -127,11 +129,9 @@ class ImageServer(schema.Image.Server):  # type: ignore[misc]
 
     async def push_context(self, context: Any) -> None:
         params = context.params
-        options = from_wire(PushOptions, params.options)
+        options, reference = from_wire(PushOptions, params.options), str(params.reference)
         async with open_progress(params.progress if params._has("progress") else None) as report:  # noqa: SLF001
-            pushed = await self._engine.images.publisher.push(
-                self._image, params.reference, options, report, report.notify
-            )
+            pushed = await self._engine.images.publisher.push(self._image, reference, options, report, report.notify)
         context.results.pushed = to_wire(pushed)
 
     async def referrers_context(self, context: Any) -> None:

@@ -12,6 +12,7 @@ from ross.model.images import BlobProgress
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from ross.capabilities.session import Session
@@ -32,7 +33,7 @@ class FeedServer(ByteStreamServer):
         self._holding.release()
 
 
-class LoadingServer(schema.Loading.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class LoadingServer(Served, schema.Loading.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """An archive on its way in. Dropping it ends the stream."""
 
     def __init__(self, feed: Feed, load: Load, progress: Any, session: Session) -> None:

@@ -13,6 +13,7 @@ from ross.shim.handed import Handed
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ross.services.exec import Exec
 
 
-class ProcessServer(schema.Process.Server):  # type: ignore[misc]
+class ProcessServer(Served, schema.Process.Server):  # type: ignore[misc]
     """One attachment. Dropping it detaches; so does the end of the connection."""
 
     def __init__(self, attachment: Attachment, session: Session) -> None:
@@ -43,7 +44,7 @@ class ProcessServer(schema.Process.Server):  # type: ignore[misc]
         await self._attachment.resize(rows=context.params.rows, columns=context.params.columns)
 
 
-class ExecServer(schema.Exec.Server):  # type: ignore[misc]
+class ExecServer(Served, schema.Exec.Server):  # type: ignore[misc]
     """One program that is executed. When nobody holds one of these any more, it goes as it was declared to."""
 
     def __init__(self, executed: Exec, attachment: Attachment | None, session: Session) -> None:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from ross.wire.convert import to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from ross.services.registries import Registries
 
 
-class RegistriesServer(schema.Registries.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class RegistriesServer(Served, schema.Registries.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The engine's credentials for registries, for one connection."""
 
     def __init__(self, registries: Registries) -> None:

@@ -28,12 +28,14 @@ async def shared_by(params: Any, session: Session) -> AsyncIterator[Shared]:
         yield NOTHING
         return
     found = params.shared
+    pid, ipc = (getattr(found, kind) if given(found, kind) else None for kind in ("pid", "ipc"))
+    mounts = [(one.container, str(one.mode)) for one in found.mounts]
     handed = {str(one.target): int(one.fd) for one in found.handed}
-    with claimed(session, fds=handed.values()) as own:
+    with claimed(session, fds=handed.values()) as own:  # from here on the parameters may be gone
         yield Shared(
-            pid=await denoted(found.pid, session) if given(found, "pid") else None,
-            ipc=await denoted(found.ipc, session) if given(found, "ipc") else None,
-            mounts=[(await denoted(one.container, session), str(one.mode)) for one in found.mounts],
+            pid=await denoted(pid, session) if pid is not None else None,
+            ipc=await denoted(ipc, session) if ipc is not None else None,
+            mounts=[(await denoted(owner, session), mode) for owner, mode in mounts],
             handed=dict(zip(handed, own.fds, strict=True)),
         )
 

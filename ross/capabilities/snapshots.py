@@ -8,6 +8,7 @@ from ross.errors import Denied
 from ross.model.snapshots import SnapshotChange, SnapshotFilter
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from ross.services.snapshots import Snapshots
 
 
-class SnapshotsServer(schema.Snapshots.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class SnapshotsServer(Served, schema.Snapshots.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """The snapshots, for one connection."""
 
     def __init__(self, snapshots: Snapshots, *, for_root: bool) -> None:

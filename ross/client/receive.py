@@ -17,6 +17,7 @@ from ross.model.logs import LogChunk
 from ross.wire.bytestream import ByteStreamServer
 from ross.wire.convert import from_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -31,7 +32,7 @@ T = TypeVar("T")
 _BUFFERED = 64
 
 
-class LogReceiver(schema.LogSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class LogReceiver(Served, schema.LogSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """Hands stretches of a log on; the daemon waits until they are taken."""
 
     def __init__(self, take: Callable[[LogChunk], Awaitable[None]]) -> None:
@@ -41,7 +42,7 @@ class LogReceiver(schema.LogSink.Server):  # type: ignore[misc]  # the schema is
         await self._take(from_wire(LogChunk, context.params.chunk))
 
 
-class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]
+class ChangeReceiver(Served, schema.ChangeSink.Server):  # type: ignore[misc]
     """Hands differences of snapshots on, one at a time; the daemon waits until they are taken."""
 
     def __init__(self, take: Callable[[SnapshotChange], Awaitable[None]]) -> None:
@@ -54,7 +55,7 @@ class ChangeReceiver(schema.ChangeSink.Server):  # type: ignore[misc]
             await self._take(from_wire(SnapshotChange, change))
 
 
-class StatsReceiver(schema.StatsSink.Server):  # type: ignore[misc]
+class StatsReceiver(Served, schema.StatsSink.Server):  # type: ignore[misc]
     """Hands samples on, one at a time; a container is not measured again before the last one was taken."""
 
     def __init__(self, take: Callable[[ContainerStats], Awaitable[None]]) -> None:
@@ -66,7 +67,7 @@ class StatsReceiver(schema.StatsSink.Server):  # type: ignore[misc]
         await self._take(from_wire(ContainerStats, context.params.stats))
 
 
-class ProgressReceiver(schema.Progress.Server):  # type: ignore[misc]
+class ProgressReceiver(Served, schema.Progress.Server):  # type: ignore[misc]
     """Hands a pull's progress to a function, and what registries say to another."""
 
     def __init__(

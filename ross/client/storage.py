@@ -8,12 +8,13 @@ from ross.client.connection import answer
 from ross.model.storage import CheckProgress, CheckReport, DiskUsage, Pruned, PruneOptions
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-class CheckReceiver(schema.CheckSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class CheckReceiver(Served, schema.CheckSink.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """Hands a check's progress to a function."""
 
     def __init__(self, report: Callable[[CheckProgress], None]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ross.errors import InvalidArgument
 from ross.wire.errors import translated
 from ross.wire.schema import schema
+from ross.wire.serving import Served
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -15,7 +16,7 @@ CHUNK_BYTES: Final = 256 << 10
 """A message's worth. An archive in pieces of 64 KiB costs both sides twice as much."""
 
 
-class ByteStreamServer(schema.ByteStream.Server):  # type: ignore[misc]  # the schema is loaded at run time
+class ByteStreamServer(Served, schema.ByteStream.Server):  # type: ignore[misc]  # the schema is loaded at run time
     """Receives a stream. The writer goes on when ``write`` has returned, so a slow one slows the writer down."""
 
     def __init__(

@@ -34,6 +34,7 @@ import trio
 
 from ross.wire.garbage import collect_for_ever, collecting_here
 from ross.wire.limits import Limits
+from ross.wire.serving import CallGoneError, call_scope
 
 if TYPE_CHECKING:
     import socket
@@ -201,9 +202,12 @@ class _Call:
             if self._scope.cancel_called:
                 self._coroutine.close()
             else:
+                call_scope.set(self._scope)
                 with self._scope:
                     await self._coroutine
                     completed = True
+        except CallGoneError:
+            pass  # as if it had been cancelled
         except Exception as error:  # noqa: BLE001 -- whatever it is, the caller is told; nothing of a method ends the daemon
             self._error = self._loop.translate(error).with_traceback(None)
             self._error.__cause__ = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from ross.wire.loop import open_kj_loop
+from ross.wire.schema import schema
 from tests.support import hostile
 
 if TYPE_CHECKING:
@@ -62,3 +66,39 @@ trio.run(main)
     argv = [sys.executable, "-c", script, str(daemon.socket)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert "does not let you use the engine / run this as root" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("way", ["closes", "cancels"])
+def test_clients_that_leave_in_the_middle_of_a_call(daemon: Daemon, box: str, way: str) -> None:
+    """What a method answers when its caller has gone goes nowhere; in freed memory it ended the daemon within some 35 tries."""
+    assert daemon.ross("run", "-d", "--name", "held", box, "sleep", "600").returncode == 0
+    delays = random.Random(20_261_127)
+    for name in ("top", "create", "config"):
+        for _ in range(60):
+            trio.run(_leave_within, daemon.socket, box, name, way, delays.uniform(0, 0.02))
+    assert daemon.ross("health").returncode == 0
+    assert daemon.ross("rm", "-f", *daemon.ross("ps", "-aq").stdout.split()).returncode == 0
+
+
+async def _leave_within(path: Path, image: str, name: str, way: str, seconds: float) -> None:
+    async with open_kj_loop() as loop, loop.connect(path) as connection:
+        engine = connection.bootstrap().cast_as(schema.Engine)
+        found = (await engine.images().images.get(image)).image
+        held = (await engine.containers().containers.get("held")).container
+        call = {
+            "top": lambda: held.top(columns=""),
+            "create": lambda: found.create(spec={"args": ["true"], "network": "none"}),
+            "config": found.config,
+        }[name]
+
+        async def begin() -> None:
+            await call()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(begin)
+            await trio.sleep(seconds)
+            if way == "closes":
+                connection._transport.close()
+            nursery.cancel_scope.cancel()
+        if way == "cancels":
+            await engine.version()
