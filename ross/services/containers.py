@@ -399,7 +399,7 @@ class Containers:
     async def _unrecorded_run(self, container: Container) -> Run | None:
         """A start that went through without its record: it is told by what the monitor and the runtime have."""
         monitors, outcome = self._parts.monitor, container.record.outcome
-        monitor = monitors.running().get(container.id) or monitors.pid_of_monitor(container.id)
+        monitor = monitors.pid_of_monitor(container.id) or monitors.running().get(container.id)
         ended = monitors.exit_of(container.id, container.layout)
         state = await self._parts.runtime.state(container.id)
         if state is None or (ended is None and (state.status != "running" or monitor is None)):

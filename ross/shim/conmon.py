@@ -1,32 +1,17 @@
-"""What launching a monitor is made of, whatever it is to monitor: its answer, and finding it in the process table (conmon(8))."""
+"""What launching a monitor is made of, whatever it is to monitor: its environment, and its answer (conmon(8))."""
 
 from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import trio
 
 from ross.errors import Internal, Unavailable
 from ross.shim.runtime import runtime_error
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _SYNC_BYTES: Final = 64 << 10
-
-
-def processes() -> Iterator[tuple[int, list[str]]]:
-    """The command line of every process of the host, by pid."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                raw = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            yield int(entry.name), raw.decode(errors="replace").split("\0")[:-1]
 
 
 async def read_answer(fd: int) -> bytes:

@@ -20,7 +20,7 @@ from attrs import frozen
 from ross.errors import FailedPrecondition, RossError, Unavailable
 from ross.linux.process import run, which
 from ross.model.checkpoints import CheckpointOptions, RestoreOptions
-from ross.shim.conmon import processes
+from ross.shim.process_table import everybody
 from ross.shim.runtime import environment
 
 CONFIG_ANNOTATION: Final = "org.criu.config"
@@ -159,7 +159,7 @@ def end_criu(directory: Path) -> bool:
 
 def _working_on(directory: Path) -> list[int]:
     """Those with something of the directory open: also what they are making into processes of a container."""
-    return [pid for pid, argv in processes() if argv[1:2] == ["swrk"] and _has_open(pid, directory)]
+    return [pid for pid, argv in everybody() if argv[1:2] == ["swrk"] and _has_open(pid, directory)]
 
 
 def _has_open(pid: int, directory: Path) -> bool:

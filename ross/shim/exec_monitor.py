@@ -17,9 +17,10 @@ from ross.linux.files import make_directory, remove_tree, write_atomic
 from ross.linux.pidfd import ProcessIdentity, identify, send_to
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.linux.processes import end_with_children
-from ross.shim.conmon import answered_pid, ended_early, processes, read_answer
+from ross.shim.conmon import answered_pid, ended_early, read_answer
 from ross.shim.handed import pipe_above, preserving
 from ross.shim.monitor import Exit
+from ross.shim.process_table import running
 from ross.shim.runtime import environment, runtime_error
 
 if TYPE_CHECKING:
@@ -138,10 +139,7 @@ class ExecMonitor:
 
     def find_monitor(self, layout: ExecLayout) -> ProcessIdentity | None:
         """The exec's monitor, from the process table, whatever it wrote."""
-        for pid, argv in processes():
-            if "--exec" in argv and str(layout.exits) in argv:
-                return identify(pid)
-        return None
+        return next((identify(pid) for pid, _argv in running(self._program, about=str(layout.exits))), None)
 
     def exit_of(self, container_id: str, layout: ExecLayout) -> Exit | None:
         """What the monitor wrote at the end; None if it has not."""

@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,13 +22,16 @@ from ross.linux.files import make_directory, remove_tree
 from ross.linux.pidfd import ProcessIdentity, identify
 from ross.linux.process import NO_STDIO, spawn_and_forget
 from ross.model.logs import LogDriver
-from ross.shim.conmon import answered_pid, processes, read_answer
+from ross.shim.conmon import answered_pid, read_answer
 from ross.shim.criu import RESTORE_LOG, criu_error, flags_of
 from ross.shim.handed import NOTHING, Handed, pipe_above, preserving
 from ross.shim.journal import check_journal
+from ross.shim.process_table import id_after, running
 from ross.shim.runtime import environment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ross.layout import ContainerLayout, RuntimeLayout
     from ross.model.containers import ContainerSpec
     from ross.model.logs import LogConfig
@@ -197,30 +201,28 @@ class Monitor:
     def running(self) -> dict[str, ProcessIdentity]:
         """The monitors of this run directory that run now, by container; from the process table, whatever they wrote."""
         found: dict[str, ProcessIdentity] = {}
-        for pid, argv in processes():
-            if (
-                "--exit-dir" in argv
-                and argv[argv.index("--exit-dir") + 1 :][:1] == [str(self._layout.exits)]
-                and "--cid" in argv
-            ):
-                identity = identify(pid)
-                if identity is not None:
-                    found[argv[argv.index("--cid") + 1]] = identity
+        for pid, argv in self._monitors():
+            identity, container_id = identify(pid), id_after("--cid", argv)
+            if identity is not None and container_id:
+                found[container_id] = identity
         return found
+
+    def _monitors(self) -> Iterator[tuple[int, list[str]]]:
+        return running(self.program, about=str(self._layout.exits))
+
+    def _runtimes(self) -> Iterator[tuple[int, list[str]]]:
+        return running(self._runtime.program, about=str(self._runtime.root))
 
     def is_forsaken(self, container_id: str) -> bool:
         """Whether a container's monitor is there, and no runtime: it waits for a word of one that somebody has killed."""
-        monitor = runtime = False
-        for _pid, argv in processes():
-            if container_id in argv:
-                monitor |= str(self._layout.exits) in argv
-                runtime |= str(self._runtime.root) in argv and str(self._layout.exits) not in argv
-        return monitor and not runtime
+        if any(container_id in argv for _pid, argv in self._runtimes()):
+            return False
+        return any(container_id in argv for _pid, argv in self._monitors())
 
     def abandon(self, container_id: str) -> None:
         """End a launch that hangs: the monitor, and the runtime that it has started."""
-        for pid, argv in processes():
-            if container_id in argv and (str(self._layout.exits) in argv or str(self._runtime.root) in argv):
+        for pid, argv in chain(self._monitors(), self._runtimes()):
+            if container_id in argv:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
@@ -236,15 +238,8 @@ class Monitor:
                 os.kill(identity.pid, signal.SIGKILL)
 
     def _busy_runtimes(self) -> list[int]:
-        root = str(self._runtime.root)
-        return [
-            pid
-            for pid, argv in processes()
-            if "--root" in argv[:3]
-            and root in argv[:4]
-            and "--exit-dir" not in argv
-            and {"create", "start", "delete", "exec", "checkpoint", "restore"} & set(argv)
-        ]
+        verbs = {"create", "start", "delete", "exec", "checkpoint", "restore"}
+        return [pid for pid, argv in self._runtimes() if verbs & set(argv)]
 
 
 def _log(bundle: ContainerLayout, spec: ContainerSpec) -> list[str]:
