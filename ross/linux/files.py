@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ross.linux.descent import HELD, Descent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,14 @@ def no_space(error: OSError) -> bool:
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = True) -> None:
+def write_atomic(
+    path: Path,
+    data: bytes,
+    *,
+    mode: int = 0o600,
+    sync: bool = True,
+    put: Callable[[Path, Path], object] | None = None,
+) -> None:
     """Replace ``path`` by ``data`` in one step: after a crash either the old content is there or the new, never a part.
 
     Args:
@@ -36,6 +44,7 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = Tru
         data: The whole content.
         mode: Permission bits of the new file, exactly.
         sync: Wait for the disk. Without it a power failure may bring the old content back, or an empty file.
+        put: The last step, from the new file's path to the old one's, in the place of renaming it.
 
     Raises:
         OSError: the old content is still there.
@@ -50,7 +59,10 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, sync: bool = Tru
                 os.fdatasync(fd)
         finally:
             os.close(fd)
-        fresh.rename(path)
+        if put is None:
+            fresh.rename(path)
+        else:
+            put(fresh, path)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise

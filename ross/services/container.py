@@ -66,7 +66,7 @@ class Container(RestorableContainer):
         if self._state is _S.STARTING:  # what it has written is seen before its start is recorded
             async with self._turn:
                 pass
-        if number in {signal.SIGKILL, self._stop_signal()}:
+        if self._state in ACTIVE and number in {signal.SIGKILL, self._stop_signal()}:
             self._save(evolve(self.record, stopped_by_hand=True))
             if self._state is _S.RESTARTING:
                 self._rest()
@@ -236,9 +236,7 @@ class Container(RestorableContainer):
             before = self.record.name
             check_alive(before, self._state)
             self._parts.rename(self, name)
-            renamed = evolve(self.record, name=name, spec=evolve(self.record.spec, name=name))
-            self.record = renamed
-            await trio.to_thread.run_sync(lambda: self._parts.records.save(renamed, durable=True))
+            await self._save_durably(evolve(self.record, name=name, spec=evolve(self.record.spec, name=name)))
         self.publish("rename", oldName=before)
 
     async def update(self, update: ContainerUpdate) -> None:
@@ -258,9 +256,7 @@ class Container(RestorableContainer):
             check_host(spec, self._parts.host)
             if self._state in ALIVE and (resources := changed_resources(spec, update, self._parts.host)):
                 await self._parts.runtime.update(self.id, resources)
-            record = evolve(self.record, spec=spec)
-            self.record = record
-            await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
+            await self._save_durably(evolve(self.record, spec=spec))
         self.publish("update")
 
     # -- removing -----------------------------------------------------------------------------------------------------

@@ -331,7 +331,8 @@ class Containers:
     async def recover(self) -> None:
         """Read the records; take over what runs, finish what was begun, remove what no record owns."""
         await self._parts.monitor.settle(seconds=_SETTLE_SECONDS)
-        for found in self._parts.records.load():
+        # Those that are to be removed first: the name of one may be another's by now.
+        for found in sorted(self._parts.records.load(), key=lambda one: not getattr(one, "removing", True)):
             if isinstance(found, ContainerRecord):
                 await self._see_mounted(found)
                 self._add(Container(self._parts, found, await self._image_of(found)))

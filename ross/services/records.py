@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -19,7 +20,7 @@ from ross.oci.digest import Digest
 from ross.services.space import NO_SPACE, DiskSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ross.layout import StateLayout
 
@@ -112,27 +113,34 @@ class ContainerRecord:
 
 
 class Records:
-    """The records. All methods are brief and block."""
+    """The records. All methods are brief and block, and may be called in threads."""
 
     def __init__(self, layout: StateLayout) -> None:
         self._layout = layout
+        self._putting = Lock()
 
-    def save(self, record: ContainerRecord, *, durable: bool) -> None:
+    def save(self, record: ContainerRecord, *, durable: bool, outdated: Callable[[], bool] = lambda: False) -> None:
         """Write a record.
 
         Args:
             record: The record.
             durable: Wait for the disk. What a power failure ends anyway, such as a run, need not wait.
+            outdated: Whether there is a newer one by now, which another thread may have written: then nothing is changed.
         """
         path = self._layout.container(record.id).record
         make_directory(path.parent)
+
+        def put(fresh: Path, path: Path) -> None:
+            with self._putting:
+                fresh.unlink() if outdated() else fresh.rename(path)
+
         try:
-            write_atomic(path, write_record(record), sync=durable)
+            write_atomic(path, write_record(record), sync=durable, put=put)
         except OSError as error:
             if not record.removing or error.errno not in NO_SPACE:
                 raise
             DiskSpace(self._layout).give_up_reserve()  # to be rid of it must be possible on a full disk too
-            write_atomic(path, write_record(record), sync=durable)
+            write_atomic(path, write_record(record), sync=durable, put=put)
 
     def load(self) -> Iterator[ContainerRecord | Path]:
         """All records; for a directory without one that can be read, the directory."""

@@ -201,12 +201,30 @@ class TrackedContainer:
         await done.wait()
         result[0].unwrap()
 
-    def _save(self, record: ContainerRecord, *, durable: bool = False) -> None:
+    def _save(self, record: ContainerRecord) -> None:
+        """Have a record, which is written at once and without waiting for the disk; of what is removed nothing is written any more."""
         self.record = record
+        if self._state is ContainerState.REMOVED:
+            return
         try:
-            self._parts.records.save(record, durable=durable)
+            self._parts.records.save(record, durable=False)
         except OSError as error:
             logger.error("the record of the container %s cannot be written: %s", self.id[:12], error)
+
+    async def _save_durably(self, record: ContainerRecord) -> None:
+        """Have a record, and wait until it is on the disk; or a newer one, if its run has ended meanwhile or the like.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.record = record
+        await trio.to_thread.run_sync(self._write_durably)
+
+    def _write_durably(self) -> None:
+        written: ContainerRecord | None = None
+        while written is not self.record:
+            written = record = self.record
+            self._parts.records.save(record, durable=True, outdated=lambda: self.record is not record)  # noqa: B023 -- called in there
 
     def note_health(self, state: HealthState, *, publish: bool) -> None:
         """Its health checks have found out something, or there are none for now."""
