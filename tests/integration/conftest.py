@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import ross
 from ross.linux.apparmor import has_apparmor
 from ross.linux.journal import SOCKET
 from ross.linux.process import which
-from tests.support.archives import docker_archive
+from tests.support.archives import BUSYBOX, docker_archive
 from tests.support.daemon import Daemon, let_others_pass, running_daemon
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import ImageBuilder, busybox_image, busybox_layer, push
 from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from ross.client import Engine, Image
 
 
 # There is nothing to test with where there is no journal, or no AppArmor; the machine of `nox -s vm` has both.
@@ -49,9 +52,9 @@ def busybox(registry: str) -> str:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with the image ``localhost/busybox:1``, for where there is no registry."""
+    """A file with the image ``BUSYBOX``, for where there is no registry."""
     path = tmp_path_factory.mktemp("archive") / "busybox.tar"
-    path.write_bytes(docker_archive(ImageBuilder().layer(busybox_layer()), ["localhost/busybox:1"]).tar())
+    path.write_bytes(docker_archive(ImageBuilder().layer(busybox_layer()), [BUSYBOX]).tar())
     return path
 
 
@@ -84,19 +87,38 @@ def one_daemon(filesystem: Path) -> Iterator[Daemon]:
 @pytest.fixture(scope="module")
 def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     """The same, with the image of the registry that has busybox."""
-    assert one_daemon.ross("pull", "-q", busybox).returncode == 0
+    one_daemon.ok("pull", "-q", busybox)
     return one_daemon
 
 
 @pytest.fixture(scope="module")
 def loaded(one_daemon: Daemon, archive: Path) -> Daemon:
     """The same, with busybox from an archive: without a registry."""
-    assert one_daemon.ross("load", "-q", "-i", str(archive)).returncode == 0
+    one_daemon.ok("load", "-q", "-i", str(archive))
     return one_daemon
+
+
+@pytest.fixture
+async def engine(shared: Daemon) -> AsyncIterator[Engine]:
+    """A connection to the one daemon."""
+    async with ross.connect(shared.socket) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def plain(engine: Engine, busybox: str) -> Image:
+    """The image with busybox, by that connection."""
+    return await engine.images.get(busybox)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """For a container of this test's own, which goes with the daemon."""
+    return f"box{abs(hash(request.node.nodeid))}"
 
 
 @pytest.fixture
 def box(daemon: Daemon, busybox: str) -> str:
     """The reference of an image with busybox, which the daemon has."""
-    assert daemon.ross("pull", "-q", busybox).returncode == 0
+    daemon.ok("pull", "-q", busybox)
     return busybox

@@ -4,53 +4,24 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from ross.client import connect
 from ross.errors import FailedPrecondition
-from tests.support.daemon import Daemon, running_daemon
-from tests.support.images import busybox_image, push
 from tests.support.terminal import Terminal
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
-    from ross.client import Container, Engine, Image
+    from ross.client import Container, Image
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 COUNT = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); echo $i; done"
-
-
-@pytest.fixture(scope="module")
-def image(registry: str) -> str:
-    return push(registry, "test/attach:1", busybox_image())
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, image: str) -> Iterator[Daemon]:
-    """One daemon for all of these tests."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", image).returncode == 0
-        yield daemon
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with connect(shared.socket) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def box(engine: Engine, image: str) -> Image:
-    return await engine.images.get(image)
 
 
 class Kept:
@@ -89,8 +60,8 @@ async def ended(container: Container) -> None:
             await trio.sleep(0.02)
 
 
-async def test_several_at_once_see_everything(box: Image) -> None:
-    container = await box.create(["sh", "-c", COUNT])
+async def test_several_at_once_see_everything(plain: Image) -> None:
+    container = await plain.create(["sh", "-c", COUNT])
     kept = {pace: Kept() for pace in ("log", "drop", "block")}
     attached = [await container.attach(stdout=one, pace=pace, on_gap=one.gap) for pace, one in kept.items()]
     await container.start()
@@ -102,9 +73,9 @@ async def test_several_at_once_see_everything(box: Image) -> None:
 
 
 @pytest.mark.parametrize("pace", ["log", "drop"])
-async def test_slow_reader_never_blocks_the_container(box: Image, pace: str) -> None:
+async def test_slow_reader_never_blocks_the_container(plain: Image, pace: str) -> None:
     script = "yes $(head -c 999 /dev/zero | tr '\\0' y) | head -c 4000000; echo end"
-    container = await box.create(["sh", "-c", script])
+    container = await plain.create(["sh", "-c", script])
     kept, go = Kept(), trio.Event()
     process = await container.attach(stdout=stuck_until(go, kept), pace=pace, on_gap=kept.gap)
     await container.start()
@@ -120,8 +91,8 @@ async def test_slow_reader_never_blocks_the_container(box: Image, pace: str) -> 
     await container.remove()
 
 
-async def test_reader_that_blocks_loses_nothing(box: Image) -> None:
-    container = await box.create(["sh", "-c", "yes | head -c 8000000"])
+async def test_reader_that_blocks_loses_nothing(plain: Image) -> None:
+    container = await plain.create(["sh", "-c", "yes | head -c 8000000"])
     kept, go = Kept(), trio.Event()
     process = await container.attach(stdout=stuck_until(go, kept), pace="block")
     await container.start()
@@ -134,8 +105,8 @@ async def test_reader_that_blocks_loses_nothing(box: Image) -> None:
     await container.remove()
 
 
-async def test_late_reader_begins_where_it_likes_without_gap_or_double(box: Image) -> None:
-    container = await box.create(["sh", "-c", f"{COUNT}; read line; echo $line"], stdin=True)
+async def test_late_reader_begins_where_it_likes_without_gap_or_double(plain: Image) -> None:
+    container = await plain.create(["sh", "-c", f"{COUNT}; read line; echo $line"], stdin=True)
     await container.start()
     async with container.logs(follow=True) as entries:
         async for entry in entries:
@@ -157,9 +128,9 @@ async def test_late_reader_begins_where_it_likes_without_gap_or_double(box: Imag
     await container.remove()
 
 
-async def test_who_comes_after_another_sees_what_comes_after_them(box: Image) -> None:
+async def test_who_comes_after_another_sees_what_comes_after_them(plain: Image) -> None:
     """The connection to the monitor is the one that the first has left, and nothing comes by it that was written in between."""
-    container = await box.create(["sh", "-c", "while read line; do echo $line; done"], terminal=True)
+    container = await plain.create(["sh", "-c", "while read line; do echo $line; done"], terminal=True)
     await container.start()
     for number in range(30):
         kept = Kept()
@@ -188,9 +159,9 @@ async def logged(container: Container) -> int:
         return b"".join([entry.data async for entry in entries]).count(b"unseen\r\nunseen\r\n")
 
 
-async def test_who_looks_on_does_not_end_the_input(box: Image) -> None:
+async def test_who_looks_on_does_not_end_the_input(plain: Image) -> None:
     """The monitor closes the input when anybody hangs up."""
-    container = await box.create(["sh", "-c", "read line; echo got $line"], stdin=True)
+    container = await plain.create(["sh", "-c", "read line; echo got $line"], stdin=True)
     kept = Kept()
     process = await container.attach(stdin=True, stdout=kept, pace="block")
     await container.start()
@@ -205,10 +176,10 @@ async def test_who_looks_on_does_not_end_the_input(box: Image) -> None:
     await container.remove()
 
 
-async def test_reader_is_told_when_the_log_has_made_place(box: Image) -> None:
+async def test_reader_is_told_when_the_log_has_made_place(plain: Image) -> None:
     """A log of bounded size does not wait for readers either."""
     options = {"max-size": "64k", "max-file": "2"}
-    container = await box.create(["sh", "-c", COUNT], log_options=options)
+    container = await plain.create(["sh", "-c", COUNT], log_options=options)
     kept, deaf, go = Kept(), Kept(), trio.Event()
     attached = [
         await container.attach(stdout=stuck_until(go, kept), on_gap=kept.gap),
@@ -227,15 +198,15 @@ async def test_reader_is_told_when_the_log_has_made_place(box: Image) -> None:
     await container.remove()
 
 
-async def test_without_a_log_the_process_waits_for_its_readers(box: Image) -> None:
-    container = await box.create(["sh", "-c", COUNT], log_driver="none")
+async def test_without_a_log_the_process_waits_for_its_readers(plain: Image) -> None:
+    container = await plain.create(["sh", "-c", COUNT], log_driver="none")
     kept = Kept()
     process = await container.attach(stdout=kept, tail=-1)
     await container.start()
     assert (await process.wait()).exit_code == 0
     assert kept.data == numbers(20000)
     await container.remove()
-    container = await box.create(["cat"], log_driver="none", stdin=True)
+    container = await plain.create(["cat"], log_driver="none", stdin=True)
     with pytest.raises(FailedPrecondition, match="keeps no log to look on by, and its input ends"):
         await container.attach(stdout=Kept())
     kept = Kept()
@@ -248,8 +219,8 @@ async def test_without_a_log_the_process_waits_for_its_readers(box: Image) -> No
     await container.remove()
 
 
-async def test_input_that_is_kept_open_outlives_its_writers(box: Image) -> None:
-    container = await box.create(["sh", "-c", "read a; read b; echo $a $b"], stdin=True, stdin_kept=True)
+async def test_input_that_is_kept_open_outlives_its_writers(plain: Image) -> None:
+    container = await plain.create(["sh", "-c", "read a; read b; echo $a $b"], stdin=True, stdin_kept=True)
     await container.start()
     for word in (b"one\n", b"two\n"):
         process = await container.attach(stdin=True)
@@ -265,9 +236,9 @@ async def test_input_that_is_kept_open_outlives_its_writers(box: Image) -> None:
 # -- the command line -------------------------------------------------------------------------------------------------
 
 
-def test_attach_detach_and_exit_code(shared: Daemon, image: str) -> None:
+def test_attach_detach_and_exit_code(shared: Daemon, busybox: str) -> None:
     script = "stty -echo; while read line; do echo got $line; [ $line = end ] && exit 5; done"
-    assert shared.ross("run", "-dit", "--name", "shell", image, "sh", "-c", script).returncode == 0
+    assert shared.ross("run", "-dit", "--name", "shell", busybox, "sh", "-c", script).returncode == 0
     first = Terminal(shared, "attach", "--detach-keys", "ctrl-x", "shell")
     first.send(b"one\n")
     first.read_until(b"got one", seconds=30)
@@ -287,11 +258,11 @@ def test_attach_detach_and_exit_code(shared: Daemon, image: str) -> None:
     assert shared.ross("rm", "shell").returncode == 0
 
 
-def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, image: str) -> None:
+def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, busybox: str) -> None:
     script = "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
     for flags, code in (([], 3), (["--no-sig-proxy"], -signal.SIGTERM), (["--sig-proxy=false"], -signal.SIGTERM)):
         name = f"signals{len(flags)}{code}"
-        client = shared.popen("run", "--name", name, *flags, image, "sh", "-c", script)
+        client = shared.popen("run", "--name", name, *flags, busybox, "sh", "-c", script)
         assert client.stdout is not None
         assert client.stdout.readline() == b"ready\n"
         client.terminate()
@@ -302,13 +273,11 @@ def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, image: str)
         assert shared.ross("rm", "-f", name).returncode == 0
 
 
-def test_start_attached_with_other_keys(shared: Daemon, image: str) -> None:
-    assert shared.ross("create", "-it", "--name", "later", image, "sh").returncode == 0
+def test_start_attached_with_other_keys(shared: Daemon, busybox: str) -> None:
+    assert shared.ross("create", "-it", "--name", "later", busybox, "sh").returncode == 0
     terminal = Terminal(shared, "start", "-ai", "--detach-keys", "ctrl-a,d", "later")
     terminal.read_until(b"# ", seconds=30)
     terminal.send(b"\x01d")
     assert terminal.wait() == 0
-    deadline = time.monotonic() + 10
-    while json.loads(shared.ross("inspect", "later").stdout)[0]["State"]["Status"] != "running":
-        assert time.monotonic() < deadline
+    until(lambda: json.loads(shared.ok("inspect", "later"))[0]["State"]["Status"] == "running")
     assert shared.ross("rm", "-f", "later").returncode == 0

@@ -49,15 +49,9 @@ def daemon(loaded: Daemon) -> Iterator[Daemon]:
 @pytest.fixture
 def up(daemon: Daemon) -> Iterator[str]:
     """A container that runs."""
-    ok(daemon, "run", "-d", "--name", "up", IMAGE, "sleep", "600")
+    daemon.ok("run", "-d", "--name", "up", IMAGE, "sleep", "600")
     yield "up"
-    ok(daemon, "rm", "-f", "up")
-
-
-def ok(daemon: Daemon, *words: str) -> str:
-    done = daemon.ross(*words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    daemon.ok("rm", "-f", "up")
 
 
 def refused(daemon: Daemon, *words: str) -> str:
@@ -67,12 +61,12 @@ def refused(daemon: Daemon, *words: str) -> str:
 
 
 def state(daemon: Daemon, name: str) -> dict[str, Any]:
-    return dict(json.loads(ok(daemon, "inspect", name))[0]["State"])
+    return dict(json.loads(daemon.ok("inspect", name))[0]["State"])
 
 
 def files_of(daemon: Daemon, name: str) -> set[str]:
     """What is kept of a container."""
-    identity = ok(daemon, "inspect", "--format", "{{.Id}}", name).strip()
+    identity = daemon.ok("inspect", "--format", "{{.Id}}", name).strip()
     return {path.name for path in (daemon.root / "containers" / identity).iterdir()}
 
 
@@ -89,7 +83,7 @@ def test_without_criu(daemon: Daemon, up: str) -> None:
     assert before["Status"] == "running"
     assert (before["Checkpointed"], before["Restored"], before["CheckpointPath"]) == (False, False, "")
     assert files_of(daemon, up) == files
-    assert ok(daemon, "exec", up, "echo", "well") == "well\n"
+    assert daemon.ok("exec", up, "echo", "well") == "well\n"
 
 
 def test_criu_that_does_not_work_with_the_kernel(daemon: Daemon, up: str, tmp_path: Path) -> None:
@@ -102,7 +96,7 @@ def test_criu_that_does_not_work_with_the_kernel(daemon: Daemon, up: str, tmp_pa
         said = refused(daemon, "checkpoint", up)
         assert "CRIU does not work with this kernel, says criu check: vdso: Unexpected rt vDSO area bounds" in said
         assert "hint: install a version of CRIU that knows this kernel" in said
-        assert ok(daemon, "exec", up, "echo", "well") == "well\n"
+        assert daemon.ok("exec", up, "echo", "well") == "well\n"
         assert not any("checkpoint" in name for name in files_of(daemon, up))
         found = daemon.ross("doctor", "--format", "json")
         assert isinstance(json.loads(found.stdout), list)
@@ -112,19 +106,19 @@ def test_criu_that_does_not_work_with_the_kernel(daemon: Daemon, up: str, tmp_pa
 
 
 def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
-    ok(daemon, "create", "--name", "new", IMAGE, "true")
+    daemon.ok("create", "--name", "new", IMAGE, "true")
     assert "is created: only of one that runs" in refused(daemon, "checkpoint", "new")
     assert "the container new has no checkpoint" in refused(daemon, "restore", "new")
-    ok(daemon, "start", "new")
-    ok(daemon, "wait", "new")
+    daemon.ok("start", "new")
+    daemon.ok("wait", "new")
     assert "hint: first: ross start new" in refused(daemon, "checkpoint", "new")
     said = refused(daemon, "restore", "new")
     assert "the container new has no checkpoint" in said
     assert "hint: make one while it runs: ross checkpoint new" in said
-    ok(daemon, "rm", "new")
-    ok(daemon, "pause", up)
+    daemon.ok("rm", "new")
+    daemon.ok("pause", up)
     assert "hint: first: ross unpause up" in refused(daemon, "checkpoint", up)
-    ok(daemon, "unpause", up)
+    daemon.ok("unpause", up)
     said = refused(daemon, "restore", up)
     assert "the container up is running and cannot be restored" in said
     assert "hint: stop it first" in said
@@ -139,12 +133,12 @@ def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
     ],
 )
 def test_of_a_kind_that_cannot_be_restored(daemon: Daemon, flags: list[str], said: str, hint: str) -> None:
-    ok(daemon, "run", "-d", "--name", "kind", *flags, IMAGE, "sleep", "600")
+    daemon.ok("run", "-d", "--name", "kind", *flags, IMAGE, "sleep", "600")
     error = refused(daemon, "checkpoint", "kind")
     assert said in error
     assert hint in error.partition("hint: ")[2]
     assert state(daemon, "kind")["Status"] == "running"
-    ok(daemon, "rm", "-f", "kind")
+    daemon.ok("rm", "-f", "kind")
 
 
 async def test_while_something_is_executed(daemon: Daemon, up: str) -> None:
@@ -174,7 +168,7 @@ async def test_a_removed_one_is_not_found(daemon: Daemon) -> None:
 
 def test_what_a_daemon_that_was_killed_was_making(daemon: Daemon, up: str) -> None:
     """A part of a checkpoint goes, and the container is let go on; what has the name of a whole one and is none goes too."""
-    identity = ok(daemon, "inspect", "--format", "{{.Id}}", up).strip()
+    identity = daemon.ok("inspect", "--format", "{{.Id}}", up).strip()
     directory = daemon.root / "containers" / identity
     daemon.expect_log("removing the checkpoint in")
     for name in ("checkpoint", "checkpoint.part"):
@@ -188,10 +182,10 @@ def test_what_a_daemon_that_was_killed_was_making(daemon: Daemon, up: str) -> No
 
 def test_flags_that_it_takes(daemon: Daemon) -> None:
     for words in (("checkpoint",), ("container", "checkpoint")):
-        shown = ok(daemon, *words, "--help")
+        shown = daemon.ok(*words, "--help")
         assert all(
             flag in shown for flag in ("--keep", "-k", "--leave-running", "-R", "--tcp-established", "--file-locks")
         )
         assert "--export" not in shown
-    assert "--import" not in ok(daemon, "restore", "--help")
+    assert "--import" not in daemon.ok("restore", "--help")
     assert "no container" in refused(daemon, "checkpoint", "nobody")

@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +18,7 @@ from tests.support.tree import differences, read_tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from tests.support.layer_model import Node
     from tests.support.layer_model import Path as Parts
@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def ross(daemon: Daemon, *words: str) -> str:
-    done = daemon.ross(*words)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def inspect(daemon: Daemon, image: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(ross(daemon, "image", "inspect", image))[0]
+    found: dict[str, Any] = json.loads(daemon.ok("image", "inspect", image))[0]
     return found
 
 
@@ -145,10 +139,9 @@ def by_umoci(directory: Path) -> Mapping[Parts, Node]:
 
 def test_the_config_is_what_the_container_was_created_with(shared: Daemon, busybox: str) -> None:
     name = "configured"
-    ross(shared, "create", "--name", name, "-e", "A=1", "-w", "/tmp", "-l", "x=y", busybox, "sh", "-c", "true")
+    shared.ok("create", "--name", name, "-e", "A=1", "-w", "/tmp", "-l", "x=y", busybox, "sh", "-c", "true")
 
-    identity = ross(
-        shared,
+    identity = shared.ok(
         "commit",
         "-a",
         "me",
@@ -160,7 +153,7 @@ def test_the_config_is_what_the_container_was_created_with(shared: Daemon, busyb
         'CMD ["echo", "committed"]',
         name,
         "configured:1",
-    )
+    ).strip()
 
     found = inspect(shared, "configured:1")
     assert found["Id"] == identity
@@ -172,23 +165,23 @@ def test_the_config_is_what_the_container_was_created_with(shared: Daemon, busyb
     assert {key: config["history"][-1][key] for key in ("author", "comment", "created_by")} == {
         "author": "me", "comment": "why", "created_by": "sh -c true"
     }  # fmt: skip
-    assert ross(shared, "run", "--rm", "configured:1") == "committed"
-    ross(shared, "rm", name)
+    assert shared.ok("run", "--rm", "configured:1").strip() == "committed"
+    shared.ok("rm", name)
 
 
 def test_a_container_is_paused_while_it_is_read(shared: Daemon, busybox: str) -> None:
     """What it writes to two files at a time is the same in both, and it goes on afterwards."""
     script = "i=0; while usleep 5000; do i=$((i+1)); echo $i > /new; mv /new /one; echo $i > /new; mv /new /two; done"
-    name = ross(shared, "run", "-d", busybox, "sh", "-c", script)
+    name = shared.ok("run", "-d", busybox, "sh", "-c", script).strip()
 
     for number in range(3):
-        ross(shared, "commit", name, f"paused:{number}")
-    counts = [int(ross(shared, "run", "--rm", f"paused:{number}", "sh", "-c", "cat /one")) for number in range(3)]
+        shared.ok("commit", name, f"paused:{number}")
+    counts = [int(shared.ok("run", "--rm", f"paused:{number}", "sh", "-c", "cat /one")) for number in range(3)]
 
     assert counts == sorted(set(counts)), "it went on between them"
-    one, two = ross(shared, "run", "--rm", "paused:2", "sh", "-c", "cat /one; cat /two || true").split()[:2]
+    one, two = shared.ok("run", "--rm", "paused:2", "sh", "-c", "cat /one; cat /two || true").split()[:2]
     assert int(one) - int(two) in {0, 1}
-    ross(shared, "rm", "-f", name)
+    shared.ok("rm", "-f", name)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +194,7 @@ def test_a_container_is_paused_while_it_is_read(shared: Daemon, busybox: str) ->
     ],
 )
 def test_bad_commits_leave_nothing(words: tuple[str, ...], problem: str, shared: Daemon, busybox: str) -> None:
-    name = ross(shared, "create", busybox, "true")
+    name = shared.ok("create", busybox, "true").strip()
     before = sorted(path.name for path in (shared.root / "blobs/sha256").iterdir())
 
     done = shared.ross("commit", *(name if word == "CONTAINER" else word for word in words))
@@ -210,31 +203,31 @@ def test_bad_commits_leave_nothing(words: tuple[str, ...], problem: str, shared:
     assert problem in done.stderr
     assert sorted(path.name for path in (shared.root / "blobs/sha256").iterdir()) == before
     assert list((shared.root / "ingest").iterdir()) == []
-    ross(shared, "rm", name)
+    shared.ok("rm", name)
 
 
 def test_a_file_with_the_name_of_a_whiteout_is_refused(shared: Daemon, busybox: str) -> None:
-    name = ross(shared, "run", "-d", busybox, "sh", "-c", "echo x > /tmp/.wh.x")
-    ross(shared, "wait", name)
+    name = shared.ok("run", "-d", busybox, "sh", "-c", "echo x > /tmp/.wh.x").strip()
+    shared.ok("wait", name)
 
     done = shared.ross("commit", name)
 
     assert done.returncode == 1
     assert "tmp/.wh.x" in done.stderr
-    ross(shared, "rm", name)
+    shared.ok("rm", name)
 
 
 def test_killed_while_committing(daemon: Daemon, box: str) -> None:
     """kill -9 at moments of a commit of a container that runs: the next daemon lets it go on, and nothing is left of the commit."""
     loop = "while usleep 50000; do cat /proc/uptime > /new; mv /new /tick; done"
     script = f"dd if=/dev/urandom of=/big bs=1M count=24 2>/dev/null; touch /ready; {loop}"
-    name = ross(daemon, "run", "-d", box, "sh", "-c", script)
+    name = daemon.ok("run", "-d", box, "sh", "-c", script).strip()
     while daemon.ross("cp", f"{name}:/ready", "-").returncode != 0:
         time.sleep(0.1)
     began = time.monotonic()
-    ross(daemon, "commit", name, "whole:1")
+    daemon.ok("commit", name, "whole:1")
     whole = time.monotonic() - began
-    ross(daemon, "rmi", "whole:1")
+    daemon.ok("rmi", "whole:1")
     interrupted = 0
     for part in range(1, 4):
         committing = subprocess.Popen(
@@ -253,10 +246,10 @@ def test_killed_while_committing(daemon: Daemon, box: str) -> None:
         before = tick(daemon, name)
         ticked = any(tick(daemon, name) != before for _attempt in range(50))
         assert ticked, "it goes on"
-        if "half" in ross(daemon, "images"):  # it was there, and the answer was on its way
-            ross(daemon, "rmi", "half:1")
-        ross(daemon, "system", "prune", "-f")
-        assert "half" not in ross(daemon, "images")
+        if "half" in daemon.ok("images"):  # it was there, and the answer was on its way
+            daemon.ok("rmi", "half:1")
+        daemon.ok("system", "prune", "-f")
+        assert "half" not in daemon.ok("images")
         assert len(list((daemon.root / "blobs/sha256").iterdir())) == 2, "only those of the image it was made of"
         assert len(list((daemon.root / "manifests/sha256").iterdir())) == 1
     assert interrupted

@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Daemon, running_daemon
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -44,21 +43,17 @@ def commands(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
+def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     """A daemon where up runs, and rested and resting do not."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        for words in (
-            ("pull", "-q", busybox),
-            ("tag", busybox, "local:1"),
-            ("run", "-d", "--name", "up", busybox, "sleep", "600"),
-            ("create", "--name", "rested", busybox, "true"),
-            ("create", "--name", "resting", busybox, "true"),
-        ):
-            done = daemon.ross(*words)
-            assert done.returncode == 0, done.stderr
-        yield daemon
+    for words in (
+        ("pull", "-q", busybox),
+        ("tag", busybox, "local:1"),
+        ("run", "-d", "--name", "up", busybox, "sleep", "600"),
+        ("create", "--name", "rested", busybox, "true"),
+        ("create", "--name", "resting", busybox, "true"),
+    ):
+        one_daemon.ok(*words)
+    return one_daemon
 
 
 def environment(commands: Path, socket: str) -> dict[str, str]:

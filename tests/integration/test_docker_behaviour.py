@@ -29,22 +29,11 @@ NEVER = "0001-01-01T00:00:00Z"
 
 
 @pytest.fixture(scope="module")
-def daemon(one_daemon: Daemon) -> Daemon:
-    return one_daemon
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, registry: str) -> str:
+def box(registry: str) -> str:
     """Busybox, and programs that cannot be executed."""
     layer = Layer().add("bin/lost", b"#!/bin/nosuch\n", mode=0o755).add("bin/flat", b"#!/bin/sh\n", mode=0o644)
     layer.symlink("bin/dangling", "/nowhere").symlink("bin/circle", "circle")
     return push(registry, "docker/behaviour:1", ImageBuilder().layer(busybox_layer()).layer(layer).build())
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """Of a container of this test's own, which goes with the daemon."""
-    return f"box{abs(hash(request.node.nodeid))}"
 
 
 def state(daemon: Daemon, name: str) -> dict[str, Any]:
@@ -93,12 +82,12 @@ def state(daemon: Daemon, name: str) -> dict[str, Any]:
         ("--entrypoint /etc", 126),
     ],
 )
-def test_exit_codes_of_run(daemon: Daemon, box: str, command: str, code: int) -> None:
+def test_exit_codes_of_run(one_daemon: Daemon, box: str, command: str, code: int) -> None:
     words = shlex.split(command)
     flags = 0
     while flags < len(words) and words[flags].startswith("-"):
         flags += 1 if words[flags] == "--init" else 2
-    done = daemon.ross("run", "--rm", *words[:flags], box, *words[flags:])
+    done = one_daemon.ross("run", "--rm", *words[:flags], box, *words[flags:])
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
 
@@ -116,8 +105,8 @@ def test_exit_codes_of_run(daemon: Daemon, box: str, command: str, code: int) ->
         "run --name a/b BOX true",
     ],
 )
-def test_what_the_engine_refuses_is_125(daemon: Daemon, box: str, line: str) -> None:
-    done = daemon.ross(*[box if word == "BOX" else word for word in shlex.split(line)])
+def test_what_the_engine_refuses_is_125(one_daemon: Daemon, box: str, line: str) -> None:
+    done = one_daemon.ross(*[box if word == "BOX" else word for word in shlex.split(line)])
     assert done.returncode == 125, done
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
@@ -132,17 +121,17 @@ def test_what_the_engine_refuses_is_125(daemon: Daemon, box: str, line: str) -> 
         ("sh -c 'sh -c \"kill -9 \\$\\$\"; exit $?'", 137),
     ],
 )
-def test_every_way_tells_the_same_code(daemon: Daemon, name: str, box: str, command: str, code: int) -> None:
+def test_every_way_tells_the_same_code(one_daemon: Daemon, name: str, box: str, command: str, code: int) -> None:
     """``run``, ``start -a``, ``wait`` while it runs and behind it, ``inspect``, ``attach``."""
     words = shlex.split(command)
-    assert daemon.ross("run", "--name", name, box, *words).returncode == code
-    assert daemon.ross("wait", name).stdout == f"{code}\n"
-    assert daemon.ross("start", "-a", name).returncode == code
-    assert state(daemon, name)["ExitCode"] == code
+    assert one_daemon.ross("run", "--name", name, box, *words).returncode == code
+    assert one_daemon.ross("wait", name).stdout == f"{code}\n"
+    assert one_daemon.ross("start", "-a", name).returncode == code
+    assert state(one_daemon, name)["ExitCode"] == code
     name += "-attached"
-    daemon.ross("run", "-d", "-i", "--name", name, box, "sh", "-c", f"read line; {command}")
-    waiting = daemon.popen("wait", name)
-    attached = daemon.popen("attach", name)
+    one_daemon.ross("run", "-d", "-i", "--name", name, box, "sh", "-c", f"read line; {command}")
+    waiting = one_daemon.popen("wait", name)
+    attached = one_daemon.popen("attach", name)
     assert attached.stdin is not None
     attached.stdin.write(b"go\n")
     attached.stdin.flush()
@@ -165,15 +154,15 @@ def test_every_way_tells_the_same_code(daemon: Daemon, name: str, box: str, comm
         ("/bin/lost", 127),  # of 20.10: 1
     ],
 )
-def test_exit_codes_of_exec(daemon: Daemon, sleeper: str, command: str, code: int) -> None:
-    assert daemon.ross("exec", sleeper, *shlex.split(command)).returncode == code
+def test_exit_codes_of_exec(one_daemon: Daemon, sleeper: str, command: str, code: int) -> None:
+    assert one_daemon.ross("exec", sleeper, *shlex.split(command)).returncode == code
 
 
 @pytest.fixture(scope="module")
-def sleeper(daemon: Daemon, box: str) -> Iterator[str]:
-    assert daemon.ross("run", "-d", "--name", "sleeper", box, "sh", "-c", "exec sleep 100000").returncode == 0
+def sleeper(one_daemon: Daemon, box: str) -> Iterator[str]:
+    assert one_daemon.ross("run", "-d", "--name", "sleeper", box, "sh", "-c", "exec sleep 100000").returncode == 0
     yield "sleeper"
-    daemon.ross("rm", "-f", "sleeper")
+    one_daemon.ross("rm", "-f", "sleeper")
 
 
 @pytest.mark.parametrize(
@@ -186,31 +175,31 @@ def sleeper(daemon: Daemon, box: str) -> Iterator[str]:
     ],
 )
 def test_container_that_cannot_start_is_as_it_was_created(
-    daemon: Daemon, name: str, box: str, program: str, code: int, told: str
+    one_daemon: Daemon, name: str, box: str, program: str, code: int, told: str
 ) -> None:
-    assert daemon.ross("run", "--name", name, box, program).returncode == code
+    assert one_daemon.ross("run", "--name", name, box, program).returncode == code
     for _time in range(2):
-        found = state(daemon, name)
+        found = state(one_daemon, name)
         assert (found["Status"], found["ExitCode"], found["StartedAt"]) == ("created", code, NEVER)
         assert told in found["Error"]
-        assert daemon.ross("start", name).returncode == 1
+        assert one_daemon.ross("start", name).returncode == 1
 
 
 def test_start_that_fails_for_another_reason_is_128_until_one_succeeds(
-    daemon: Daemon, name: str, box: str, tmp_path: Path
+    one_daemon: Daemon, name: str, box: str, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
     words = ("--mount", f"type=bind,src={source},dst=/mnt", box, "sh", "-c", "exit 3")
-    assert daemon.ross("run", "--name", name, *words).returncode == 3
+    assert one_daemon.ross("run", "--name", name, *words).returncode == 3
     source.rmdir()
-    assert daemon.ross("start", "-a", name).returncode == 1
-    found = state(daemon, name)
+    assert one_daemon.ross("start", "-a", name).returncode == 1
+    found = state(one_daemon, name)
     assert (found["Status"], found["ExitCode"]) == ("exited", 128)
     assert str(source) in found["Error"]
     source.mkdir()
-    assert daemon.ross("start", "-a", name).returncode == 3
-    found = state(daemon, name)
+    assert one_daemon.ross("start", "-a", name).returncode == 3
+    found = state(one_daemon, name)
     assert (found["Status"], found["ExitCode"], found["Error"]) == ("exited", 3, "")
 
 
@@ -222,14 +211,14 @@ TICKS = "; while :; do echo tick; sleep 0.05; done"
 
 
 @pytest.fixture(scope="module")
-def listener(daemon: Daemon, box: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def listener(one_daemon: Daemon, box: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A container that says which signals it gets, and the client that is attached to it."""
     script = f"{LISTENS}; trap 'echo RTMIN+3' 37; echo ready; while :; do sleep 0.05; done"
-    client = daemon.popen("run", "--name", "listener", box, "sh", "-c", script)
+    client = one_daemon.popen("run", "--name", "listener", box, "sh", "-c", script)
     assert client.stdout is not None
     assert client.stdout.readline() == b"ready\n"
     yield "listener", client
-    daemon.ross("rm", "-f", "listener")
+    one_daemon.ross("rm", "-f", "listener")
     client.communicate()
 
 
@@ -249,18 +238,18 @@ def listener(daemon: Daemon, box: str) -> Iterator[tuple[str, subprocess.Popen[b
     ],
 )
 def test_signals_of_kill(
-    daemon: Daemon, listener: tuple[str, subprocess.Popen[bytes]], given: str, expected: str
+    one_daemon: Daemon, listener: tuple[str, subprocess.Popen[bytes]], given: str, expected: str
 ) -> None:
     name, client = listener
-    assert daemon.ross("kill", "-s", given, name).returncode == 0
+    assert one_daemon.ross("kill", "-s", given, name).returncode == 0
     assert client.stdout is not None
     assert client.stdout.readline() == f"{expected}\n".encode()
 
 
 @pytest.mark.parametrize("given", ["0", "65", "NOSUCH", "\N{FULLWIDTH DIGIT NINE}"])
-def test_what_is_no_signal(daemon: Daemon, sleeper: str, given: str) -> None:
-    assert daemon.ross("kill", f"--signal={given}", sleeper).returncode == 1
-    assert state(daemon, sleeper)["Status"] == "running"
+def test_what_is_no_signal(one_daemon: Daemon, sleeper: str, given: str) -> None:
+    assert one_daemon.ross("kill", f"--signal={given}", sleeper).returncode == 1
+    assert state(one_daemon, sleeper)["Status"] == "running"
 
 
 # -- output that cannot be written ------------------------------------------------------------------------------------
@@ -278,14 +267,14 @@ def test_what_is_no_signal(daemon: Daemon, sleeper: str, given: str) -> None:
      ("ps --nosuch", 2)],
 )  # fmt: skip
 def test_output_that_cannot_be_written_is_told(
-    daemon: Daemon, box: str, talker: str, sleeper: str, line: str, code: int, unbuffered: str
+    one_daemon: Daemon, box: str, talker: str, sleeper: str, line: str, code: int, unbuffered: str
 ) -> None:
     """With Docker ``--help`` and ``start`` say nothing of it."""
     words = shlex.split(line.replace("BOX", talker).replace("IMAGE", box).replace("SLEEPER", sleeper))
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command_line(*words),
-            env={**daemon.environment(), "PYTHONUNBUFFERED": unbuffered},
+            env={**one_daemon.environment(), "PYTHONUNBUFFERED": unbuffered},
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -297,8 +286,8 @@ def test_output_that_cannot_be_written_is_told(
 
 
 @pytest.fixture(scope="module")
-def talker(daemon: Daemon, box: str) -> str:
-    assert daemon.ross("run", "--name", "talker", box, "echo", "hello").returncode == 0
+def talker(one_daemon: Daemon, box: str) -> str:
+    assert one_daemon.ross("run", "--name", "talker", box, "echo", "hello").returncode == 0
     return "talker"
 
 
@@ -310,12 +299,12 @@ def talker(daemon: Daemon, box: str) -> str:
         ("", 141, ""),
     ],
 )
-def test_output_that_nobody_takes(daemon: Daemon, redirection: str, code: int, told: str) -> None:
+def test_output_that_nobody_takes(one_daemon: Daemon, redirection: str, code: int, told: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     line = f"exec {shlex.join(command_line('ps'))} {redirection}"
     done = subprocess.run(
-        ["sh", "-c", line], env=daemon.environment(), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
+        ["sh", "-c", line], env=one_daemon.environment(), stdout=writer, stderr=subprocess.PIPE, text=True, check=False
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (code, told)
@@ -356,23 +345,25 @@ TRAPS = "trap 'exit 10' TERM; trap 'exit 11' USR1; trap 'exit 12' USR2; trap 'ex
     ],
 )
 def test_what_stops_a_container(
-    daemon: Daemon, name: str, stoppable: str, image_signal: str, flags: str, line: str, code: int
+    one_daemon: Daemon, name: str, stoppable: str, image_signal: str, flags: str, line: str, code: int
 ) -> None:
-    client = begin(daemon, name, f"{stoppable}:s{image_signal}", flags, f"{TRAPS} while :; do sleep 0.05; done")
-    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    client = begin(one_daemon, name, f"{stoppable}:s{image_signal}", flags, f"{TRAPS} while :; do sleep 0.05; done")
+    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
     assert client.wait(30) == code
     client.communicate()
 
 
-def test_signal_of_an_image_that_is_none(daemon: Daemon, name: str, stoppable: str) -> None:
+def test_signal_of_an_image_that_is_none(one_daemon: Daemon, name: str, stoppable: str) -> None:
     """Docker too keeps it, and stops with SIGTERM; Podman makes no container of such an image."""
     assert (
-        daemon.ross("run", "-d", "--name", name, f"{stoppable}:sSIGNOPE", "sh", "-c", f"{TRAPS} sleep 60").returncode
+        one_daemon.ross(
+            "run", "-d", "--name", name, f"{stoppable}:sSIGNOPE", "sh", "-c", f"{TRAPS} sleep 60"
+        ).returncode
         == 0
     )
-    assert json.loads(daemon.ross("inspect", name).stdout)[0]["Config"]["StopSignal"] == "SIGNOPE"
-    assert daemon.ross("restart", "-t", "0", name).returncode == 0
-    assert daemon.ross("rm", "-f", name).returncode == 0
+    assert json.loads(one_daemon.ross("inspect", name).stdout)[0]["Config"]["StopSignal"] == "SIGNOPE"
+    assert one_daemon.ross("restart", "-t", "0", name).returncode == 0
+    assert one_daemon.ross("rm", "-f", name).returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -396,10 +387,10 @@ def stoppable(registry: str) -> str:
     ],
 )
 def test_how_long_stopping_waits(
-    daemon: Daemon, name: str, box: str, flags: str, on_term: str, line: str, code: int
+    one_daemon: Daemon, name: str, box: str, flags: str, on_term: str, line: str, code: int
 ) -> None:
-    client = begin(daemon, name, box, flags, f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done")
-    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    client = begin(one_daemon, name, box, flags, f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done")
+    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
     assert client.wait(30) == code
     client.communicate()
 
@@ -410,27 +401,27 @@ def test_how_long_stopping_waits(
      ("kill nosuch", 1), ("stop nosuch", 1), ("wait nosuch", 1), ("rm nosuch", 1), ("rm -f nosuch", 0), ("start nosuch", 1),
      ("start -a nosuch", 1), ("restart nosuch", 1), ("inspect nosuch", 1), ("logs nosuch", 1)],
 )  # fmt: skip
-def test_what_has_ended_or_never_was(daemon: Daemon, gone: str, line: str, code: int) -> None:
-    done = daemon.ross(*line.replace("GONE", gone).split())
+def test_what_has_ended_or_never_was(one_daemon: Daemon, gone: str, line: str, code: int) -> None:
+    done = one_daemon.ross(*line.replace("GONE", gone).split())
     assert done.returncode == code, done
 
 
 @pytest.fixture(scope="module")
-def gone(daemon: Daemon, box: str) -> str:
-    assert daemon.ross("run", "--name", "gone", box, "true").returncode == 0
+def gone(one_daemon: Daemon, box: str) -> str:
+    assert one_daemon.ross("run", "--name", "gone", box, "true").returncode == 0
     return "gone"
 
 
 @pytest.mark.parametrize("way", ["run", "run -i", "run --init", "start -a", "attach"])
-def test_signals_of_the_client_reach_the_container(daemon: Daemon, name: str, box: str, way: str) -> None:
+def test_signals_of_the_client_reach_the_container(one_daemon: Daemon, name: str, box: str, way: str) -> None:
     script = f"{LISTENS}; trap 'echo TERM; exit 7' TERM{TICKS}"
     if way.startswith("run"):
-        client = daemon.popen(*way.split(), "--name", name, box, "sh", "-c", script)
+        client = one_daemon.popen(*way.split(), "--name", name, box, "sh", "-c", script)
     else:
-        daemon.ross("create", "--name", name, box, "sh", "-c", script)
+        one_daemon.ross("create", "--name", name, box, "sh", "-c", script)
         if way == "attach":
-            daemon.ross("start", name)
-        client = daemon.popen(*way.split(), name)
+            one_daemon.ross("start", name)
+        client = one_daemon.popen(*way.split(), name)
     assert client.stdout is not None
     assert [client.stdout.readline() for _number in range(2)] == [b"tick\n"] * 2
     for name in ("HUP", "USR1", "USR2", "QUIT", "ALRM", "INT", "TERM"):
@@ -463,14 +454,14 @@ ORPHAN = "(sh -c 'sleep 0.1 &'); sleep 0.4; cat /proc/[0-9]*/stat | grep -c ' Z 
         ("--init --pid host", "echo fine", 0, "fine"),
     ],
 )
-def test_init(daemon: Daemon, box: str, flags: str, script: str, code: int, output: str) -> None:
-    done = daemon.ross("run", "--rm", *shlex.split(flags), box, "sh", "-c", script)
+def test_init(one_daemon: Daemon, box: str, flags: str, script: str, code: int, output: str) -> None:
+    done = one_daemon.ross("run", "--rm", *shlex.split(flags), box, "sh", "-c", script)
     assert (done.returncode, done.stdout.strip()) == (code, output), done.stderr
 
 
-def test_without_an_init_nobody_reaps(daemon: Daemon, box: str, name: str) -> None:
+def test_without_an_init_nobody_reaps(one_daemon: Daemon, box: str, name: str) -> None:
     """So the row of the orphan above can fail."""
     script = "(sh -c 'sleep 0.1 &'); exec sleep 100000"
-    assert daemon.ross("run", "-d", "--name", name, box, "sh", "-c", script).returncode == 0
+    assert one_daemon.ross("run", "-d", "--name", name, box, "sh", "-c", script).returncode == 0
     zombies = "until cat /proc/[0-9]*/stat | grep ' Z '; do sleep 0.05; done"
-    assert daemon.ross("exec", name, "sh", "-c", zombies).returncode == 0
+    assert one_daemon.ross("exec", name, "sh", "-c", zombies).returncode == 0

@@ -24,12 +24,7 @@ FILES: Final = {"ONE": "A=one\nB=one\n", "TWO": "# two\n\nA=two\n", "NAMES": "A\
 
 
 @pytest.fixture(scope="module")
-def daemon(one_daemon: Daemon) -> Daemon:
-    return one_daemon
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, registry: str) -> str:
+def box(registry: str) -> str:
     return push(registry, "docker/box:1", furnished(Env=["PATH=/bin", "A=image", "EMPTY="]))
 
 
@@ -70,25 +65,27 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> None:
         ("-t", "$TERM", "xterm"),
     ],
 )
-def test_environment(daemon: Daemon, box: str, ours: None, flags: str, words: str, expected: str) -> None:
-    assert run(daemon, box, flags, "sh", "-c", f"echo {words}") == (0, f"{expected}\n")
+def test_environment(one_daemon: Daemon, box: str, ours: None, flags: str, words: str, expected: str) -> None:
+    assert run(one_daemon, box, flags, "sh", "-c", f"echo {words}") == (0, f"{expected}\n")
 
 
 @pytest.mark.parametrize("flags", ["-e =x", "-e ''", "--env="])
-def test_variables_without_names_are_refused(daemon: Daemon, box: str, flags: str) -> None:
-    assert run(daemon, box, flags, "true") == (REFUSED, "")
+def test_variables_without_names_are_refused(one_daemon: Daemon, box: str, flags: str) -> None:
+    assert run(one_daemon, box, flags, "true") == (REFUSED, "")
 
 
-def test_name_of_a_variable_may_be_anything_on_the_command_line(daemon: Daemon, box: str) -> None:
-    assert "\na b.c-d=x\n" in run(daemon, box, "-e 'a b.c-d=x'", "env")[1]
+def test_name_of_a_variable_may_be_anything_on_the_command_line(one_daemon: Daemon, box: str) -> None:
+    assert "\na b.c-d=x\n" in run(one_daemon, box, "-e 'a b.c-d=x'", "env")[1]
 
 
-def test_executed_programs_have_the_containers_environment_and_their_own(daemon: Daemon, box: str, ours: None) -> None:
-    daemon.ross("run", "-d", "--name", "env", "-e", "B=run", "-e", "C=run", box, "sh", "-c", "exec sleep 1000")
+def test_executed_programs_have_the_containers_environment_and_their_own(
+    one_daemon: Daemon, box: str, ours: None
+) -> None:
+    one_daemon.ross("run", "-d", "--name", "env", "-e", "B=run", "-e", "C=run", box, "sh", "-c", "exec sleep 1000")
     flags = ["-e", "C=exec", "-e", "A", "-e", "OURS"]
-    done = daemon.ross("exec", *flags, "env", "sh", "-c", "echo ${A-unset} $B $C $OURS")
+    done = one_daemon.ross("exec", *flags, "env", "sh", "-c", "echo ${A-unset} $B $C $OURS")
     assert done.stdout == "unset run exec ours\n"
-    daemon.ross("rm", "-f", "env")
+    one_daemon.ross("rm", "-f", "env")
 
 
 @pytest.mark.parametrize(
@@ -104,13 +101,13 @@ def test_executed_programs_have_the_containers_environment_and_their_own(daemon:
     ],
 )
 def test_files_of_variables_and_flags(
-    daemon: Daemon, box: str, ours: None, tmp_path: Path, flags: str, expected: str | None
+    one_daemon: Daemon, box: str, ours: None, tmp_path: Path, flags: str, expected: str | None
 ) -> None:
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
         flags = flags.replace(name, str(tmp_path / name))
     answer = (0, f"{expected}\n") if expected is not None else (REFUSED, "")
-    assert run(daemon, box, flags, "sh", "-c", "echo ${A-unset} ${B-$OURS}") == answer
+    assert run(one_daemon, box, flags, "sh", "-c", "echo ${A-unset} ${B-$OURS}") == answer
 
 
 # -- entrypoint and command -------------------------------------------------------------------------------------------
@@ -151,9 +148,9 @@ COMMANDS: Final = {"none": None, "exec": ["echo", "cmd"], "shell": ["/bin/sh", "
     ],
 )
 def test_entrypoint_and_command(
-    daemon: Daemon, entries: str, entrypoint: str, command: str, flags: str, words: str, expected: str | int | None
+    one_daemon: Daemon, entries: str, entrypoint: str, command: str, flags: str, words: str, expected: str | int | None
 ) -> None:
-    code, output = run(daemon, f"{entries}:{entrypoint}-{command}", flags, *shlex.split(words))
+    code, output = run(one_daemon, f"{entries}:{entrypoint}-{command}", flags, *shlex.split(words))
     if expected is None or isinstance(expected, int):
         assert (code, output) == (expected or REFUSED, "")
     else:
@@ -191,13 +188,13 @@ def entries(registry: str) -> str:
         ("--ulimit NOFILE=100", None),
     ],
 )
-def test_ulimits(daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
+def test_ulimits(one_daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
     names = {
         "nofile": "open files", "core": "core file size", "cpu": "cpu time", "nproc": "processes", "fsize": "file size",
         "stack": "stack size", "memlock": "locked memory",
     }  # fmt: skip
     name = names.get(shlex.split(flags)[-1].split("=")[-2 if "=" in flags else 0], "nothing")
-    code, output = run(daemon, box, flags, "cat", "/proc/self/limits")
+    code, output = run(one_daemon, box, flags, "cat", "/proc/self/limits")
     if expected is None:
         assert (code, output) == (REFUSED, "")
         return

@@ -7,38 +7,19 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.images import busybox_image, push
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 COUNTED = "n=$(($(cat /n 2>/dev/null || echo 0) + 1)); echo $n > /n; "
 """The number of this run, or check, from 1 on."""
-
-
-@pytest.fixture(scope="module")
-def daemon(one_daemon: Daemon) -> Daemon:
-    return one_daemon
-
-
-@pytest.fixture(scope="module")
-def box(registry: str) -> str:
-    return push(registry, "docker/restarts:1", busybox_image())
-
-
-@pytest.fixture
-def name(request: pytest.FixtureRequest) -> str:
-    """Of a container of this test's own, which goes with the daemon."""
-    return f"box{abs(hash(request.node.nodeid))}"
 
 
 def begin(daemon: Daemon, name: str, box: str, flags: str, script: str) -> None:
@@ -49,13 +30,6 @@ def begin(daemon: Daemon, name: str, box: str, flags: str, script: str) -> None:
 def state(daemon: Daemon, name: str) -> dict[str, Any]:
     (info,) = json.loads(daemon.ross("inspect", name).stdout)
     return {**info["State"], "RestartCount": info["RestartCount"]}
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.1)
 
 
 # -- restart policies -------------------------------------------------------------------------------------------------
@@ -75,21 +49,21 @@ def eventually(condition: Callable[[], object]) -> None:
     ],
 )
 def test_policies_that_come_to_an_end(
-    daemon: Daemon, name: str, box: str, policy: str, script: str, code: int, restarts: int
+    one_daemon: Daemon, name: str, busybox: str, policy: str, script: str, code: int, restarts: int
 ) -> None:
     """``wait`` tells the last code: Docker's would come back at the first end of a run."""
-    begin(daemon, name, box, f"--restart {policy}", f"{COUNTED} {script}")
-    assert daemon.ross("wait", name).stdout == f"{code}\n"
-    found = state(daemon, name)
+    begin(one_daemon, name, busybox, f"--restart {policy}", f"{COUNTED} {script}")
+    assert one_daemon.ross("wait", name).stdout == f"{code}\n"
+    found = state(one_daemon, name)
     assert (found["Status"], found["ExitCode"], found["RestartCount"]) == ("exited", code, restarts)
 
 
-def test_start_begins_to_count_anew(daemon: Daemon, name: str, box: str) -> None:
-    begin(daemon, name, box, "--restart on-failure:1", f"{COUNTED} exit $n")
-    assert daemon.ross("wait", name).stdout == "2\n"
-    daemon.ross("start", name)
-    assert daemon.ross("wait", name).stdout == "4\n"
-    assert state(daemon, name)["RestartCount"] == 1
+def test_start_begins_to_count_anew(one_daemon: Daemon, name: str, busybox: str) -> None:
+    begin(one_daemon, name, busybox, "--restart on-failure:1", f"{COUNTED} exit $n")
+    assert one_daemon.ross("wait", name).stdout == "2\n"
+    one_daemon.ross("start", name)
+    assert one_daemon.ross("wait", name).stdout == "4\n"
+    assert state(one_daemon, name)["RestartCount"] == 1
 
 
 @pytest.mark.parametrize(
@@ -102,18 +76,20 @@ def test_start_begins_to_count_anew(daemon: Daemon, name: str, box: str) -> None
         ("on-failure", "exit 5", "stop BOX"),
     ],
 )
-def test_policies_without_an_end(daemon: Daemon, name: str, box: str, policy: str, script: str, line: str) -> None:
+def test_policies_without_an_end(
+    one_daemon: Daemon, name: str, busybox: str, policy: str, script: str, line: str
+) -> None:
     """Until somebody ends them; whoever waits hears of it."""
-    begin(daemon, name, box, f"--restart {policy}", f"sleep 0.1; {script}")
-    eventually(lambda: state(daemon, name)["RestartCount"] >= 2)
-    waiting = daemon.popen("wait", name)
-    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    begin(one_daemon, name, busybox, f"--restart {policy}", f"sleep 0.1; {script}")
+    until(lambda: state(one_daemon, name)["RestartCount"] >= 2)
+    waiting = one_daemon.popen("wait", name)
+    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
     code, _errors = waiting.communicate(timeout=60)
     if line.startswith("rm"):
-        assert daemon.ross("inspect", name).returncode == 1
+        assert one_daemon.ross("inspect", name).returncode == 1
         return
     assert code in {b"0\n", b"5\n", b"137\n", b"143\n"}
-    eventually(lambda: state(daemon, name)["Status"] == "exited")
+    until(lambda: state(one_daemon, name)["Status"] == "exited")
 
 
 @pytest.mark.parametrize(
@@ -129,21 +105,21 @@ def test_policies_without_an_end(daemon: Daemon, name: str, box: str, policy: st
     ],
 )
 def test_what_was_ended_on_purpose_stays_so(
-    daemon: Daemon, name: str, box: str, policy: str, line: str, code: int | None
+    one_daemon: Daemon, name: str, busybox: str, policy: str, line: str, code: int | None
 ) -> None:
     """By SIGKILL or the signal that stops it; what another signal ends is started again, if its policy says so.
 
     With Docker only where it was said which signal stops it: else any is taken for that.
     """
     script = "trap 'exit 10' TERM; trap 'exit 11' USR1; echo ready; while :; do sleep 0.05; done"
-    begin(daemon, name, box, f"--restart {policy}", script)
-    eventually(lambda: daemon.ross("logs", name).stdout)
-    assert daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    begin(one_daemon, name, busybox, f"--restart {policy}", script)
+    until(lambda: one_daemon.ross("logs", name).stdout)
+    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
     if code is None:
-        eventually(lambda: state(daemon, name)["RestartCount"] == 1)
+        until(lambda: state(one_daemon, name)["RestartCount"] == 1)
         return
-    assert daemon.ross("wait", name).stdout == f"{code}\n"
-    found = state(daemon, name)
+    assert one_daemon.ross("wait", name).stdout == f"{code}\n"
+    found = state(one_daemon, name)
     assert (found["Status"], found["ExitCode"], found["RestartCount"]) == ("exited", code, 0)
 
 
@@ -165,16 +141,22 @@ def test_what_was_ended_on_purpose_stays_so(
     ],
 )
 def test_changes_of_health(
-    daemon: Daemon, name: str, box: str, flags: str, results: str, changes: str, streak: int
+    one_daemon: Daemon, name: str, busybox: str, flags: str, results: str, changes: str, streak: int
 ) -> None:
     """The checks come to these results, one after the other; the next hangs."""
     check = f"{COUNTED} set -- {results}; [ $n -le $# ] || exec sleep 1000; shift $((n - 1)); exit $1"
     flags = flags.replace("START", "--health-start-interval 100ms")
-    begin(daemon, name, box, f"--health-interval 100ms {flags} --health-cmd {shlex.quote(check)}", "exec sleep 1000")
+    begin(
+        one_daemon,
+        name,
+        busybox,
+        f"--health-interval 100ms {flags} --health-cmd {shlex.quote(check)}",
+        "exec sleep 1000",
+    )
     last = str(len(results.split()) + 1)
-    eventually(lambda: daemon.ross("exec", name, "cat", "/n").stdout.strip() == last)
+    until(lambda: one_daemon.ross("exec", name, "cat", "/n").stdout.strip() == last)
 
-    health = state(daemon, name)["Health"]
+    health = state(one_daemon, name)["Health"]
     assert health["Status"] == (changes.split() or ["starting"])[-1]
     assert health["FailingStreak"] == streak
     assert [str(one["ExitCode"]) for one in health["Log"]] == results.split()[-5:]
@@ -189,6 +171,6 @@ def test_changes_of_health(
         "--filter",
         "event=health_status",
     )
-    seen = daemon.ross(*words, "--format", "{{.Action}}").stdout
+    seen = one_daemon.ross(*words, "--format", "{{.Action}}").stdout
     assert seen.split("\n")[:-1] == [f"health_status: {one}" for one in changes.split()]
-    daemon.ross("kill", name)
+    one_daemon.ross("kill", name)

@@ -19,12 +19,7 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def daemon(one_daemon: Daemon) -> Daemon:
-    return one_daemon
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, registry: str) -> str:
+def box(registry: str) -> str:
     return push(registry, "docker/box:1", furnished())
 
 
@@ -67,8 +62,8 @@ def box(daemon: Daemon, registry: str) -> str:
         ("--group-add ''", None),
     ],
 )
-def test_users_and_groups(daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
-    code, output = run(daemon, box, flags, "grep", "-E", "^(Uid|Gid|Groups):", "/proc/self/status")
+def test_users_and_groups(one_daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
+    code, output = run(one_daemon, box, flags, "grep", "-E", "^(Uid|Gid|Groups):", "/proc/self/status")
     if expected is None:
         assert (code, output) == (REFUSED, "")
         return
@@ -105,9 +100,9 @@ def test_users_and_groups(daemon: Daemon, box: str, flags: str, expected: str | 
         ("-w ''", "/ 0:0 755"),
     ],
 )
-def test_working_directory(daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
+def test_working_directory(one_daemon: Daemon, box: str, flags: str, expected: str | None) -> None:
     answer = (0, f"{expected}\n") if expected is not None else (REFUSED, "")
-    assert run(daemon, box, flags, "sh", "-c", 'echo "$(pwd -P) $(stat -c %u:%g\\ %a .)"') == answer
+    assert run(one_daemon, box, flags, "sh", "-c", 'echo "$(pwd -P) $(stat -c %u:%g\\ %a .)"') == answer
 
 
 @pytest.mark.parametrize(
@@ -120,9 +115,9 @@ def test_working_directory(daemon: Daemon, box: str, flags: str, expected: str |
     ],
 )
 def test_directory_and_user_of_the_image(
-    daemon: Daemon, registry: str, config: dict[str, Any], flags: str, expected: str
+    one_daemon: Daemon, registry: str, config: dict[str, Any], flags: str, expected: str
 ) -> None:
     image = push(registry, "docker/configured:1", furnished(**config))
     script = 'echo "$(pwd -P) $(stat -c %u:%g .)"; id -u; id -g'
     ids = {"alice": "1000\n1000", "alice:staff": "1000\n50"}.get(config.get("User", ""), "0\n0")
-    assert run(daemon, image, f"--pull always {flags}", "sh", "-c", script) == (0, f"{expected}\n{ids}\n")
+    assert run(one_daemon, image, f"--pull always {flags}", "sh", "-c", script) == (0, f"{expected}\n{ids}\n")

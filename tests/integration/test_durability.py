@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 
 from ross.services.records import boot_id
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,10 +30,7 @@ def write_pending(daemon: Daemon, *, boot: str, names: dict[str, object]) -> Pat
 
 
 def until_settled(daemon: Daemon) -> None:
-    deadline = time.monotonic() + 20
-    while any((daemon.root / "pending").iterdir()):
-        assert time.monotonic() < deadline, "nobody has made it durable"
-        time.sleep(0.02)
+    until(lambda: not any((daemon.root / "pending").iterdir()))
 
 
 def tag_file(daemon: Daemon, name: str) -> Path:

@@ -19,7 +19,7 @@ from ross.client import connect
 from tests.support.daemon import Daemon, running_daemon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator
     from typing import IO
 
     from ross.client import Container, Engine
@@ -45,12 +45,6 @@ def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
         assert daemon.ross("pull", "-q", busybox).returncode == 0
         assert daemon.ross("run", "-dt", "--name", "box", busybox, "sleep", "1000000").returncode == 0
         yield daemon
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with connect(shared.socket) as engine:
-        yield engine
 
 
 @pytest.fixture

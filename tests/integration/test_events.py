@@ -18,7 +18,7 @@ import ross
 from ross.cli.events import fields, parse_event_filter
 from ross.errors import InvalidArgument, Unavailable
 from ross.model.events import Event, EventFilter, EventGap
-from tests.support.daemon import Daemon, command, running_daemon
+from tests.support.daemon import Daemon, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,22 +26,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 SECRET = "correct-horse-battery"
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
-    """A daemon that has the image and remembers little."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        ok(daemon, "pull", "-q", busybox)
-        yield daemon
-
-
-def ok(daemon: Daemon, *words: str) -> str:
-    done = daemon.ross(*words)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
 
 
 def position(daemon: Daemon) -> int:
@@ -78,7 +62,7 @@ def told(daemon: Daemon, after: int, *terms: str) -> list[str]:
 def test_life_of_a_container(shared: Daemon, busybox: str, tmp_path: Path) -> None:
     """In Docker's order: what asks for an end comes before the end, what is done comes behind it."""
     begin = position(shared)
-    ok(shared, "create", "--name", "life", "-l", "tier=front", "-e", f"TOKEN={SECRET}", busybox, "sleep", "600")
+    shared.ok("create", "--name", "life", "-l", "tier=front", "-e", f"TOKEN={SECRET}", busybox, "sleep", "600")
     for words in (
         ("start", "life"),
         ("pause", "life"),
@@ -95,7 +79,7 @@ def test_life_of_a_container(shared: Daemon, busybox: str, tmp_path: Path) -> No
         ("stop", "-t", "0", "lived"),
         ("rm", "lived"),
     ):
-        ok(shared, *words)
+        shared.ok(*words)
     events = since(shared, begin, "type=container")
     assert " ".join(event["Action"] for event in events) == (
         "create start pause unpause update rename kill kill die stop start restart "
@@ -113,18 +97,18 @@ def test_life_of_a_container(shared: Daemon, busybox: str, tmp_path: Path) -> No
     assert by_action["exec_die"]["exitCode"] == "0"
     assert re.fullmatch("sha256:[0-9a-f]{64}", by_action["commit"]["imageID"])
     assert SECRET not in json.dumps(events)
-    ok(shared, "rmi", "made:1")
+    shared.ok("rmi", "made:1")
 
 
 def test_run_tells_of_who_is_attached(shared: Daemon, busybox: str) -> None:
     begin = position(shared)
-    ok(shared, "run", "--rm", busybox, "sh", "-c", "exit 0")
+    shared.ok("run", "--rm", busybox, "sh", "-c", "exit 0")
     assert [action for action in told(shared, begin) if action != "kill"] == "create attach start die destroy".split()
 
 
 def test_letting_go_is_told(shared: Daemon, busybox: str) -> None:
     begin = position(shared)
-    ok(shared, "run", "-d", "--name", "held", busybox, "sleep", "600")
+    shared.ok("run", "-d", "--name", "held", busybox, "sleep", "600")
 
     async def body() -> None:
         async with ross.connect(shared.socket) as engine:
@@ -149,7 +133,7 @@ def test_letting_go_is_told(shared: Daemon, busybox: str) -> None:
     assert [(one["Actor"]["Attributes"]["height"], one["Actor"]["Attributes"]["width"]) for one in resized] == [
         ("11", "22")
     ]
-    ok(shared, "rm", "-f", "held")
+    shared.ok("rm", "-f", "held")
 
 
 async def _nothing(_data: bytes) -> None:
@@ -157,11 +141,11 @@ async def _nothing(_data: bytes) -> None:
 
 
 def test_failed_exec_has_an_end_too(shared: Daemon, busybox: str) -> None:
-    ok(shared, "run", "-d", "--name", "plain", busybox, "sleep", "600")
+    shared.ok("run", "-d", "--name", "plain", busybox, "sleep", "600")
     begin = position(shared)
     assert shared.ross("exec", "plain", "/none").returncode == 127
     assert told(shared, begin) == ["exec_create", "exec_die"]
-    ok(shared, "rm", "-f", "plain")
+    shared.ok("rm", "-f", "plain")
 
 
 def test_life_of_images(shared: Daemon, busybox: str, registry: str, tmp_path: Path) -> None:
@@ -176,22 +160,22 @@ def test_life_of_images(shared: Daemon, busybox: str, registry: str, tmp_path: P
         ("load", "-i", str(archive)),
         ("rmi", f"{registry}/test/told:1"),
     ):
-        ok(shared, *words)
+        shared.ok(*words)
     events = since(shared, begin, "type=image")
     actions = [event["Action"] for event in events]
     assert actions == ["pull", "tag", "push", "save", "untag", "load", "untag"]
     assert {event["Actor"]["Attributes"]["name"] for event in events[1:]} == {f"{registry}/test/told:1"}
-    ok(shared, "create", "--name", "source", busybox, "true")
-    ok(shared, "export", "-o", str(archive), "source")
+    shared.ok("create", "--name", "source", busybox, "true")
+    shared.ok("export", "-o", str(archive), "source")
     begin = position(shared)
-    ok(shared, "import", str(archive), "imported:1")
-    ok(shared, "rmi", "imported:1")
+    shared.ok("import", str(archive), "imported:1")
+    shared.ok("rmi", "imported:1")
     assert told(shared, begin, "type=image") == ["import", "untag", "delete"]
     begin = position(shared)
-    ok(shared, "container", "prune", "-f")
+    shared.ok("container", "prune", "-f")
     assert told(shared, begin) == ["destroy", "prune"]
     begin = position(shared)
-    ok(shared, "image", "prune", "-f")
+    shared.ok("image", "prune", "-f")
     (pruned,) = since(shared, begin)
     assert (pruned["Type"], pruned["Action"]) == ("image", "prune")
     assert pruned["Actor"]["Attributes"]["reclaimed"].isdigit()
@@ -201,9 +185,9 @@ def test_life_of_images(shared: Daemon, busybox: str, registry: str, tmp_path: P
 def life(shared: Daemon, busybox: str) -> str:
     """Behind this event is a life, from create to destroy, of one with the name filtered and the label app=shop."""
     begin = position(shared)
-    ok(shared, "create", "--name", "filtered", "-l", "app=shop", busybox, "true")
+    shared.ok("create", "--name", "filtered", "-l", "app=shop", busybox, "true")
     for words in (("start", "filtered"), ("wait", "filtered"), ("rm", "filtered")):
-        ok(shared, *words)
+        shared.ok(*words)
     return str(begin)
 
 
@@ -223,7 +207,7 @@ def life(shared: Daemon, busybox: str) -> str:
 def test_filters_are_the_daemons(shared: Daemon, busybox: str, life: str, terms: str, expected: str) -> None:
     words = [word for term in terms.format(busybox=busybox).split() for word in ("-f", term)]
     flags = ("--after", life, "--until", "0s", "--format", "{{.Action}}")
-    assert " ".join(ok(shared, "events", *flags, *words).split()) == expected
+    assert " ".join(shared.ok("events", *flags, *words).split()) == expected
 
 
 # -- the command --------------------------------------------------------------------------------------------------------
@@ -245,7 +229,7 @@ def listening(daemon: Daemon, *flags: str) -> Iterator[subprocess.Popen[str]]:
 
 def test_text_is_dockers(shared: Daemon, busybox: str) -> None:
     with listening(shared, "-f", "event=create") as process:
-        identity = ok(shared, "create", "--name", "shown", "-l", "a=b", busybox, "true").strip()
+        identity = shared.ok("create", "--name", "shown", "-l", "a=b", busybox, "true").strip()
         assert process.stdout is not None
         line = process.stdout.readline()
         process.send_signal(signal.SIGINT)
@@ -255,7 +239,7 @@ def test_text_is_dockers(shared: Daemon, busybox: str) -> None:
     when, rest = line.split(" ", 1)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(Z|[+-]\d\d:\d\d)", when)
     assert rest == f"container create {identity} (a=b, image={busybox}, name=shown)\n"
-    ok(shared, "rm", "shown")
+    shared.ok("rm", "shown")
 
 
 @pytest.mark.parametrize(
@@ -270,12 +254,12 @@ def test_text_is_dockers(shared: Daemon, busybox: str) -> None:
 def test_templates(shared: Daemon, busybox: str, life: str, template: str, expected: str) -> None:
     (created,) = since(shared, int(life), "container=filtered", "event=create")
     flags = ("--after", life, "--until", "0s", "-f", "event=create", "-f", "container=filtered", "--format", template)
-    assert ok(shared, "events", *flags).strip() == expected.format(busybox=busybox, id=created["id"])
+    assert shared.ok("events", *flags).strip() == expected.format(busybox=busybox, id=created["id"])
 
 
 def test_whole_event_as_json_has_dockers_names(shared: Daemon, busybox: str, life: str) -> None:
     flags = ("--after", life, "--until", "0s", "-f", "event=create", "-f", "container=filtered")
-    lines = {ok(shared, "events", *flags, "--format", form) for form in ("json", "jsonl", "{{json .}}")}
+    lines = {shared.ok("events", *flags, "--format", form) for form in ("json", "jsonl", "{{json .}}")}
     (line,) = lines
     event = json.loads(line)
     assert event.pop("timeNano") // 10**9 == event.pop("time")
@@ -313,9 +297,9 @@ def test_what_is_wrong_is_said(shared: Daemon, busybox: str, flags: tuple[str, .
 
 
 def test_since_tells_what_has_been_and_until_ends(shared: Daemon, busybox: str) -> None:
-    ok(shared, "create", "--name", "been", busybox, "true")
-    ok(shared, "rm", "been")
-    shown = ok(shared, "events", "--since", "5m", "--until", "0s", "-f", "container=been", "--format", "{{.Action}}")
+    shared.ok("create", "--name", "been", busybox, "true")
+    shared.ok("rm", "been")
+    shown = shared.ok("events", "--since", "5m", "--until", "0s", "-f", "container=been", "--format", "{{.Action}}")
     assert shown == "create\ndestroy\n"
 
 
@@ -386,12 +370,12 @@ def test_slow_reader_is_told_what_it_has_missed(filesystem: Path, busybox: str) 
     daemon = Daemon(directory)
     daemon.start(settings={"ROSS_KEPT_EVENTS": "10"})
     try:
-        ok(daemon, "pull", "-q", busybox)
+        daemon.ok("pull", "-q", busybox)
         begin = position(daemon)
         with listening(daemon, "--format", "json") as slow:
             os.kill(slow.pid, signal.SIGSTOP)
             for number in range(15):
-                ok(daemon, "tag", busybox, f"told:{number}")
+                daemon.ok("tag", busybox, f"told:{number}")
             os.kill(slow.pid, signal.SIGCONT)
             assert slow.stdout is not None
             seen = [json.loads(slow.stdout.readline()) for _number in range(3)]
@@ -414,19 +398,19 @@ def test_slow_reader_is_told_what_it_has_missed(filesystem: Path, busybox: str) 
 
 
 def test_going_on_across_a_daemon_that_ended_in_order(daemon: Daemon, box: str) -> None:
-    ok(daemon, "tag", box, "one:1")
+    daemon.ok("tag", box, "one:1")
     begin = position(daemon)
-    ok(daemon, "tag", box, "two:2")
+    daemon.ok("tag", box, "two:2")
     assert daemon.terminate() == 0
     daemon.start()
-    ok(daemon, "tag", box, "three:3")
+    daemon.ok("tag", box, "three:3")
     gap, event = since(daemon, begin)
     assert gap == {"Type": "gap", "lost": 1}
     assert event["Actor"]["Attributes"]["name"] == "docker.io/library/three:3"
     last = event["sequence"]
     assert daemon.terminate() == 0
     daemon.start()
-    ok(daemon, "tag", box, "four:4")
+    daemon.ok("tag", box, "four:4")
     (event,) = since(daemon, last)  # nothing is missing, and nothing is told twice
     assert event["Actor"]["Attributes"]["name"] == "docker.io/library/four:4"
     assert event["sequence"] > last
@@ -434,11 +418,11 @@ def test_going_on_across_a_daemon_that_ended_in_order(daemon: Daemon, box: str) 
 
 def test_going_on_across_a_daemon_that_was_killed(daemon: Daemon, box: str) -> None:
     """Containers that ended meanwhile are told of by the next daemon, which says that it does not know what else there was."""
-    ok(daemon, "run", "-d", "--name", "ending", box, "sh", "-c", "sleep 0.5; exit 7")
+    daemon.ok("run", "-d", "--name", "ending", box, "sh", "-c", "sleep 0.5; exit 7")
     begin = position(daemon)
     daemon.kill()
     daemon.start()
-    ok(daemon, "wait", "ending")
+    daemon.ok("wait", "ending")
     gap, *events = since(daemon, begin)
     assert gap == {"Type": "gap", "lost": 0}
     assert [(one["Action"], one["Actor"]["Attributes"]["exitCode"]) for one in events] == [("die", "7")]

@@ -15,12 +15,12 @@ import trio
 from ross.client import connect
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, RossError
 from ross.linux.process import which
-from tests.support.daemon import Daemon, command, running_daemon
+from tests.support.daemon import Daemon, command
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from ross.client import Container, Engine
     from ross.model.execs import ExecInfo
@@ -33,7 +33,7 @@ GROUP = b"root:x:0:\nusers:x:100:\nextra:x:200:user\n"
 
 
 @pytest.fixture(scope="module")
-def shared(filesystem: Path, registry: str) -> Iterator[Daemon]:
+def shared(one_daemon: Daemon, registry: str) -> Daemon:
     """One daemon for all of these tests, with a container ``box`` whose image would like to be asked for its own ps and nsenter."""
     layer = busybox_layer().add("etc/passwd", PASSWD).add("etc/group", GROUP).add("home/user/.keep", b"")
     lying = Layer()
@@ -42,19 +42,9 @@ def shared(filesystem: Path, registry: str) -> Iterator[Daemon]:
     lying.symlink("leads", "/proc/self/fd/7")
     lying.add("script", b"#!/bin/nosuch\n", mode=0o755)
     image = push(registry, "test/exec:1", ImageBuilder().layer(layer).layer(lying).build())
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        flags = ["-e", "A=image", "-w", "/home", "--hostname", "here", "--pids-limit", "100"]
-        done = daemon.ross("run", "-d", "--name", "box", *flags, image, "sh", "-c", "exec sleep 1000000")
-        assert done.returncode == 0, done.stderr
-        yield daemon
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with connect(shared.socket) as engine:
-        yield engine
+    flags = ["-e", "A=image", "-w", "/home", "--hostname", "here", "--pids-limit", "100"]
+    one_daemon.ok("run", "-d", "--name", "box", *flags, image, "sh", "-c", "exec sleep 1000000")
+    return one_daemon
 
 
 @pytest.fixture

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Daemon, running_daemon
+from tests.support.typed import refused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.support.daemon import Daemon
+
 
 pytestmark = pytest.mark.integration
 
@@ -26,33 +28,8 @@ USUAL_CAPABILITIES = 0xA80425FB
 CAP_CHOWN, CAP_NET_ADMIN, CAP_SYS_PTRACE = 1 << 0, 1 << 12, 1 << 19
 
 
-@pytest.fixture(scope="module")
-def daemon(filesystem: Path) -> Iterator[Daemon]:
-    """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, busybox: str) -> str:
-    assert daemon.ross("pull", "-q", busybox).returncode == 0
-    return busybox
-
-
 def inside(daemon: Daemon, box: str, flags: list[str], script: str) -> str:
-    done = daemon.ross("run", "--rm", *flags, box, "sh", "-c", script)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def refused(daemon: Daemon, box: str, flags: list[str]) -> str:
-    done = daemon.ross("run", "--rm", *flags, box, "true")
-    assert done.returncode == 125, done.stdout
-    assert done.stderr.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    return done.stderr
+    return daemon.ok("run", "--rm", *flags, box, "sh", "-c", script)
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------
@@ -63,7 +40,7 @@ def group_files(*pairs: tuple[str, str]) -> str:
     return f"cd /sys/fs/cgroup; cat {' '.join(one if V1 else two for one, two in pairs)}"
 
 
-def test_limits_of_the_control_group(daemon: Daemon, box: str) -> None:
+def test_limits_of_the_control_group(shared: Daemon, busybox: str) -> None:
     flags = [
         *("-m", "64m", "--memory-swap", "96m", "--memory-reservation", "32m", "-c", "512", "--cpu-quota", "25000"),
         *("--cpu-period", "50000", "--cpuset-cpus", "0", "--cpuset-mems", "0", "--pids-limit", "50"),
@@ -79,64 +56,64 @@ def test_limits_of_the_control_group(daemon: Daemon, box: str) -> None:
         ("pids/pids.max", "pids.max"),
     )
     swap, shares = (96 << 20, "512") if V1 else (32 << 20, "20")
-    assert inside(daemon, box, flags, script).split() == [
+    assert inside(shared, busybox, flags, script).split() == [
         *(str(64 << 20), str(swap), str(32 << 20), shares, "25000", "50000", "0", "0", "50"),
     ]
 
 
-def test_more_limits_and_the_safe_defaults(daemon: Daemon, box: str) -> None:
+def test_more_limits_and_the_safe_defaults(shared: Daemon, busybox: str) -> None:
     script = "ulimit -Sn; ulimit -Hn; df -k /dev/shm | awk 'NR==2 {print $2}'; cat /proc/self/oom_score_adj; "
     script += group_files(("pids/pids.max", "pids.max"))
     own = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    assert inside(daemon, box, [], script).split() == ["1024", str(min(own, 524288)), "65536", "0", "4096"]
+    assert inside(shared, busybox, [], script).split() == ["1024", str(min(own, 524288)), "65536", "0", "4096"]
     flags = ["--ulimit", "nofile=500:600", "--ulimit", "core=0", "--ulimit", "nproc=321", "--shm-size", "8m"]
     flags += ["--oom-score-adj", "321", "--pids-limit", "-1"]
-    found = inside(daemon, box, flags, f"{script}; ulimit -c; grep processes /proc/self/limits").split()
+    found = inside(shared, busybox, flags, f"{script}; ulimit -c; grep processes /proc/self/limits").split()
     assert found[:5] == ["500", "600", "8192", "321", "max"]
     assert found[5:] == ["0", "Max", "processes", "321", "321", "processes"]
 
 
-def test_limits_of_version_1_are_refused_elsewhere(daemon: Daemon, box: str) -> None:
+def test_limits_of_version_1_are_refused_elsewhere(shared: Daemon, busybox: str) -> None:
     script = "cd /sys/fs/cgroup/memory; cat memory.swappiness; grep oom_kill_disable memory.oom_control"
     flags = ["--memory-swappiness", "7", "--oom-kill-disable", "-m", "64m"]
     if V1:
-        assert inside(daemon, box, flags, script).split() == ["7", "oom_kill_disable", "1"]
+        assert inside(shared, busybox, flags, script).split() == ["7", "oom_kill_disable", "1"]
     else:
-        assert "version 1" in refused(daemon, box, flags)
+        assert "version 1" in refused(shared, busybox, shlex.join(flags))
 
 
-def test_limits_of_devices(daemon: Daemon, box: str, tmp_path: Path) -> None:
+def test_limits_of_devices(shared: Daemon, busybox: str, tmp_path: Path) -> None:
     disk = next(path for path in sorted(Path("/dev").iterdir()) if path.is_block_device())
     number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
     flags = ["--device-read-bps", f"{disk}:1m", "--device-write-iops", f"{disk}:77"]
     script = group_files(
         ("blkio/blkio.throttle.read_bps_device blkio/blkio.throttle.write_iops_device", "io.max"),
     )
-    found = inside(daemon, box, flags, script)
+    found = inside(shared, busybox, flags, script)
     assert number in found
     assert "1048576" in found
     assert "77" in found
-    assert "not a block device" in refused(daemon, box, ["--device-read-bps", f"{tmp_path}:1m"])
+    assert "not a block device" in refused(shared, busybox, f"--device-read-bps {tmp_path}:1m")
 
 
-def test_weights_of_devices(daemon: Daemon, box: str) -> None:
+def test_weights_of_devices(shared: Daemon, busybox: str) -> None:
     disk = next(path for path in sorted(Path("/dev").iterdir()) if path.is_block_device())
     number = f"{os.major(disk.stat().st_rdev)}:{os.minor(disk.stat().st_rdev)}"
     flags = ["--blkio-weight-device", f"{disk}:321"]
     groups = (Path("/sys/fs/cgroup/blkio"), "blkio") if V1 else (Path("/sys/fs/cgroup/ross"), "io")
     if not any(groups[0].glob(f"{groups[1]}.*weight_device")):
-        assert "weighs no use of disks" in refused(daemon, box, flags)
+        assert "weighs no use of disks" in refused(shared, busybox, shlex.join(flags))
         return
     names = ("blkio/blkio.bfq.weight_device blkio/blkio.weight_device", "io.bfq.weight")
-    assert f"{number} 321" in inside(daemon, box, flags, group_files(names))
+    assert f"{number} 321" in inside(shared, busybox, flags, group_files(names))
 
 
-def test_update_changes_the_same_limits(daemon: Daemon, box: str) -> None:
-    daemon.ross("run", "-d", "--name", "updated", "-m", "64m", "--cpus", "0.5", box, "sleep", "600")
-    done = daemon.ross("update", "--memory-reservation", "16m", "--cpu-shares", "300", "--cpuset-cpus", "0", "updated")
+def test_update_changes_the_same_limits(shared: Daemon, busybox: str) -> None:
+    shared.ross("run", "-d", "--name", "updated", "-m", "64m", "--cpus", "0.5", busybox, "sleep", "600")
+    done = shared.ross("update", "--memory-reservation", "16m", "--cpu-shares", "300", "--cpuset-cpus", "0", "updated")
     assert (done.returncode, done.stdout) == (0, "updated\n"), done.stderr
-    assert daemon.ross("update", "--cpu-quota", "7000", "--cpu-period", "70000", "updated").returncode == 0
-    (info,) = json.loads(daemon.ross("inspect", "updated").stdout)
+    assert shared.ross("update", "--cpu-quota", "7000", "--cpu-period", "70000", "updated").returncode == 0
+    (info,) = json.loads(shared.ross("inspect", "updated").stdout)
     limits = info["HostConfig"]
     assert (limits["Memory"], limits["MemoryReservation"]) == (64 << 20, 16 << 20)
     assert (limits["CpuShares"], limits["CpusetCpus"], limits["NanoCpus"]) == (300, "0", 0)
@@ -145,10 +122,10 @@ def test_update_changes_the_same_limits(daemon: Daemon, box: str) -> None:
         assert (group / "cpu.shares").read_text() == "300\n"
         assert (group / "cpu.cfs_quota_us").read_text() == "7000\n"
         assert (group / "cpu.cfs_period_us").read_text() == "70000\n"
-    done = daemon.ross("update", "--memory-swap", "32m", "updated")
+    done = shared.ross("update", "--memory-swap", "32m", "updated")
     assert "smaller than that of memory" in done.stderr
-    assert daemon.ross("update", "--cpuset-cpus", "4000", "updated").returncode == 1
-    daemon.ross("rm", "-f", "updated")
+    assert shared.ross("update", "--cpuset-cpus", "4000", "updated").returncode == 1
+    shared.ross("rm", "-f", "updated")
 
 
 # -- privileges -------------------------------------------------------------------------------------------------------
@@ -165,25 +142,25 @@ def test_update_changes_the_same_limits(daemon: Daemon, box: str) -> None:
         (["--cap-add", "ALL", "--cap-drop", "CHOWN"], int(ALL_CAPABILITIES, 16) & ~CAP_CHOWN),
     ],
 )
-def test_capabilities(daemon: Daemon, box: str, flags: list[str], expected: int) -> None:
-    found = inside(daemon, box, flags, "grep ^Cap /proc/self/status")
+def test_capabilities(shared: Daemon, busybox: str, flags: list[str], expected: int) -> None:
+    found = inside(shared, busybox, flags, "grep ^Cap /proc/self/status")
     sets = dict(line.split(":\t") for line in found.splitlines())
     assert int(sets["CapBnd"], 16) == int(sets["CapEff"], 16) == int(sets["CapPrm"], 16) == expected
     assert int(sets["CapInh"], 16) == int(sets["CapAmb"], 16) == 0
 
 
-def test_options_of_security(daemon: Daemon, box: str) -> None:
+def test_options_of_security(shared: Daemon, busybox: str) -> None:
     script = "grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; ls /proc/scsi | wc -l; ls /etc/init.d 2>&1 | wc -l; "
     script += "cat /proc/self/mountinfo | grep -c ' /proc/sys '"
-    assert inside(daemon, box, [], script).split()[:4] == ["NoNewPrivs:", "0", "Seccomp:", "2"]
+    assert inside(shared, busybox, [], script).split()[:4] == ["NoNewPrivs:", "0", "Seccomp:", "2"]
     flags = ["--security-opt", "no-new-privileges", "--security-opt", "seccomp=unconfined"]
     flags += ["--security-opt", "label=disable", "--security-opt", "apparmor=unconfined"]
-    assert inside(daemon, box, flags, script).split()[:4] == ["NoNewPrivs:", "1", "Seccomp:", "0"]
+    assert inside(shared, busybox, flags, script).split()[:4] == ["NoNewPrivs:", "1", "Seccomp:", "0"]
 
 
-def test_masks(daemon: Daemon, box: str) -> None:
+def test_masks(shared: Daemon, busybox: str) -> None:
     script = "awk '{print $5}' /proc/self/mountinfo; ls /etc/init.d /home | wc -l"
-    usual = set(inside(daemon, box, [], script).split())
+    usual = set(inside(shared, busybox, [], script).split())
     golden = [
         "/proc/acpi",
         "/proc/interrupts",
@@ -204,14 +181,14 @@ def test_masks(daemon: Daemon, box: str) -> None:
     golden += [str(path) for path in Path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle")]
     assert {path for path in golden if Path(path).exists()} <= usual
     flags = ["--security-opt", "mask=/home:/etc/group", "--security-opt", "unmask=/proc/k*:/proc/sys"]
-    found = set(inside(daemon, box, flags, f"wc -c < /etc/group; {script}").split())
+    found = set(inside(shared, busybox, flags, f"wc -c < /etc/group; {script}").split())
     assert {"/proc/timer_list", "/etc/group", "0"} <= found
     assert not {"/proc/keys", "/proc/sys"} & found
-    bare = inside(daemon, box, ["--security-opt", "systempaths=unconfined"], script).split()
+    bare = inside(shared, busybox, ["--security-opt", "systempaths=unconfined"], script).split()
     assert not set(golden) & set(bare)
 
 
-def test_profile_of_system_calls(daemon: Daemon, box: str, tmp_path: Path) -> None:
+def test_profile_of_system_calls(shared: Daemon, busybox: str, tmp_path: Path) -> None:
     profile = tmp_path / "profile.json"
     rules = [
         {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95},
@@ -221,25 +198,25 @@ def test_profile_of_system_calls(daemon: Daemon, box: str, tmp_path: Path) -> No
     ]
     profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "archMap": [], "syscalls": rules}))
     script = "mkdir /x; touch /y; chmod 700 /y && sync && echo fine"
-    done = daemon.ross("run", "--rm", "--security-opt", f"seccomp={profile}", box, "sh", "-c", script)
+    done = shared.ross("run", "--rm", "--security-opt", f"seccomp={profile}", busybox, "sh", "-c", script)
     assert "Operation not supported" in done.stderr or "Not supported" in done.stderr
     assert done.stdout == "fine\n"
     profile.write_text('{"defaultAction": "SCMP_ACT_NOTIFY"}')
-    assert "SCMP_ACT_NOTIFY" in refused(daemon, box, ["--security-opt", f"seccomp={profile}"])
+    assert "SCMP_ACT_NOTIFY" in refused(shared, busybox, f"--security-opt seccomp={profile}")
     profile.write_text("[]")
-    assert "profile" in refused(daemon, box, ["--security-opt", f"seccomp={profile}"])
+    assert "profile" in refused(shared, busybox, f"--security-opt seccomp={profile}")
 
 
-def test_digest_of_the_profile_is_told(daemon: Daemon, box: str) -> None:
-    daemon.ross("create", "--name", "profiled", box, "true")
-    daemon.ross("create", "--name", "bare", "--security-opt", "seccomp=unconfined", box, "true")
-    profiled, bare = json.loads(daemon.ross("inspect", "profiled", "bare").stdout)
+def test_digest_of_the_profile_is_told(shared: Daemon, busybox: str) -> None:
+    shared.ross("create", "--name", "profiled", busybox, "true")
+    shared.ross("create", "--name", "bare", "--security-opt", "seccomp=unconfined", busybox, "true")
+    profiled, bare = json.loads(shared.ross("inspect", "profiled", "bare").stdout)
     assert profiled["Seccomp"].startswith("sha256:")
     assert bare["Seccomp"] == ""
-    daemon.ross("rm", "profiled", "bare")
+    shared.ross("rm", "profiled", "bare")
 
 
-def test_devices_groups_and_annotations(daemon: Daemon, box: str) -> None:
+def test_devices_groups_and_annotations(shared: Daemon, busybox: str) -> None:
     script = "ls -l /dev/mine | awk '{print $5 $6}'; head -c1 /dev/mine | wc -c; echo x > /dev/mine && echo no; id -G"
     flags = [
         "--device",
@@ -251,14 +228,14 @@ def test_devices_groups_and_annotations(daemon: Daemon, box: str) -> None:
         "--group-add",
         "staff",
     ]
-    done = daemon.ross("run", "--rm", "--annotation", "a=b", *flags, box, "sh", "-c", f"{script}; ls /dev/fuse")
+    done = shared.ross("run", "--rm", "--annotation", "a=b", *flags, busybox, "sh", "-c", f"{script}; ls /dev/fuse")
     assert "1,11" in done.stdout
     assert "no" not in done.stdout.split()
     assert {"0", "50", "1234"} <= set(done.stdout.splitlines()[-2].split())
     assert done.stdout.splitlines()[-1] == "/dev/fuse"
 
 
-def test_rules_about_devices(daemon: Daemon, box: str) -> None:
+def test_rules_about_devices(shared: Daemon, busybox: str) -> None:
     """Who may make a node of a device still opens only what a rule allows; each as Docker takes it."""
     script = (
         "mknod /fuse c 10 229; true </fuse && echo reads; true >>/fuse && echo writes; true </dev/null && echo usual"
@@ -272,16 +249,16 @@ def test_rules_about_devices(daemon: Daemon, box: str) -> None:
         (["a *:* rwm"], ["reads", "writes", "usual"]),
     ):
         flags = [f"--device-cgroup-rule={rule}" for rule in rules]
-        done = daemon.ross("run", "--rm", *flags, box, "sh", "-c", f"{{ {script}; }} 2>/dev/null")
+        done = shared.ross("run", "--rm", *flags, busybox, "sh", "-c", f"{{ {script}; }} 2>/dev/null")
         assert done.stdout.split() == expected, rules
-    created = daemon.ross("create", "--name", "ruled", "--device-cgroup-rule", "c 10:* rw", box)
+    created = shared.ross("create", "--name", "ruled", "--device-cgroup-rule", "c 10:* rw", busybox)
     assert created.returncode == 0, created.stderr
-    (info,) = json.loads(daemon.ross("inspect", "ruled").stdout)
+    (info,) = json.loads(shared.ross("inspect", "ruled").stdout)
     assert info["HostConfig"]["DeviceCgroupRules"] == ["c 10:* rw"]
-    daemon.ross("rm", "ruled")
+    shared.ross("rm", "ruled")
 
 
-def test_kernel_parameters(daemon: Daemon, box: str) -> None:
+def test_kernel_parameters(shared: Daemon, busybox: str) -> None:
     flags = [
         "--sysctl",
         "net.ipv4.ip_forward=1",
@@ -291,34 +268,34 @@ def test_kernel_parameters(daemon: Daemon, box: str) -> None:
         "fs.mqueue.msg_max=11",
     ]
     script = "cd /proc/sys; cat net/ipv4/ip_forward kernel/shmmax fs/mqueue/msg_max"
-    assert inside(daemon, box, flags, script).split() == ["1", "1234567", "11"]
+    assert inside(shared, busybox, flags, script).split() == ["1", "1234567", "11"]
 
 
 # -- namespaces and names ---------------------------------------------------------------------------------------------
 
 
-def test_namespaces_of_the_host(daemon: Daemon, box: str) -> None:
+def test_namespaces_of_the_host(shared: Daemon, busybox: str) -> None:
     script = "for one in pid ipc uts cgroup; do readlink /proc/self/ns/$one; done"
     ours = [str(Path(f"/proc/self/ns/{kind}").readlink()) for kind in ("pid", "ipc", "uts", "cgroup")]
     flags = ["--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host"]
-    assert inside(daemon, box, flags, script).split() == ours
-    assert not set(inside(daemon, box, [], script).split()) & set(ours)
-    assert inside(daemon, box, flags, "hostname; ls /proc | grep -c '^[0-9]'").split()[0] == os.uname().nodename
+    assert inside(shared, busybox, flags, script).split() == ours
+    assert not set(inside(shared, busybox, [], script).split()) & set(ours)
+    assert inside(shared, busybox, flags, "hostname; ls /proc | grep -c '^[0-9]'").split()[0] == os.uname().nodename
 
 
-def test_processes_of_the_hosts_namespace_end_with_the_container(daemon: Daemon, box: str) -> None:
+def test_processes_of_the_hosts_namespace_end_with_the_container(shared: Daemon, busybox: str) -> None:
     script = "sh -c 'exec sleep 987654' & sleep 0.3"
-    assert inside(daemon, box, ["--pid", "host"], script) == ""
+    assert inside(shared, busybox, ["--pid", "host"], script) == ""
     names = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [name for name in names if b"987654" in name]
 
 
-def test_names_and_resolver(daemon: Daemon, box: str) -> None:
+def test_names_and_resolver(shared: Daemon, busybox: str) -> None:
     flags = [
         *("--add-host", "db:10.1.2.3", "--add-host", "six=[2001:db8::1]", "--dns", "9.9.9.9", "--dns", "2001:db8::53"),
         *("--dns-search", "a.example", "--dns-search", "b.example", "--dns-opt", "ndots:2", "--dns-option", "rotate"),
     ]
-    found = inside(daemon, box, flags, "cat /etc/resolv.conf; cat /etc/hosts").splitlines()
+    found = inside(shared, busybox, flags, "cat /etc/resolv.conf; cat /etc/hosts").splitlines()
     assert found[:4] == [
         *("nameserver 9.9.9.9", "nameserver 2001:db8::53", "options ndots:2 rotate", "search a.example b.example"),
     ]
@@ -326,16 +303,16 @@ def test_names_and_resolver(daemon: Daemon, box: str) -> None:
     assert "127.0.0.1\tlocalhost" in found
 
 
-def test_init_reaps_and_hands_signals_on(daemon: Daemon, box: str) -> None:
+def test_init_reaps_and_hands_signals_on(shared: Daemon, busybox: str) -> None:
     script = "cat /proc/1/comm; (sh -c 'sleep 0.1 &') ; sleep 0.5; for f in /proc/[0-9]*/status; do grep 'State:.Z' $f; done; echo end"
-    found = inside(daemon, box, ["--init", "--read-only"], script).split()
+    found = inside(shared, busybox, ["--init", "--read-only"], script).split()
     assert found[0] in {"init", "tini-static", "tini", "catatonit"}
     assert found[1:] == ["end"]
-    daemon.ross("run", "-d", "--name", "polite", "--init", box, "sleep", "600")
-    daemon.ross("stop", "-t", "30", "polite")
-    (info,) = json.loads(daemon.ross("inspect", "polite").stdout)
+    shared.ross("run", "-d", "--name", "polite", "--init", busybox, "sleep", "600")
+    shared.ross("stop", "-t", "30", "polite")
+    (info,) = json.loads(shared.ross("inspect", "polite").stdout)
     assert info["State"]["ExitCode"] == 143, "sleep alone, as the first process, would have ignored the signal"
-    daemon.ross("rm", "polite")
+    shared.ross("rm", "polite")
 
 
 # -- mounts -----------------------------------------------------------------------------------------------------------
@@ -347,7 +324,7 @@ def options_of(listing: str, target: str) -> set[str]:
     return {*fields[5].split(","), *fields[-1].split(",")}
 
 
-def test_mounts(daemon: Daemon, box: str, tmp_path: Path) -> None:
+def test_mounts(shared: Daemon, busybox: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "below").mkdir(parents=True)
     flags = [
@@ -356,7 +333,7 @@ def test_mounts(daemon: Daemon, box: str, tmp_path: Path) -> None:
         *("--mount", "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=0711"),
         *("--mount", f"type=bind,src={source},dst=/one/in/it,bind-recursive=disabled"),
     ]
-    found = inside(daemon, box, flags, "cat /proc/self/mountinfo; stat -c %a /plain /tuned /t")
+    found = inside(shared, busybox, flags, "cat /proc/self/mountinfo; stat -c %a /plain /tuned /t")
     listing, modes = found.rsplit("\n", 4)[0], found.split()[-3:]
     assert modes == ["1777", "700", "711"]
     assert {"rw", "nosuid", "nodev", "noexec"} <= options_of(listing, "/plain")
@@ -368,17 +345,17 @@ def test_mounts(daemon: Daemon, box: str, tmp_path: Path) -> None:
     assert "rw" in options_of(listing, "/one/in/it")
 
 
-def test_read_only_means_what_is_mounted_below_too(daemon: Daemon, box: str, filesystem: Path) -> None:
+def test_read_only_means_what_is_mounted_below_too(shared: Daemon, busybox: str, filesystem: Path) -> None:
     source = filesystem / "tree"
     (source / "below").mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "below", source / "below"], check=True)
     try:
         script = "touch /v/below/x 2>/dev/null && echo written; grep -q ' /v/below ' /proc/self/mountinfo && echo seen"
-        assert inside(daemon, box, ["-v", f"{source}:/v:ro"], script).split() == ["seen"]
+        assert inside(shared, busybox, ["-v", f"{source}:/v:ro"], script).split() == ["seen"]
         flags = ["--mount", f"type=bind,src={source},dst=/v,ro,bind-recursive=writable"]
-        assert inside(daemon, box, flags, script).split() == ["written", "seen"]
+        assert inside(shared, busybox, flags, script).split() == ["written", "seen"]
         flags = ["--mount", f"type=bind,src={source},dst=/v,bind-recursive=disabled"]
-        assert inside(daemon, box, flags, f"{script}; true").split() == ["written"]
+        assert inside(shared, busybox, flags, f"{script}; true").split() == ["written"]
     finally:
         subprocess.run(["umount", source / "below"], check=True)
 
@@ -386,19 +363,19 @@ def test_read_only_means_what_is_mounted_below_too(daemon: Daemon, box: str, fil
 # -- files of the client ----------------------------------------------------------------------------------------------
 
 
-def test_environment_from_files_and_file_for_the_id(daemon: Daemon, box: str, tmp_path: Path) -> None:
+def test_environment_from_files_and_file_for_the_id(shared: Daemon, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "env").write_text("# a comment\nA=from the file\nB='quoted'\n\nPATH_OF_NOBODY\nC=file\n")
     identity = tmp_path / "id"
     flags = ["--env-file", str(tmp_path / "env"), "-e", "C=flag", "--cidfile", str(identity), "--name", "withid"]
-    done = daemon.ross("run", *flags, box, "sh", "-c", 'echo "$A,$B,$C,$PATH_OF_NOBODY"')
+    done = shared.ross("run", *flags, busybox, "sh", "-c", 'echo "$A,$B,$C,$PATH_OF_NOBODY"')
     assert done.stdout == "from the file,'quoted',flag,\n"
-    (info,) = json.loads(daemon.ross("inspect", "withid").stdout)
+    (info,) = json.loads(shared.ross("inspect", "withid").stdout)
     assert identity.read_text() == info["Id"]
-    assert "is there already" in refused(daemon, box, ["--cidfile", str(identity)])
-    daemon.ross("rm", "withid")
-    assert "cannot be read" in refused(daemon, box, ["--env-file", "/no/such"])
+    assert "is there already" in refused(shared, busybox, f"--cidfile {identity}")
+    shared.ross("rm", "withid")
+    assert "cannot be read" in refused(shared, busybox, "--env-file /no/such")
     missing = tmp_path / "none"
-    assert daemon.ross("create", "--cidfile", str(missing), "--pull", "never", "nosuch:1").returncode == 125
+    assert shared.ross("create", "--cidfile", str(missing), "--pull", "never", "nosuch:1").returncode == 125
     assert not missing.exists()
 
 
@@ -415,5 +392,5 @@ def test_environment_from_files_and_file_for_the_id(daemon: Daemon, box: str, tm
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_flags_that_are_refused(daemon: Daemon, box: str, flags: list[str], message: str) -> None:
-    assert message in refused(daemon, box, flags)
+def test_flags_that_are_refused(shared: Daemon, busybox: str, flags: list[str], message: str) -> None:
+    assert message in refused(shared, busybox, shlex.join(flags))

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +21,12 @@ from ross.linux.cgroup_counters import find_hierarchies
 from ross.model.containers import ContainerState
 from ross.model.limits import HugePages, Throttle, ThrottleKind
 from ross.shim.groups import Groups
+from tests.support.archives import BUSYBOX
 from tests.support.daemon import Daemon, running_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
     from ross.client import Container, Engine
 
 pytestmark = pytest.mark.integration
@@ -68,7 +70,7 @@ async def running(
     """A container, removed with the block."""
     with trio.fail_after(SECONDS):
         async with ross.connect(daemon.socket) as engine:
-            image = await engine.images.get("localhost/busybox:1")
+            image = await engine.images.get(BUSYBOX)
             container = await image.create(args or ("sleep", "600"), **options)
             try:
                 if start:
@@ -317,7 +319,7 @@ async def test_another_manager_takes_over(daemon: Daemon, manager: str) -> None:
     """The settings may change from one daemon to the next, and what runs is found where it was made."""
     other = {"cgroupfs": "systemd", "systemd": "cgroupfs"}[manager] if SYSTEMD else manager
     async with ross.connect(daemon.socket) as engine:
-        image = await engine.images.get("localhost/busybox:1")
+        image = await engine.images.get(BUSYBOX)
         container = await image.create(["sleep", "600"], memory=64 << 20)
         await container.start()
         identity = (await container.info()).id

@@ -16,47 +16,21 @@ from ross.errors import FailedPrecondition, InvalidArgument, NotFound
 from ross.model.containers import ContainerState, WaitCondition
 from ross.model.events import EventFilter
 from ross.model.health import HealthState
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_image, push
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable
 
     from ross.client import Container, Engine, Image
     from ross.model.containers import ContainerInfo
     from ross.model.health import HealthInfo
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 STARTING, HEALTHY, UNHEALTHY = HealthState.STARTING, HealthState.HEALTHY, HealthState.UNHEALTHY
 WELL = ["sh", "-c", "touch /well; sleep 100000"]
 QUICK: dict[str, Any] = {"health_cmd": "echo looked; test -e /well", "health_interval": 0.1, "health_retries": 2}
-
-
-@pytest.fixture(scope="module")
-def image(registry: str) -> str:
-    return push(registry, "test/health:1", busybox_image())
-
-
-@pytest.fixture(scope="module")
-def shared(filesystem: Path, image: str) -> Iterator[Daemon]:
-    """One daemon for what leaves nothing behind."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        assert daemon.ross("pull", "-q", image).returncode == 0
-        yield daemon
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with connect(shared.socket) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def box(engine: Engine, image: str) -> Image:
-    return await engine.images.get(image)
 
 
 async def health_of(container: Container) -> HealthInfo:
@@ -93,8 +67,8 @@ def is_in(state: HealthState) -> Callable[[ContainerInfo], bool]:
     return lambda info: info.health is not None and info.health.state is state
 
 
-async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, box: Image, shared: Daemon) -> None:
-    container = await box.create(WELL, name="changing", **QUICK)
+async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, plain: Image, shared: Daemon) -> None:
+    container = await plain.create(WELL, name="changing", **QUICK)
     assert (await container.info()).health is None, "nothing is known before the first start"
 
     def filtered(*states: str) -> bool:
@@ -130,9 +104,9 @@ async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, bo
     await container.remove()
 
 
-async def test_failures_do_not_count_in_the_start_period(box: Image, shared: Daemon) -> None:
+async def test_failures_do_not_count_in_the_start_period(plain: Image, shared: Daemon) -> None:
     options = {**QUICK, "health_start_period": 1000, "health_start_interval": 0.1, "health_interval": 1000}
-    container = await box.create(["sleep", "100000"], **options)
+    container = await plain.create(["sleep", "100000"], **options)
     await container.start()
     info = await until(container, lambda info: info.health is not None and len(info.health.results) >= 4)
     assert info.health is not None
@@ -143,12 +117,12 @@ async def test_failures_do_not_count_in_the_start_period(box: Image, shared: Dae
     await container.remove(force=True)
 
 
-async def test_what_is_done_about_an_unhealthy_one(box: Image) -> None:
+async def test_what_is_done_about_an_unhealthy_one(plain: Image) -> None:
     script = ["sh", "-c", "trap 'exit 3' TERM; touch /well; while :; do sleep 0.05; done"]
     sick = {**QUICK, "health_cmd": "false"}
-    killed, stopped = [await box.create(script, health_on_failure=action, **sick) for action in ("kill", "stop")]
-    again = await box.create(script, health_on_failure="kill", restart="always", **sick)
-    restarted = await box.create(script, health_on_failure="restart", **sick)
+    killed, stopped = [await plain.create(script, health_on_failure=action, **sick) for action in ("kill", "stop")]
+    again = await plain.create(script, health_on_failure="kill", restart="always", **sick)
+    restarted = await plain.create(script, health_on_failure="restart", **sick)
     for container in (killed, stopped, again, restarted):
         await container.start()
     assert (await killed.wait()).signal == 9
@@ -161,9 +135,9 @@ async def test_what_is_done_about_an_unhealthy_one(box: Image) -> None:
         await container.remove(force=True)
 
 
-async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(box: Image) -> None:
+async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(plain: Image) -> None:
     hangs: dict[str, Any] = {"health_cmd": "echo begun; sleep 100001 & sleep 100001", "health_interval": 0.1}
-    container = await box.create(["sleep", "100000"], health_timeout=2, health_retries=2, **hangs)
+    container = await plain.create(["sleep", "100000"], health_timeout=2, health_retries=2, **hangs)
     await container.start()
     info = await until(container, is_in(UNHEALTHY))
     assert info.health is not None
@@ -172,7 +146,7 @@ async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(bo
     assert sleeping("100001") <= 2, "only what the check after them has begun"
     await container.remove(force=True)
     assert sleeping("100001") == 0
-    container = await box.create(["sleep", "100000"], **hangs)
+    container = await plain.create(["sleep", "100000"], **hangs)
     await container.start()
     await asleep("100001", 2)
     with trio.fail_after(20):
@@ -183,17 +157,17 @@ async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(bo
         await container.remove()
 
 
-async def test_what_was_begun_by_a_check_and_left_is_no_check(box: Image) -> None:
+async def test_what_was_begun_by_a_check_and_left_is_no_check(plain: Image) -> None:
     """What stays in the background does not make a check last longer."""
     options: dict[str, Any] = {"health_cmd": "sleep 100001 & echo x", "health_interval": 0.1, "health_timeout": 5}
-    container = await box.create(["sleep", "100000"], **options)
+    container = await plain.create(["sleep", "100000"], **options)
     await container.start()
     with trio.fail_after(4):
         await container.wait(WaitCondition.HEALTHY)
     await container.remove(force=True)
 
 
-async def test_forms_of_checks(engine: Engine, box: Image, registry: str, shared: Daemon) -> None:
+async def test_forms_of_checks(engine: Engine, plain: Image, registry: str, shared: Daemon) -> None:
     config = {"Healthcheck": {"Test": ["CMD-SHELL", "echo $((6 * 7))"], "Interval": 10**8}, "Cmd": ["sleep", "100000"]}
     shell = push(registry, "test/health-shell:1", busybox_image(**config))
     program = shutil.which("busybox")
@@ -233,8 +207,8 @@ async def test_forms_of_checks(engine: Engine, box: Image, registry: str, shared
         await container.remove(force=True)
 
 
-async def test_paused_container_is_not_checked(box: Image) -> None:
-    container = await box.create(WELL, **QUICK)
+async def test_paused_container_is_not_checked(plain: Image) -> None:
+    container = await plain.create(WELL, **QUICK)
     await container.start()
     await container.wait(WaitCondition.HEALTHY)
     await container.pause()
@@ -248,12 +222,12 @@ async def test_paused_container_is_not_checked(box: Image) -> None:
     await container.remove(force=True)
 
 
-async def test_waiting_for_health_ends_with_a_clear_error(box: Image) -> None:
-    container = await box.create(["true"])
+async def test_waiting_for_health_ends_with_a_clear_error(plain: Image) -> None:
+    container = await plain.create(["true"])
     with pytest.raises(FailedPrecondition, match="has no health check"):
         await container.wait(WaitCondition.HEALTHY)
     await container.remove()
-    container = await box.create(["sh", "-c", "sleep 0.3; exit 4"], **QUICK)
+    container = await plain.create(["sh", "-c", "sleep 0.3; exit 4"], **QUICK)
     async with trio.open_nursery() as nursery:
 
         async def wait() -> None:
@@ -263,7 +237,7 @@ async def test_waiting_for_health_ends_with_a_clear_error(box: Image) -> None:
         nursery.start_soon(wait)
         await container.start()
     await container.remove()
-    container = await box.create(["true"], **QUICK)
+    container = await plain.create(["true"], **QUICK)
     async with trio.open_nursery() as nursery:
 
         async def wait_again() -> None:
@@ -274,15 +248,15 @@ async def test_waiting_for_health_ends_with_a_clear_error(box: Image) -> None:
         await container.info()
         await container.remove()
     with pytest.raises(InvalidArgument, match="is 1 ns"):
-        await box.create(["true"], health_cmd="true", health_interval=1e-9)
+        await plain.create(["true"], health_cmd="true", health_interval=1e-9)
 
 
-def test_flags(shared: Daemon, image: str) -> None:
+def test_flags(shared: Daemon, busybox: str) -> None:
     flags = (
         "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "4", "--health-timeout", "1m1s",
         "--health-start-period", "1h", "--health-start-interval", "0.1s", "--health-on-failure", "restart",
     )  # fmt: skip
-    assert shared.ross("run", "-d", "--name", "flags", *flags, image, *WELL).returncode == 0
+    assert shared.ross("run", "-d", "--name", "flags", *flags, busybox, *WELL).returncode == 0
     done = shared.ross("wait", "--condition", "healthy", "flags")
     assert (done.returncode, done.stdout) == (0, "-1\n")
     assert "(healthy)" in shared.ross("ps").stdout
@@ -304,18 +278,18 @@ def test_flags(shared: Daemon, image: str) -> None:
         (("--health-cmd", "[]"), "is not a list of words"),
         (("--health-retries", "-1"), "are a number from 1 on"),
     ):
-        done = shared.ross("create", *wrong, image, "true")
+        done = shared.ross("create", *wrong, busybox, "true")
         assert done.returncode == 125
         assert message in done.stderr
     done = shared.ross("wait", "--condition", "healthy", "nobody")
     assert done.returncode == 1
 
 
-async def test_health_outlives_the_daemon(daemon: Daemon, box_of_its_own: str, tmp_path: Path) -> None:
+async def test_health_outlives_the_daemon(daemon: Daemon, box: str, tmp_path: Path) -> None:
     well = tmp_path / "well"
     well.touch()
     words = ("--name", "box", "-v", f"{tmp_path}:/told:ro", "--health-cmd", "test -e /told/well || sleep 31415")
-    done = daemon.ross("run", "-d", *words, "--health-interval", "100ms", box_of_its_own, "sleep", "100000")
+    done = daemon.ross("run", "-d", *words, "--health-interval", "100ms", box, "sleep", "100000")
     assert done.returncode == 0, done.stderr
     assert daemon.ross("wait", "--condition", "healthy", "box").returncode == 0
     daemon.kill()
@@ -335,9 +309,3 @@ async def test_health_outlives_the_daemon(daemon: Daemon, box_of_its_own: str, t
         await until(container, lambda info: info.health is not None and info.health.results)
         assert [result.exit_code for result in (await health_of(container)).results][:1] == [0]
         await container.remove(force=True)
-
-
-@pytest.fixture
-def box_of_its_own(daemon: Daemon, image: str) -> str:
-    assert daemon.ross("pull", "-q", image).returncode == 0
-    return image

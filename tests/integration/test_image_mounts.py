@@ -7,8 +7,6 @@ import os
 import shlex
 import signal
 import tarfile
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,10 +14,11 @@ import pytest
 from ross.linux.mount import mounts_below
 from tests.support.daemon import Daemon, let_others_pass, running_daemon
 from tests.support.images import ImageBuilder, Layer, push
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -59,13 +58,8 @@ def mounting(image: str, *more: str, at: str = "/data") -> tuple[str, str]:
     return "--mount", ",".join((f"type=image,source={image},target={at}", *more))
 
 
-def ok(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
 def seen(daemon: Daemon, box: str, flags: tuple[str, ...], script: str) -> str:
-    return ok(daemon.ross("run", "--rm", *flags, box, "sh", "-c", script))
+    return daemon.ok("run", "--rm", *flags, box, "sh", "-c", script)
 
 
 # -- what is seen -----------------------------------------------------------------------------------------------------
@@ -157,13 +151,13 @@ def test_no_part_leads_out_of_the_image(
     ],
 )
 def test_what_is_refused(shared: Daemon, busybox: str, data: str, nothing_left: None, words: str, why: str) -> None:
-    ok(shared.ross("pull", "-q", data))
-    kept = ok(shared.ross("create", "--name", "kept", busybox, "true"))
+    shared.ok("pull", "-q", data)
+    kept = shared.ok("create", "--name", "kept", busybox, "true")
     flags = ("--replace", "--name", "kept", "--pull", "never", "--mount", words.replace("IMAGE", data))
     done = shared.ross("create", *flags, busybox, "true")
     assert done.returncode == 125
     assert why in done.stderr
-    assert ok(shared.ross("ps", "-aq", "--no-trunc")) == kept, "nothing was replaced"
+    assert shared.ok("ps", "-aq", "--no-trunc") == kept, "nothing was replaced"
 
 
 def test_several_at_once_and_what_is_told_of_them(shared: Daemon, busybox: str, data: str, nothing_left: None) -> None:
@@ -172,14 +166,16 @@ def test_several_at_once_and_what_is_told_of_them(shared: Daemon, busybox: str, 
         *mounting(data, "image-subpath=dir,noexec", at="/data/dir/deep"),
         *mounting(busybox, at="/box"),
     )
-    name = ok(shared.ross("create", *flags, "--tmpfs", "/box/tmp", busybox, "/box/bin/busybox", "ls", "/data/dir/deep"))
-    (info,) = json.loads(ok(shared.ross("inspect", name)))
+    name = shared.ok(
+        "create", *flags, "--tmpfs", "/box/tmp", busybox, "/box/bin/busybox", "ls", "/data/dir/deep"
+    ).strip()
+    (info,) = json.loads(shared.ok("inspect", name))
     found = [(one["Type"], one["Source"], one["Destination"], one["RW"]) for one in info["Mounts"]][:2]
     assert found == [("image", data, "/data", False), ("image", data, "/data/dir/deep", False)]
     assert info["Mounts"][1]["Mode"] == "ro,noexec,image-subpath=dir"
     assert info["HostConfig"]["Binds"] == []
-    assert ok(shared.ross("ps", "-a", "--filter", f"volume={data}", "-q", "--no-trunc")) == name
-    assert ok(shared.ross("start", "-a", name)).split() == ["deep", "out", "top"]
+    assert shared.ok("ps", "-a", "--filter", f"volume={data}", "-q", "--no-trunc").strip() == name
+    assert shared.ok("start", "-a", name).split() == ["deep", "out", "top"]
     failed = shared.ross("run", *flags, "--tmpfs", "/box/not-there", busybox, "true")
     assert (failed.returncode, "/box/not-there" in failed.stderr) == (125, True)
 
@@ -194,41 +190,41 @@ def layers(daemon: Daemon) -> set[str]:
 def test_image_stays_as_long_as_a_container_has_it(daemon: Daemon, box: str, data: str) -> None:
     before = layers(daemon)
     script = "while [ -e /stay ]; do sleep 0.05; done; cat /data/dir/top"
-    ok(daemon.ross("create", "--name", "user", *mounting(data), box, "sh", "-c", script))
-    ok(daemon.ross("cp", "/etc/hostname", "user:/stay"))
+    daemon.ok("create", "--name", "user", *mounting(data), box, "sh", "-c", script)
+    daemon.ok("cp", "/etc/hostname", "user:/stay")
     refused = daemon.ross("rmi", data)
     assert (refused.returncode, "in use by the container user" in refused.stderr) == (1, True)
-    ok(daemon.ross("image", "prune", "-fa"))
-    ok(daemon.ross("start", "user"))
-    ok(daemon.ross("rmi", "-f", data))
-    ok(daemon.ross("system", "prune", "-fa"))
+    daemon.ok("image", "prune", "-fa")
+    daemon.ok("start", "user")
+    daemon.ok("rmi", "-f", data)
+    daemon.ok("system", "prune", "-fa")
     assert len(layers(daemon) - before) == 2
     daemon.kill()
     daemon.start()
-    ok(daemon.ross("system", "prune", "-fa"))
+    daemon.ok("system", "prune", "-fa")
     assert len(layers(daemon) - before) == 2
-    assert ok(daemon.ross("exec", "user", "cat", "/data/dir/deep/file")) == "deep"
-    ok(daemon.ross("exec", "user", "rm", "/stay"))
+    assert daemon.ok("exec", "user", "cat", "/data/dir/deep/file") == "deep"
+    daemon.ok("exec", "user", "rm", "/stay")
     assert daemon.ross("wait", "user").stdout == "0\n"
-    assert ok(daemon.ross("start", "-a", "user")) == "top"
-    ok(daemon.ross("system", "check"))
-    ok(daemon.ross("rm", "user"))
-    ok(daemon.ross("image", "prune", "-f"))
+    assert daemon.ok("start", "-a", "user") == "top"
+    daemon.ok("system", "check")
+    daemon.ok("rm", "user")
+    daemon.ok("image", "prune", "-f")
     assert layers(daemon) == before
 
 
 def test_name_that_moves_on_changes_nothing_for_a_container(daemon: Daemon, box: str, data: str, registry: str) -> None:
     newer = push(registry, "mounts/newer:1", ImageBuilder().layer(Layer().add("dir/top", b"new")).build())
     for image in (data, newer):
-        ok(daemon.ross("pull", "-q", image))
-    ok(daemon.ross("tag", data, "moving:1"))
-    ok(daemon.ross("create", "--name", "old", *mounting("moving:1"), box, "cat", "/data/dir/top"))
-    ok(daemon.ross("tag", newer, "moving:1"))
+        daemon.ok("pull", "-q", image)
+    daemon.ok("tag", data, "moving:1")
+    daemon.ok("create", "--name", "old", *mounting("moving:1"), box, "cat", "/data/dir/top")
+    daemon.ok("tag", newer, "moving:1")
     for _time in range(2):
-        assert ok(daemon.ross("start", "-a", "old")) == "top"
+        assert daemon.ok("start", "-a", "old") == "top"
         daemon.kill()
         daemon.start()
-    assert ok(daemon.ross("run", "--rm", *mounting("moving:1"), box, "cat", "/data/dir/top")) == "new"
+    assert daemon.ok("run", "--rm", *mounting("moving:1"), box, "cat", "/data/dir/top") == "new"
 
 
 HANGING_RUNTIME = """#!/bin/sh
@@ -251,17 +247,10 @@ def test_daemon_killed_over_a_start_leaves_nothing_mounted(
     let_others_pass(directory)
     with running_daemon(directory, settings={"ROSS_RUNTIME": str(runtime)}) as daemon:
         mounts = (*mounting(data), *mounting(data, "subpath=dir", at="/part"))
-        ok(
-            daemon.ross(
-                "create", "--name", "made", *flags.split(), *mounts, busybox, "cat", "/data/dir/top", "/part/top"
-            )
-        )
+        daemon.ok("create", "--name", "made", *flags.split(), *mounts, busybox, "cat", "/data/dir/top", "/part/top")
         trouble.touch()
         starting = daemon.popen("start", "made")
-        deadline = time.monotonic() + 60
-        while not pid.exists():
-            assert time.monotonic() < deadline, "the runtime was not called"
-            time.sleep(0.02)
+        until(pid.exists)  # the runtime was called
         assert len([path for path in mounts_below(daemon.run) if "binds" in path.parts]) == 3
         daemon.kill()
         os.kill(int(pid.read_text()), signal.SIGKILL)
@@ -270,6 +259,6 @@ def test_daemon_killed_over_a_start_leaves_nothing_mounted(
         daemon.start(settings={"ROSS_RUNTIME": str(runtime)})
         assert not mounts_below(daemon.run)
         assert not list(daemon.run.glob("binds/*/*"))
-        assert ok(daemon.ross("start", "-a", "made")) == "toptop"
+        assert daemon.ok("start", "-a", "made") == "toptop"
         assert not mounts_below(daemon.run)
-        ok(daemon.ross("rm", "made"))
+        daemon.ok("rm", "made")

@@ -19,11 +19,12 @@ from ross.model.snapshots import SnapshotKind
 from ross.services.init_layer import see_init_layer
 from ross.services.snapshot_mounts import mount_snapshot
 from ross.services.snapshotter import Snapshotter
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 
 if TYPE_CHECKING:
     import subprocess
+
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -79,24 +80,16 @@ def tree(top: Path) -> dict[str, tuple[object, ...]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def engine(filesystem: Path) -> Iterator[Daemon]:
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        yield daemon
-
-
 @pytest.fixture(autouse=True)
 def _cleared(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "engine" in request.fixturenames:
-        request.getfixturevalue("engine").ross("rm", "-f", "it")
+    if "one_daemon" in request.fixturenames:
+        request.getfixturevalue("one_daemon").ross("rm", "-f", "it")
 
 
-def run(engine: Daemon, *words: str, image: str, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    assert engine.ross("pull", "-q", image).returncode == 0
-    return engine.ross("run", "--name", "it", *words, image, *command)
+def run(daemon: Daemon, *words: str, image: str, command: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    daemon.ok("pull", "-q", image)
+    return daemon.ross("run", "--name", "it", *words, image, *command)
 
 
 @pytest.fixture
@@ -117,7 +110,7 @@ def canary() -> Iterator[dict[str, tuple[object, ...]]]:
 @pytest.mark.parametrize("what", PLANTS)
 @pytest.mark.parametrize("places", [PLACES, ("dev", "proc", "sys", "run", "etc")], ids=["inside-etc", "etc-itself"])
 def test_what_an_image_has_there_is_not_followed(
-    engine: Daemon, registry: str, canary: object, what: str, places: tuple[str, ...]
+    one_daemon: Daemon, registry: str, canary: object, what: str, places: tuple[str, ...]
 ) -> None:
     layer = Layer()
     for place in places:
@@ -125,57 +118,59 @@ def test_what_an_image_has_there_is_not_followed(
     name = f"test/{what}-{len(places)}:1"
     image = push(registry, name, ImageBuilder().layer(busybox_layer()).layer(layer).build())
 
-    done = run(engine, image=image, command=("sh", "-c", SCRIPT))
+    done = run(one_daemon, image=image, command=("sh", "-c", SCRIPT))
 
     assert done.stderr == ""
     assert (done.returncode, done.stdout) == (0, SHOWN)
-    (top,) = (path for path in (engine.root / "snapshots").iterdir() if len(path.name) == 64)
+    (top,) = (path for path in (one_daemon.root / "snapshots").iterdir() if len(path.name) == 64)
     left = {str(path.relative_to(top / "fs")) for path in (top / "fs").rglob("*")}
     assert left <= {"etc"}, "nothing was written into the container's own layer"
-    assert not list((engine.root / "init/fs/dev/shm").iterdir())
+    assert not list((one_daemon.root / "init/fs/dev/shm").iterdir())
 
 
-def test_terminal_is_on_the_console_of_an_image_with_links_there(engine: Daemon, registry: str, canary: object) -> None:
+def test_terminal_is_on_the_console_of_an_image_with_links_there(
+    one_daemon: Daemon, registry: str, canary: object
+) -> None:
     layer = busybox_layer().symlink("dev/console", str(CANARY / "dev/console")).symlink("dev/pts", "/proc/self/fd")
     image = push(registry, "test/console:1", ImageBuilder().layer(layer).build())
-    done = run(engine, "-t", image=image, command=("sh", "-c", "tty; stat -c %F /dev/console /dev/pts"))
+    done = run(one_daemon, "-t", image=image, command=("sh", "-c", "tty; stat -c %F /dev/console /dev/pts"))
     assert done.stdout.splitlines() == ["/dev/pts/0", "character special file", "directory"]
 
 
-def test_etc_keeps_the_attributes_of_the_images(engine: Daemon, registry: str) -> None:
+def test_etc_keeps_the_attributes_of_the_images(one_daemon: Daemon, registry: str) -> None:
     layer = busybox_layer().directory("etc", mode=0o2711, uid=5, gid=6, mtime=1_234_567_890)
     image = push(registry, "test/etc-attributes:1", ImageBuilder().layer(layer).build())
     script = "stat -c '%a %u %g %Y' /etc; cat /etc/group | wc -l; ls /etc"
-    done = run(engine, image=image, command=("sh", "-c", script))
+    done = run(one_daemon, image=image, command=("sh", "-c", script))
     assert done.stdout.split() == [
         *("2711", "5", "6", "1234567890", "3"),
         *("group", "hostname", "hosts", "passwd", "resolv.conf"),
     ]
 
 
-def test_image_that_takes_its_etc_away_gets_an_empty_one(engine: Daemon, registry: str) -> None:
+def test_image_that_takes_its_etc_away_gets_an_empty_one(one_daemon: Daemon, registry: str) -> None:
     image = push(
         registry, "test/no-etc:1", ImageBuilder().layer(busybox_layer()).layer(Layer().whiteout("etc")).build()
     )
-    done = run(engine, image=image, command=("ls", "/etc"))
+    done = run(one_daemon, image=image, command=("ls", "/etc"))
     assert done.stdout.split() == ["hostname", "hosts", "resolv.conf"]
 
 
-def test_mount_inside_dev_is_made_by_the_runtime(engine: Daemon, busybox: str, tmp_path: Path) -> None:
+def test_mount_inside_dev_is_made_by_the_runtime(one_daemon: Daemon, busybox: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the host\n")
-    done = run(engine, "-v", f"{tmp_path}/file:/dev/one/file", image=busybox, command=("cat", "/dev/one/file"))
+    done = run(one_daemon, "-v", f"{tmp_path}/file:/dev/one/file", image=busybox, command=("cat", "/dev/one/file"))
     assert (done.stdout, done.stderr) == ("from the host\n", "")
-    (top,) = (path for path in (engine.root / "snapshots").iterdir() if len(path.name) == 64)
+    (top,) = (path for path in (one_daemon.root / "snapshots").iterdir() if len(path.name) == 64)
     assert not (top / "fs/dev").exists()
 
 
 def test_container_that_has_replaced_a_mount_point_is_not_started_again(
-    engine: Daemon, busybox: str, canary: object
+    one_daemon: Daemon, busybox: str, canary: object
 ) -> None:
     script = f"umount /etc/hosts && rm /etc/hosts && ln -s {CANARY}/etc/hosts /etc/hosts"
-    done = run(engine, "--privileged", image=busybox, command=("sh", "-c", script))
+    done = run(one_daemon, "--privileged", image=busybox, command=("sh", "-c", script))
     assert (done.returncode, done.stderr) == (0, "")
-    again = engine.ross("start", "it")
+    again = one_daemon.ross("start", "it")
     assert again.returncode == 1
     assert "the container has replaced its /etc/hosts" in again.stderr
 

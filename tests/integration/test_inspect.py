@@ -10,11 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.daemon import Daemon, running_daemon
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -52,19 +49,15 @@ DOCKERS = {
 
 
 @pytest.fixture(scope="module")
-def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
+def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     """A daemon with the image and two containers: up runs, compared was created with many flags."""
-    directory = filesystem / "shared"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        for words in (
-            ("pull", "-q", busybox),
-            ("run", "-d", "--name", "up", "-l", "a.b=c", busybox, "sh", "-c", "head -c 100000 /dev/zero > /new; sleep 600"),
-            ("create", *FLAGS, busybox, "sh", "-c", "exit 3"),
-        ):  # fmt: skip
-            done = daemon.ross(*words)
-            assert done.returncode == 0, done.stderr
-        yield daemon
+    for words in (
+        ("pull", "-q", busybox),
+        ("run", "-d", "--name", "up", "-l", "a.b=c", busybox, "sh", "-c", "head -c 100000 /dev/zero > /new; sleep 600"),
+        ("create", *FLAGS, busybox, "sh", "-c", "exit 3"),
+    ):  # fmt: skip
+        one_daemon.ok(*words)
+    return one_daemon
 
 
 def inspect(daemon: Daemon, *words: str) -> Any:

@@ -10,7 +10,6 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,25 +21,21 @@ import ross
 from ross.errors import InvalidArgument
 from ross.linux.journal import SOCKET
 from ross.model.records import Stream
+from tests.support.archives import BUSYBOX
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from ross.client import Container
     from ross.model.records import LogEntry
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
-IMAGE = "localhost/busybox:1"
 SECONDS = 120
 """A machine without a processor of its own is slow."""
 SCRIPT = "echo one; sleep 1; echo two >&2; sleep 1; echo three; sleep 1; printf four"
-
-
-@pytest.fixture(scope="module")
-def daemon(loaded: Daemon) -> Daemon:
-    """One for all."""
-    return loaded
 
 
 @asynccontextmanager
@@ -48,7 +43,7 @@ async def made(daemon: Daemon, script: str, **options: Any) -> AsyncIterator[Con
     """A container that logs to the journal, removed with the block."""
     with trio.fail_after(SECONDS):
         async with ross.connect(daemon.socket) as engine:
-            image = await engine.images.get(IMAGE)
+            image = await engine.images.get(BUSYBOX)
             container = await image.create(["sh", "-c", script], log_driver="journald", **options)
             try:
                 yield container
@@ -99,23 +94,23 @@ def readers(daemon: Daemon) -> list[str]:
 # -- what is in it ----------------------------------------------------------------------------------------------------
 
 
-async def test_fields_of_an_entry(daemon: Daemon) -> None:
-    async with ended(daemon, "echo out; echo err >&2", name="web", log_options={"tag": "shop {1}"}) as container:
+async def test_fields_of_an_entry(loaded: Daemon) -> None:
+    async with ended(loaded, "echo out; echo err >&2", name="web", log_options={"tag": "shop {1}"}) as container:
         identity = await identity_of(container)
         assert text(await read(container)) == b"out\nerr\n"
     out, err = journal(f"CONTAINER_ID_FULL={identity}")
     assert (out["CONTAINER_ID"], out["CONTAINER_NAME"], out["CONTAINER_TAG"]) == (identity[:12], "web", "shop {1}")
     assert (out["SYSLOG_IDENTIFIER"], out["PRIORITY"], err["PRIORITY"]) == ("shop {1}", "6", "3")
-    async with ended(daemon, "echo out", name="plain") as container:
+    async with ended(loaded, "echo out", name="plain") as container:
         (out,) = journal(f"CONTAINER_ID_FULL={await identity_of(container)}")
     assert (out["SYSLOG_IDENTIFIER"], out["CONTAINER_NAME"], out.get("CONTAINER_TAG")) == ("plain", "plain", None)
 
 
-async def test_every_byte_is_kept(daemon: Daemon) -> None:
+async def test_every_byte_is_kept(loaded: Daemon) -> None:
     script = (
         r"printf '\000\001\377\n\n\033[31m\tx \n'; head -c 30000 /dev/zero | tr '\0' x; printf '\nMESSAGE=y\n\nend'"
     )
-    async with ended(daemon, script) as container:
+    async with ended(loaded, script) as container:
         found = await read(container)
     expected = b"\0\1\xff\n\n\x1b[31m\tx \n" + b"x" * 30000 + b"\nMESSAGE=y\n\nend"
     assert text(found) == expected
@@ -123,17 +118,17 @@ async def test_every_byte_is_kept(daemon: Daemon) -> None:
     assert text(found, Stream.STDERR) == b""
 
 
-async def test_terminal(daemon: Daemon) -> None:
-    async with ended(daemon, "echo out; echo err >&2", terminal=True) as container:
+async def test_terminal(loaded: Daemon) -> None:
+    async with ended(loaded, "echo out; echo err >&2", terminal=True) as container:
         assert text(await read(container), Stream.STDOUT) == b"out\r\nerr\r\n"
 
 
-async def test_attached_reader_sees_what_is_logged(daemon: Daemon) -> None:
-    done = daemon.ross("run", "--name", "seen", "--log-driver", "journald", IMAGE, "sh", "-c", "echo x; echo y >&2")
+async def test_attached_reader_sees_what_is_logged(loaded: Daemon) -> None:
+    done = loaded.ross("run", "--name", "seen", "--log-driver", "journald", BUSYBOX, "sh", "-c", "echo x; echo y >&2")
     assert (done.returncode, done.stdout, done.stderr) == (0, "x\n", "y\n")
-    (info,) = json.loads(daemon.ross("inspect", "seen").stdout)
+    (info,) = json.loads(loaded.ross("inspect", "seen").stdout)
     assert (info["LogPath"], info["HostConfig"]["LogConfig"]["Type"]) == ("", "journald")
-    logged = daemon.ross("logs", "seen")
+    logged = loaded.ross("logs", "seen")
     assert (logged.returncode, logged.stdout, logged.stderr) == (0, "x\n", "y\n")
 
 
@@ -149,8 +144,8 @@ def forge(identity: str) -> None:
     subprocess.run(["journalctl", "--sync"], check=True)
 
 
-async def test_what_others_write_in_its_name_is_not_its_log(daemon: Daemon) -> None:
-    async with ended(daemon, "echo mine") as container:
+async def test_what_others_write_in_its_name_is_not_its_log(loaded: Daemon) -> None:
+    async with ended(loaded, "echo mine") as container:
         identity = await identity_of(container)
         forge(identity)
         assert [entry["MESSAGE"] for entry in journal(f"CONTAINER_ID_FULL={identity}")] == ["mine\n", "forged"]
@@ -161,9 +156,9 @@ async def test_what_others_write_in_its_name_is_not_its_log(daemon: Daemon) -> N
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
-async def test_what_is_asked_for(daemon: Daemon) -> None:
+async def test_what_is_asked_for(loaded: Daemon) -> None:
     out, err = Stream.STDOUT, Stream.STDERR
-    async with ended(daemon, SCRIPT) as container:
+    async with ended(loaded, SCRIPT) as container:
         whole = await read(container)
         times = {entry.data.strip(): entry.time for entry in whole}
         assert list(times.values()) == sorted(times.values())
@@ -192,9 +187,9 @@ async def test_what_is_asked_for(daemon: Daemon) -> None:
             assert (text(found, out), text(found, err)) == (stdout, stderr), options
 
 
-async def test_last_lines_of_two_runs(daemon: Daemon) -> None:
+async def test_last_lines_of_two_runs(loaded: Daemon) -> None:
     async with ended(
-        daemon, "seq 1 300; head -c 20000 /dev/zero | tr '\\0' x; echo; sleep 1; echo end >&2"
+        loaded, "seq 1 300; head -c 20000 /dev/zero | tr '\\0' x; echo; sleep 1; echo end >&2"
     ) as container:
         await container.start()
         await container.wait()
@@ -206,9 +201,9 @@ async def test_last_lines_of_two_runs(daemon: Daemon) -> None:
         assert text(await read(container, tail=304), Stream.STDOUT) == b"x" * 20000 + b"\n" + run
 
 
-async def test_follows_until_the_end(daemon: Daemon) -> None:
+async def test_follows_until_the_end(loaded: Daemon) -> None:
     script = "echo begin; while ! [ -e /go ]; do sleep 0.1; done; seq 1 500; echo end >&2"
-    async with made(daemon, script) as container:
+    async with made(loaded, script) as container:
         found: list[LogEntry] = []
         async with container.logs(follow=True) as entries:  # before the start: from the first line on
             await container.start()
@@ -219,12 +214,12 @@ async def test_follows_until_the_end(daemon: Daemon) -> None:
                     await container.exec(["touch", "/go"])
         assert text(found, Stream.STDOUT) == b"begin\n" + b"".join(b"%d\n" % number for number in range(1, 501))
         assert text(found, Stream.STDERR) == b"end\n"
-    assert not readers(daemon)
+    assert not readers(loaded)
 
 
-async def test_last_lines_and_what_comes(daemon: Daemon) -> None:
+async def test_last_lines_and_what_comes(loaded: Daemon) -> None:
     async with made(
-        daemon, "echo 1; echo 2 >&2; while ! [ -e /go ]; do sleep 0.1; done; echo 3; echo 4 >&2"
+        loaded, "echo 1; echo 2 >&2; while ! [ -e /go ]; do sleep 0.1; done; echo 3; echo 4 >&2"
     ) as container:
         await container.start()
         while len(await read(container)) < 2:  # noqa: ASYNC110 -- only those who follow are told of what is written
@@ -242,8 +237,8 @@ async def test_last_lines_and_what_comes(daemon: Daemon) -> None:
                     assert scope.cancelled_caught
 
 
-async def test_follows_up_to_a_time(daemon: Daemon) -> None:
-    async with made(daemon, "echo 1; sleep 600") as container:
+async def test_follows_up_to_a_time(loaded: Daemon) -> None:
+    async with made(loaded, "echo 1; sleep 600") as container:
         await container.start()
         found = await read(container, follow=True, until=time.time_ns() + 5 * 10**9)
         assert text(found) == b"1\n"
@@ -253,9 +248,9 @@ async def test_follows_up_to_a_time(daemon: Daemon) -> None:
 # -- readers that go, and come again ----------------------------------------------------------------------------------
 
 
-async def test_reading_goes_on_exactly_where_it_was(daemon: Daemon) -> None:
+async def test_reading_goes_on_exactly_where_it_was(loaded: Daemon) -> None:
     """A connection for each entry; some have been written within one millisecond, or microsecond."""
-    async with ended(daemon, "seq 1 200; echo e >&2; seq 1 200; printf end") as container:
+    async with ended(loaded, "seq 1 200; echo e >&2; seq 1 200; printf end") as container:
         whole = await read(container)
         positions = [entry.position for entry in whole]
         last = [entry for entry in whole if entry.stream is Stream.STDOUT][-5:]
@@ -281,29 +276,29 @@ async def test_reading_goes_on_exactly_where_it_was(daemon: Daemon) -> None:
             await read(container, after=positions[-1] << 2)
 
 
-async def test_reader_that_goes_takes_the_program_along(daemon: Daemon) -> None:
-    async with made(daemon, "echo 1; sleep 600") as container:
+async def test_reader_that_goes_takes_the_program_along(loaded: Daemon) -> None:
+    async with made(loaded, "echo 1; sleep 600") as container:
         await container.start()
         async with container.logs(follow=True) as entries:
             assert (await anext(aiter(entries))).data == b"1\n"
-            until(lambda: "--follow" in "".join(readers(daemon)))
-        until(lambda: not readers(daemon))
+            until(lambda: "--follow" in "".join(readers(loaded)))
+        until(lambda: not readers(loaded))
 
 
-def test_daemon_that_is_killed_leaves_no_program(daemon: Daemon) -> None:
+def test_daemon_that_is_killed_leaves_no_program(loaded: Daemon) -> None:
     """Nor is anything lost: the monitor writes on, and the next daemon reads it."""
     script = "echo 1; while ! [ -e /go ]; do sleep 0.1; done; echo 2"
-    daemon.ross("run", "-d", "--name", "survivor", "--log-driver", "journald", IMAGE, "sh", "-c", script)
-    with daemon.popen("logs", "-f", "survivor") as client:
+    loaded.ross("run", "-d", "--name", "survivor", "--log-driver", "journald", BUSYBOX, "sh", "-c", script)
+    with loaded.popen("logs", "-f", "survivor") as client:
         assert client.stdout is not None
         assert client.stdout.readline() == b"1\n"
-        until(lambda: "--follow" in "".join(readers(daemon)))
-        daemon.kill()
+        until(lambda: "--follow" in "".join(readers(loaded)))
+        loaded.kill()
     assert client.returncode != 0
-    until(lambda: not readers(daemon))
-    daemon.start()
-    assert daemon.ross("exec", "survivor", "touch", "/go").returncode == 0
-    assert daemon.ross("logs", "-f", "survivor").stdout == "1\n2\n"
+    until(lambda: not readers(loaded))
+    loaded.start()
+    assert loaded.ross("exec", "survivor", "touch", "/go").returncode == 0
+    assert loaded.ross("logs", "-f", "survivor").stdout == "1\n2\n"
 
 
 def throw_away() -> None:
@@ -312,8 +307,8 @@ def throw_away() -> None:
         subprocess.run(["journalctl", *words], capture_output=True, check=True)
 
 
-async def test_what_the_journal_has_thrown_away_is_said_to_be_missing(daemon: Daemon) -> None:
-    async with ended(daemon, "echo 1; sleep 0.1; echo 2") as container:
+async def test_what_the_journal_has_thrown_away_is_said_to_be_missing(loaded: Daemon) -> None:
+    async with ended(loaded, "echo 1; sleep 0.1; echo 2") as container:
         first, _second = await read(container)
         throw_away()
         assert await read(container) == []

@@ -11,9 +11,9 @@ import pytest
 import ross
 from ross.client.specs import parse_restart
 from ross.errors import AlreadyExists, InvalidArgument, RossError
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.support.daemon import Daemon
@@ -32,19 +32,6 @@ def status(daemon: Daemon, name: str) -> str:
     return str(inspect(daemon, name)["State"]["Status"])
 
 
-def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
-
-
-def ok(daemon: Daemon, *words: str) -> str:
-    done = daemon.ross(*words)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
-
-
 def refused(daemon: Daemon, *words: str) -> str:
     done = daemon.ross(*words)
     assert done.returncode not in {0, 70}, done.stdout
@@ -53,79 +40,79 @@ def refused(daemon: Daemon, *words: str) -> str:
 
 
 def test_pause_freezes_and_unpause_goes_on(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", "while :; do echo x; sleep 0.01; done")
-    until(lambda: ok(daemon, "logs", "one"))
-    assert ok(daemon, "pause", "one") == "one\n"
+    daemon.ok("run", "-d", "--name", "one", box, "sh", "-c", "while :; do echo x; sleep 0.01; done")
+    until(lambda: daemon.ok("logs", "one"))
+    assert daemon.ok("pause", "one") == "one\n"
     assert status(daemon, "one") == "paused"
-    assert "(Paused)" in ok(daemon, "ps")
-    before = ok(daemon, "logs", "one")
+    assert "(Paused)" in daemon.ok("ps")
+    before = daemon.ok("logs", "one")
     time.sleep(0.3)
-    assert ok(daemon, "logs", "one") == before
+    assert daemon.ok("logs", "one") == before
     assert "it is paused already" in refused(daemon, "pause", "one")
     assert "ross unpause" in refused(daemon, "start", "one")
     assert "remove it with --force" in refused(daemon, "rm", "one")
-    assert ok(daemon, "unpause", "one") == "one\n"
-    until(lambda: ok(daemon, "logs", "one") != before)
+    assert daemon.ok("unpause", "one") == "one\n"
+    until(lambda: daemon.ok("logs", "one") != before)
     assert "running, not paused" in refused(daemon, "unpause", "one")
-    ok(daemon, "pause", "one")
-    ok(daemon, "rm", "-f", "one")
+    daemon.ok("pause", "one")
+    daemon.ok("rm", "-f", "one")
     assert "no container" in refused(daemon, "pause", "one")
 
 
 def test_paused_container_is_stopped_by_its_signal(daemon: Daemon, box: str) -> None:
     """A frozen process notices no signal: it is let go on."""
-    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", TRAP)
-    until(lambda: "up" in ok(daemon, "logs", "one"))
-    ok(daemon, "pause", "one")
-    ok(daemon, "stop", "one")
+    daemon.ok("run", "-d", "--name", "one", box, "sh", "-c", TRAP)
+    until(lambda: "up" in daemon.ok("logs", "one"))
+    daemon.ok("pause", "one")
+    daemon.ok("stop", "one")
     assert inspect(daemon, "one")["State"]["ExitCode"] == 7
-    ok(daemon, "start", "one")
-    ok(daemon, "pause", "one")
-    ok(daemon, "kill", "one")
-    assert ok(daemon, "wait", "one") == "137\n"
+    daemon.ok("start", "one")
+    daemon.ok("pause", "one")
+    daemon.ok("kill", "one")
+    assert daemon.ok("wait", "one") == "137\n"
 
 
 def test_pause_survives_the_daemon(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
-    ok(daemon, "pause", "one")
+    daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
+    daemon.ok("pause", "one")
     daemon.kill()
     daemon.start()
     assert status(daemon, "one") == "paused"
-    ok(daemon, "unpause", "one")
+    daemon.ok("unpause", "one")
     assert status(daemon, "one") == "running"
 
 
 def test_restart_is_a_stop_and_a_start(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--name", "one", box, "sh", "-c", TRAP)
-    until(lambda: "up" in ok(daemon, "logs", "one"))
+    daemon.ok("run", "-d", "--name", "one", box, "sh", "-c", TRAP)
+    until(lambda: "up" in daemon.ok("logs", "one"))
     before = inspect(daemon, "one")["State"]["Pid"]
-    assert ok(daemon, "restart", "one") == "one\n"
+    assert daemon.ok("restart", "one") == "one\n"
     after = inspect(daemon, "one")
     assert after["State"]["Status"] == "running"
     assert after["State"]["Pid"] != before
-    until(lambda: ok(daemon, "logs", "one") == "up\nup\n")
-    ok(daemon, "stop", "one")
-    ok(daemon, "restart", "-t", "0", "one")
+    until(lambda: daemon.ok("logs", "one") == "up\nup\n")
+    daemon.ok("stop", "one")
+    daemon.ok("restart", "-t", "0", "one")
     assert status(daemon, "one") == "running"
 
 
 def test_rename(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
-    ok(daemon, "create", "--name", "two", box)
-    ok(daemon, "rename", "one", "three")
+    daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
+    daemon.ok("create", "--name", "two", box)
+    daemon.ok("rename", "one", "three")
     assert "no such object: one" in refused(daemon, "inspect", "one")
     assert "is taken" in refused(daemon, "rename", "two", "three")
     assert "not allowed" in refused(daemon, "rename", "two", "a/b")
     daemon.kill()
     daemon.start()
     assert status(daemon, "three") == "running"
-    ok(daemon, "create", "--name", "one", box)
+    daemon.ok("create", "--name", "one", box)
 
 
 def test_no_name_hides_an_id(daemon: Daemon, box: str) -> None:
     """As in Docker a whole id comes first, then a name; and nobody gets a name by which another one could be meant."""
-    victim = ok(daemon, "run", "-d", "--name", "victim", box, "sleep", "60").strip()
-    other = ok(daemon, "create", "--name", "other", box).strip()
+    victim = daemon.ok("run", "-d", "--name", "victim", box, "sleep", "60").strip()
+    other = daemon.ok("create", "--name", "other", box).strip()
     for name, why in (
         (victim, "looks like an id"),
         ("0" * 64, "looks like an id"),
@@ -135,11 +122,11 @@ def test_no_name_hides_an_id(daemon: Daemon, box: str) -> None:
         assert why in refused(daemon, "rename", "other", name)
         assert why in refused(daemon, "create", "--name", name, box)
         assert why in refused(daemon, "create", "--replace", "--name", name, box)
-    assert ok(daemon, "exec", victim[:12], "hostname") == f"{victim[:12]}\n"
-    ok(daemon, "rename", other, other[:12])
+    assert daemon.ok("exec", victim[:12], "hostname") == f"{victim[:12]}\n"
+    daemon.ok("rename", other, other[:12])
     assert inspect(daemon, other[:12])["Id"] == other
-    ok(daemon, "create", "--name", "0123456789abcdef", box)
-    ok(daemon, "rename", "0123456789abcdef", victim[:11])
+    daemon.ok("create", "--name", "0123456789abcdef", box)
+    daemon.ok("rename", "0123456789abcdef", victim[:11])
     assert inspect(daemon, victim[:11])["Id"] != victim, "a name comes before the beginning of an id"
 
     record = daemon.root / "containers" / other / "metadata.json"
@@ -152,58 +139,58 @@ def test_no_name_hides_an_id(daemon: Daemon, box: str) -> None:
 
 def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
     script = "while :; do cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null; sleep 0.05; done"
-    ok(daemon, "run", "-d", "--name", "one", "-m", "64m", box, "sh", "-c", script)
-    until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{64 << 20}\n")
-    ok(daemon, "update", "-m", "128m", "--cpus", "0.5", "--pids-limit", "77", "--restart", "on-failure:3", "one")
-    until(lambda: ok(daemon, "logs", "-n", "1", "one") == f"{128 << 20}\n")
+    daemon.ok("run", "-d", "--name", "one", "-m", "64m", box, "sh", "-c", script)
+    until(lambda: daemon.ok("logs", "-n", "1", "one") == f"{64 << 20}\n")
+    daemon.ok("update", "-m", "128m", "--cpus", "0.5", "--pids-limit", "77", "--restart", "on-failure:3", "one")
+    until(lambda: daemon.ok("logs", "-n", "1", "one") == f"{128 << 20}\n")
     limits = inspect(daemon, "one")["HostConfig"]
     assert (limits["Memory"], limits["NanoCpus"], limits["PidsLimit"]) == (128 << 20, 500_000_000, 77)
     assert limits["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
-    ok(daemon, "update", "--memory", "-1", "one")
-    until(lambda: int(ok(daemon, "logs", "-n", "1", "one").replace("max", str(1 << 60))) > 1 << 40)
+    daemon.ok("update", "--memory", "-1", "one")
+    until(lambda: int(daemon.ok("logs", "-n", "1", "one").replace("max", str(1 << 60))) > 1 << 40)
     assert "nothing to change" in refused(daemon, "update", "one")
     assert "too small" in refused(daemon, "update", "-m", "1m", "one")
-    ok(daemon, "restart", "-t", "0", "one")
+    daemon.ok("restart", "-t", "0", "one")
     assert inspect(daemon, "one")["HostConfig"]["PidsLimit"] == 77
 
 
 def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> None:
-    ok(daemon, "create", "--name", "one", box, "sh", "-c", "exit 3")
+    daemon.ok("create", "--name", "one", box, "sh", "-c", "exit 3")
     waiting = [
         daemon.popen("wait", "--condition", condition, "one") for condition in ("next-exit", "not-running", "removed")
     ]
     time.sleep(0.5)
-    ok(daemon, "start", "one")
+    daemon.ok("start", "one")
     assert [process.communicate()[0] for process in waiting[:2]] == [b"3\n", b"3\n"]
     assert waiting[2].poll() is None
-    ok(daemon, "rm", "one")
+    daemon.ok("rm", "one")
     assert waiting[2].communicate()[0] == b"3\n"
 
 
 def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--restart", "on-failure:2", "--name", "one", box, "sh", "-c", "echo again; exit 5")
-    assert ok(daemon, "wait", "one") == "5\n"
+    daemon.ok("run", "-d", "--restart", "on-failure:2", "--name", "one", box, "sh", "-c", "echo again; exit 5")
+    assert daemon.ok("wait", "one") == "5\n"
     info = inspect(daemon, "one")
     assert info["RestartCount"] == 2
     assert info["State"]["Status"] == "exited"
-    assert ok(daemon, "logs", "one") == "again\n" * 3
-    ok(daemon, "run", "-d", "--restart", "on-failure", "--name", "good", box, "true")
-    assert ok(daemon, "wait", "good") == "0\n"
+    assert daemon.ok("logs", "one") == "again\n" * 3
+    daemon.ok("run", "-d", "--restart", "on-failure", "--name", "good", box, "true")
+    assert daemon.ok("wait", "good") == "0\n"
     assert inspect(daemon, "good")["RestartCount"] == 0
 
 
 def test_always_restarts_until_somebody_stops_it(daemon: Daemon, box: str) -> None:
-    ok(daemon, "run", "-d", "--restart", "always", "--name", "one", box, "true")
+    daemon.ok("run", "-d", "--restart", "always", "--name", "one", box, "true")
     until(lambda: inspect(daemon, "one")["RestartCount"] >= 3)
-    until(lambda: "Restarting (0)" in ok(daemon, "ps"))
-    ok(daemon, "stop", "one")
+    until(lambda: "Restarting (0)" in daemon.ok("ps"))
+    daemon.ok("stop", "one")
     assert status(daemon, "one") == "exited"
     count = inspect(daemon, "one")["RestartCount"]
     time.sleep(1)
     assert inspect(daemon, "one")["RestartCount"] == count
-    ok(daemon, "start", "one")
+    daemon.ok("start", "one")
     until(lambda: status(daemon, "one") == "restarting")
-    ok(daemon, "rm", "-f", "one")
+    daemon.ok("rm", "-f", "one")
 
 
 @pytest.mark.parametrize(
@@ -221,9 +208,9 @@ def test_what_a_daemon_starts_when_it_begins(
 ) -> None:
     """A container that ended without a daemon is restarted by the next one, as its policy says; one that was stopped seldom."""
     script = "[ -e /told/end ] && { rm /told/end; exit 4; }; while [ ! -e /told/end ]; do sleep 0.02; done; rm /told/end; exit 4"
-    ok(daemon, "run", "-d", "--restart", policy, "--name", "one", "-v", f"{tmp_path}:/told", box, "sh", "-c", script)
+    daemon.ok("run", "-d", "--restart", policy, "--name", "one", "-v", f"{tmp_path}:/told", box, "sh", "-c", script)
     if by_hand:
-        ok(daemon, "stop", "-t", "0", "one")
+        daemon.ok("stop", "-t", "0", "one")
         daemon.kill()
     else:
         daemon.kill()
@@ -244,11 +231,11 @@ def test_policies_are_parsed_and_checked(daemon: Daemon, box: str) -> None:
 
 
 def test_replace_puts_a_container_in_the_place_of_another(daemon: Daemon, box: str) -> None:
-    first = ok(daemon, "run", "-d", "--name", "one", box, "sleep", "60")
+    first = daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
     assert "--replace" in refused(daemon, "create", "--name", "one", box)
-    second = ok(daemon, "run", "-d", "--replace", "--name", "one", box, "sleep", "60")
+    second = daemon.ok("run", "-d", "--replace", "--name", "one", box, "sleep", "60")
     assert first != second
-    assert ok(daemon, "ps", "-aq", "--no-trunc") == second
+    assert daemon.ok("ps", "-aq", "--no-trunc") == second
 
 
 async def test_create_with_a_key_is_done_once(daemon: Daemon, box: str) -> None:

@@ -7,45 +7,38 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.daemon import Daemon, running_daemon
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def several(filesystem: Path, busybox: str) -> Iterator[Daemon]:
+def several(one_daemon: Daemon, busybox: str) -> Daemon:
     """A daemon with containers in different states: web runs, job has failed, idle was only created."""
-    directory = filesystem / "several"
-    directory.mkdir()
-    with running_daemon(directory) as daemon:
-        for words in (
-            ("pull", "-q", busybox),
-            ("tag", busybox, "other:2"),
-            (*"run -d --name web -l tier=front -l app=shop -v /usr/share:/mnt/share".split(), busybox, "sleep", "600"),
-            (
-                "run",
-                "-d",
-                "--name",
-                "job",
-                "-l",
-                "tier=back",
-                "-l",
-                "app=shop",
-                busybox,
-                "sh",
-                "-c",
-                "echo x > /made; exit 3",
-            ),
-            ("wait", "job"),
-            ("create", "--name", "idle", "other:2", "sleep", "1"),
-        ):
-            done = daemon.ross(*words)
-            assert done.returncode == 0, done.stderr
-        yield daemon
+    for words in (
+        ("pull", "-q", busybox),
+        ("tag", busybox, "other:2"),
+        (*"run -d --name web -l tier=front -l app=shop -v /usr/share:/mnt/share".split(), busybox, "sleep", "600"),
+        (
+            "run",
+            "-d",
+            "--name",
+            "job",
+            "-l",
+            "tier=back",
+            "-l",
+            "app=shop",
+            busybox,
+            "sh",
+            "-c",
+            "echo x > /made; exit 3",
+        ),
+        ("wait", "job"),
+        ("create", "--name", "idle", "other:2", "sleep", "1"),
+    ):
+        one_daemon.ok(*words)
+    return one_daemon
 
 
 def names(daemon: Daemon, *flags: str) -> list[str]:

@@ -13,29 +13,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.linux.host import has_x32
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.syscalls import answers, program
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.support.daemon import Daemon
+
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def daemon(filesystem: Path) -> Iterator[Daemon]:
-    """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, busybox: str) -> str:
-    assert daemon.ross("pull", "-q", busybox).returncode == 0
-    return busybox
 
 
 DENIED = {
@@ -65,20 +50,20 @@ X32 = 0x40000000
 OTHERS = {"AF_INET": (41, 2, 1), "AF_UNIX": (41, 1, 1), "getpid": (39,), "clone3": (435,)}
 
 
-def test_calls_that_led_to_the_kernel_are_denied(daemon: Daemon, registry: str) -> None:
+def test_calls_that_led_to_the_kernel_are_denied(shared: Daemon, registry: str) -> None:
     """CVE-2026-31431: AF_ALG reached a page cache that containers share; AF_VSOCK, io_uring, keyrings and others likewise."""
     layer = Layer().add("try", program([*DENIED.values(), *OTHERS.values()]), mode=0o755)
     layer.add("keyctl", program([DENIED["keyctl"]]), mode=0o755)
     layer.add("x32", program([(X32 | DENIED["keyctl"][0],)]), mode=0o755)
     image = push(registry, "test/calls:1", ImageBuilder().layer(layer).build())
-    found = dict(zip([*DENIED, *OTHERS], answers(output_of(daemon, "run", "--rm", image, "/try")), strict=True))
+    found = dict(zip([*DENIED, *OTHERS], answers(output_of(shared, "run", "--rm", image, "/try")), strict=True))
     assert [found.pop(name) for name in OTHERS] == ["allowed", "allowed", "allowed", "ENOSYS"]
     assert {name: answer for name, answer in found.items() if answer != "EPERM"} == {}
-    short = daemon.ross("run", "--rm", image, "/x32")
+    short = shared.ross("run", "--rm", image, "/x32")
     # Where the kernel has no such calls, their architecture is not among those of the filter.
     assert short.returncode == (0 if has_x32() else 128 + signal.SIGSYS)
     assert not has_x32() or answers(short.stdout.encode()) == ["EPERM"]
-    wide = output_of(daemon, "run", "--rm", "--security-opt", "seccomp=unconfined", image, "/keyctl")
+    wide = output_of(shared, "run", "--rm", "--security-opt", "seccomp=unconfined", image, "/keyctl")
     assert answers(wide) != ["EPERM"], "it was the profile that denied it"
 
 
@@ -89,30 +74,30 @@ def output_of(daemon: Daemon, *words: str) -> bytes:
     return bytes(output)
 
 
-def test_number_is_never_taken_for_a_name(daemon: Daemon, registry: str) -> None:
+def test_number_is_never_taken_for_a_name(shared: Daemon, registry: str) -> None:
     """CVE-2016-3697: an image called a user 1000, and gave it uid 0. CVE-2024-40635: a number too large became 0."""
     layer = busybox_layer().add(
         "etc/passwd", b"root:x:0:0::/:/bin/sh\n1000:x:0:0::/:/bin/sh\n4294967296:x:0:0::/:/bin/sh\n"
     )
     image = push(registry, "test/numbers:1", ImageBuilder().layer(layer).build())
-    assert daemon.ross("run", "--rm", "-u", "1000", image, "id", "-u").stdout == "1000\n"
+    assert shared.ross("run", "--rm", "-u", "1000", image, "id", "-u").stdout == "1000\n"
     for text in ("4294967296", "-1", "0x0", "\u0660"):
-        done = daemon.ross("run", "--rm", f"--user={text}", image, "id", "-u")
+        done = shared.ross("run", "--rm", f"--user={text}", image, "id", "-u")
         assert done.returncode == 125, (text, done.stdout)
         assert done.stdout == ""
 
 
-def test_groups_and_capabilities_of_users(daemon: Daemon, box: str) -> None:
+def test_groups_and_capabilities_of_users(shared: Daemon, busybox: str) -> None:
     """CVE-2022-36109, 2023-25173, 2022-2989: the primary group is among the others, so a file that excludes it stays shut."""
     script = "id -G; grep -E '^(Groups|CapInh|CapAmb)' /proc/self/status"
-    found = daemon.ross("run", "--rm", "-u", "nobody:50", "--group-add", "77", box, "sh", "-c", script).stdout
+    found = shared.ross("run", "--rm", "-u", "nobody:50", "--group-add", "77", busybox, "sh", "-c", script).stdout
     assert set(found.splitlines()[0].split()) == {"50", "77"}
     fields = dict(line.split(":", 1) for line in found.splitlines()[1:])
     assert set(fields["Groups"].split()) == {"50", "77"}
     assert int(fields["CapInh"], 16) == int(fields["CapAmb"], 16) == 0
 
 
-def test_values_that_would_be_lines_of_files(daemon: Daemon, box: str) -> None:
+def test_values_that_would_be_lines_of_files(shared: Daemon, busybox: str) -> None:
     """CVE-2022-4318 and CVE-2026-15809: HOME with a newline in it became a line of /etc/passwd. Nothing of a value is in these files."""
     evil = "x\nevil:x:0:0::/:/bin/sh\\nevil2:x:0:0\u2028y"
     flags = [
@@ -128,15 +113,15 @@ def test_values_that_would_be_lines_of_files(daemon: Daemon, box: str) -> None:
         "/a\nevil:x:0",
     ]
     script = "cat /etc/passwd /etc/group /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab 2>/dev/null | grep -c evil"
-    done = daemon.ross("run", "--rm", *flags, box, "sh", "-c", script)
+    done = shared.ross("run", "--rm", *flags, busybox, "sh", "-c", script)
     assert done.stdout == "0\n", done.stderr
     for flag in ("--hostname", "--add-host", "--user"):
-        done = daemon.ross("run", "--rm", f"{flag}={evil}", box, "true")
+        done = shared.ross("run", "--rm", f"{flag}={evil}", busybox, "true")
         assert done.returncode == 125, flag
         assert "Traceback" not in done.stderr
 
 
-def test_image_has_no_say_in_what_the_engine_reads(daemon: Daemon, registry: str) -> None:
+def test_image_has_no_say_in_what_the_engine_reads(shared: Daemon, registry: str) -> None:
     """CVE-2026-53488, CVE-2024-3154: labels, annotations and environment of an image are its own affair."""
     keys = [
         "org.systemd.property.ExecStart",
@@ -148,19 +133,19 @@ def test_image_has_no_say_in_what_the_engine_reads(daemon: Daemon, registry: str
     ]
     config = {"Labels": dict.fromkeys(keys, "'unconfined'"), "Env": ["_OCI_SYNCPIPE=1", "ROSS_ROOT=/x", "LISTEN_FDS=9"]}
     image = push(registry, "test/labels:1", ImageBuilder(config=config).layer(busybox_layer()).build())
-    assert daemon.ross("create", "--name", "labels", image, "sleep", "60").returncode == 0, image
-    daemon.ross("start", "labels")
-    (info,) = json.loads(daemon.ross("inspect", "labels").stdout)
-    config_path = next((daemon.root / "containers" / info["Id"]).rglob("config.json"))
+    assert shared.ross("create", "--name", "labels", image, "sleep", "60").returncode == 0, image
+    shared.ross("start", "labels")
+    (info,) = json.loads(shared.ross("inspect", "labels").stdout)
+    config_path = next((shared.root / "containers" / info["Id"]).rglob("config.json"))
     written = json.loads(config_path.read_text())
     assert "annotations" not in written
     assert written["process"]["noNewPrivileges"] is False
     assert written["linux"]["seccomp"]["defaultAction"] == "SCMP_ACT_ERRNO"
     assert info["Config"]["Labels"] == {}
-    daemon.ross("rm", "-f", "labels")
+    shared.ross("rm", "-f", "labels")
 
 
-def test_environment_of_one_container_is_in_no_other(daemon: Daemon, registry: str) -> None:
+def test_environment_of_one_container_is_in_no_other(shared: Daemon, registry: str) -> None:
     """CVE-2021-21334, CVE-2020-14370: side by side, and across a daemon that is killed."""
     images = []
     for name in ("one", "two"):
@@ -169,7 +154,7 @@ def test_environment_of_one_container_is_in_no_other(daemon: Daemon, registry: s
 
     def run(number: int) -> str:
         name = ("one", "two")[number % 2]
-        done = daemon.ross("run", "--rm", "-e", f"N={number}", images[number % 2], "env")
+        done = shared.ross("run", "--rm", "-e", f"N={number}", images[number % 2], "env")
         assert done.returncode == 0, done.stderr
         assert f"WHO={name}\n" in done.stdout
         assert f"N={number}\n" in done.stdout
@@ -178,27 +163,27 @@ def test_environment_of_one_container_is_in_no_other(daemon: Daemon, registry: s
     with ThreadPoolExecutor(4) as pool:
         outputs = list(pool.map(run, range(4)))
     assert not [text for text in outputs if "secret" in text]
-    daemon.ross("create", "--name", "kept", images[0], "env")
-    daemon.kill()
-    daemon.start()
-    done = daemon.ross("start", "-a", "kept")
+    shared.ross("create", "--name", "kept", images[0], "env")
+    shared.kill()
+    shared.start()
+    done = shared.ross("start", "-a", "kept")
     assert "secret-one" in done.stdout
     assert "secret-two" not in done.stdout
     assert "ROSS_" not in done.stdout
-    daemon.ross("rm", "kept")
+    shared.ross("rm", "kept")
 
 
-def test_nothing_is_open_in_a_container_but_its_own(daemon: Daemon, box: str, registry: str) -> None:
+def test_nothing_is_open_in_a_container_but_its_own(shared: Daemon, busybox: str, registry: str) -> None:
     """CVE-2024-21626: a directory of the host was open in the first process, and the working directory led through it."""
     script = "ls -l /proc/self/fd | awk '{print $9, $11}'; ls /proc/1/fd"
-    found = daemon.ross("run", "--rm", box, "sh", "-c", script).stdout
+    found = shared.ross("run", "--rm", busybox, "sh", "-c", script).stdout
     assert {line.split()[0] for line in found.splitlines() if line.split()} <= {"0", "1", "2", "3"}
-    assert str(daemon.root) not in found
+    assert str(shared.root) not in found
     for number in (3, 8):
-        done = daemon.ross("run", "--rm", "-w", f"/proc/self/fd/{number}", box, "pwd")
+        done = shared.ross("run", "--rm", "-w", f"/proc/self/fd/{number}", busybox, "pwd")
         assert done.returncode == 125
         assert "is refused" in done.stderr
-    flags = [f"/proc/{daemon.pid}/fdinfo/{entry.name}" for entry in Path(f"/proc/{daemon.pid}/fd").iterdir()]
+    flags = [f"/proc/{shared.pid}/fdinfo/{entry.name}" for entry in Path(f"/proc/{shared.pid}/fd").iterdir()]
     inherited = [path for path in flags if Path(path).exists() and not _is_closed_on_exec(path)]
     assert {Path(path).name for path in inherited} <= {"0", "1", "2"}
 
@@ -208,12 +193,12 @@ def _is_closed_on_exec(path: str) -> bool:
     return bool(int(line.split()[1], 8) & os.O_CLOEXEC)
 
 
-def test_runtime_and_daemon_are_not_overwritten_through_their_own_programs(daemon: Daemon, box: str) -> None:
+def test_runtime_and_daemon_are_not_overwritten_through_their_own_programs(shared: Daemon, busybox: str) -> None:
     """CVE-2019-5736: an entrypoint of /proc/self/exe ran the runtime itself, which then could be opened for writing."""
     programs = [path for name in ("runc", "conmon") if (path := _which(name))]
     before = [(path.stat().st_mtime_ns, path.read_bytes()) for path in programs]
     for words in (["/proc/self/exe"], ["/proc/1/exe"], ["sh", "-c", "echo x > /proc/1/exe; echo x >> /proc/self/exe"]):
-        daemon.ross("run", "--rm", box, *words)
+        shared.ross("run", "--rm", busybox, *words)
     assert [(path.stat().st_mtime_ns, path.read_bytes()) for path in programs] == before
 
 
@@ -225,7 +210,7 @@ def _which(name: str) -> Path | None:
 
 
 @pytest.mark.parametrize("target", ["proc", "sys", "dev", "run", "etc"])
-def test_image_whose_places_are_links_to_the_host(daemon: Daemon, registry: str, tmp_path: Path, target: str) -> None:
+def test_image_whose_places_are_links_to_the_host(shared: Daemon, registry: str, tmp_path: Path, target: str) -> None:
     """CVE-2026-41579, CVE-2024-5154, CVE-2019-19921: with links in the places where engine and runtime mount, nothing leaves the root,
     whatever is asked for on top: a filesystem in memory, a device, a mask, a bind, an init."""
     canary = tmp_path / "canary"
@@ -244,31 +229,31 @@ def test_image_whose_places_are_links_to_the_host(daemon: Daemon, registry: str,
         "--init",
     ]
     flags += ["--security-opt", "mask=/data/file", "-w", "/data/work", "--tmpfs", "/run/x"]
-    daemon.ross("run", "--rm", *flags, image, "true")
+    shared.ross("run", "--rm", *flags, image, "true")
     assert sorted(path.name for path in canary.iterdir()) == ["file"]
     assert (canary / "file").read_text() == "untouched"
 
 
-def test_sockets_of_the_engine_are_out_of_reach(daemon: Daemon, box: str) -> None:
+def test_sockets_of_the_engine_are_out_of_reach(shared: Daemon, busybox: str) -> None:
     """CVE-2020-15257: a container in the host's network reached the shim by an abstract socket."""
     script = "cat /proc/net/unix | awk '{print $8}' | grep '^@' | grep -iE 'ross|runc|conmon' | wc -l"
-    assert daemon.ross("run", "--rm", "--network", "host", box, "sh", "-c", script).stdout == "0\n"
-    for path in daemon.run.iterdir():
+    assert shared.ross("run", "--rm", "--network", "host", busybox, "sh", "-c", script).stdout == "0\n"
+    for path in shared.run.iterdir():
         if path.name != "ross.sock" and path.is_dir():
             assert path.stat().st_mode & 0o077 == 0, path
 
 
-def test_monitor_is_not_in_the_containers_control_group(daemon: Daemon, box: str) -> None:
+def test_monitor_is_not_in_the_containers_control_group(shared: Daemon, busybox: str) -> None:
     """CVE-2019-14891: the monitor shared the memory of what it watched, and died with it."""
     for _time in range(2):
-        done = daemon.ross("run", "--name", "hog", "-m", "16m", box, "sh", "-c", "tail /dev/zero")
+        done = shared.ross("run", "--name", "hog", "-m", "16m", busybox, "sh", "-c", "tail /dev/zero")
         assert done.returncode == 137
-        (info,) = json.loads(daemon.ross("inspect", "hog").stdout)
+        (info,) = json.loads(shared.ross("inspect", "hog").stdout)
         assert info["State"]["OOMKilled"] is True
         assert info["State"]["Error"] == ""
-        daemon.ross("rm", "hog")
-    daemon.ross("run", "-d", "--name", "watched", box, "sleep", "60")
-    (info,) = json.loads(daemon.ross("inspect", "watched").stdout)
+        shared.ross("rm", "hog")
+    shared.ross("run", "-d", "--name", "watched", busybox, "sleep", "60")
+    (info,) = json.loads(shared.ross("inspect", "watched").stdout)
     members = {
         int(pid)
         for path in [*Path("/sys/fs/cgroup").glob(f"*/ross/{info['Id']}"), Path(f"/sys/fs/cgroup/ross/{info['Id']}")]
@@ -276,4 +261,4 @@ def test_monitor_is_not_in_the_containers_control_group(daemon: Daemon, box: str
         for pid in (path / "cgroup.procs").read_text().split()
     }
     assert members == {info["State"]["Pid"]}
-    daemon.ross("rm", "-f", "watched")
+    shared.ross("rm", "-f", "watched")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,33 +16,29 @@ from ross.model.containers import ContainerSpec, ContainerState
 from ross.model.mounts import Mount
 from ross.model.namespaces import NamespaceMode, Namespaces
 from ross.wire.schema import schema
+from tests.support.archives import BUSYBOX
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
     from ross.client import Container, Engine
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
-BOX = "localhost/busybox:1"
-
-
-@pytest.fixture(scope="module")
-def daemon(loaded: Daemon) -> Daemon:
-    """One for all."""
-    return loaded
-
 
 @pytest.fixture
-async def engine(daemon: Daemon) -> AsyncIterator[Engine]:
+async def engine(loaded: Daemon) -> AsyncIterator[Engine]:
     with trio.fail_after(60):
-        async with ross.connect(daemon.socket) as connected:
+        async with ross.connect(loaded.socket) as connected:
             yield connected
             for info in await connected.containers.list(all=True):
                 await connected.containers.get(info.id).now.discard()
 
 
 async def begun(engine: Engine, *args: str, **options: Any) -> Container:
-    container = await (await engine.images.get(BOX)).create(args or ("sleep", "600"), **options)
+    container = await (await engine.images.get(BUSYBOX)).create(args or ("sleep", "600"), **options)
     await container.start()
     return container
 
@@ -92,7 +86,7 @@ async def test_its_own_end_leaves_the_other(engine: Engine) -> None:
     assert (await first.info()).state is ContainerState.RUNNING
 
 
-async def test_shared_memory_and_queues_of_another(engine: Engine, daemon: Daemon) -> None:
+async def test_shared_memory_and_queues_of_another(engine: Engine, loaded: Daemon) -> None:
     script = (
         "echo kept > /dev/shm/note; readlink /proc/self/ns/ipc; while [ ! -e /dev/shm/answer ]; do sleep 0.05; done"
     )
@@ -104,8 +98,8 @@ async def test_shared_memory_and_queues_of_another(engine: Engine, daemon: Daemo
     assert note == "kept"
     assert (await said(first)).splitlines() == [namespace]
     assert (await first.wait()).exit_code == 0
-    assert not list((daemon.root / "containers").glob("*/shm"))
-    assert not [path for path in mounts_below(daemon.root) if path.name == "shm"]
+    assert not list((loaded.root / "containers").glob("*/shm"))
+    assert not [path for path in mounts_below(loaded.root) if path.name == "shm"]
     with pytest.raises(InvalidArgument, match="has the size it has"):
         await begun(engine, ipc=first, shm_size=1 << 20)
     with pytest.raises(InvalidArgument, match="shares the namespace"):
@@ -116,7 +110,7 @@ async def test_mounts_of_others(engine: Engine, tmp_path: Path) -> None:
     for name in ("one", "two", "three"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "name").write_text(name)
-    image = await engine.images.get(BOX)
+    image = await engine.images.get(BUSYBOX)
 
     def mounts(**places: str) -> list[Any]:
         return [Mount(source=str(tmp_path / source), target=f"/{target}") for target, source in places.items()]
@@ -149,7 +143,7 @@ async def test_only_a_container_of_this_engine_can_be_shared(engine: Engine) -> 
 
         reference = Forged()
 
-    image = await engine.images.get(BOX)
+    image = await engine.images.get(BUSYBOX)
     with pytest.raises(InvalidArgument, match="no container of this engine"):
         await image.create(["true"], pid=Handed())  # type: ignore[arg-type]
     with pytest.raises(NotFound):
@@ -158,12 +152,14 @@ async def test_only_a_container_of_this_engine_can_be_shared(engine: Engine) -> 
         await image.create(spec=ContainerSpec(namespaces=Namespaces(pid=NamespaceMode.CONTAINER)))
 
 
-def test_flags(daemon: Daemon, tmp_path: Path) -> None:
+def test_flags(loaded: Daemon, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("there\n")
-    assert daemon.ross("run", "-d", "--name", "owner", "-v", f"{tmp_path}:/data", BOX, "sleep", "605").returncode == 0
+    assert (
+        loaded.ross("run", "-d", "--name", "owner", "-v", f"{tmp_path}:/data", BUSYBOX, "sleep", "605").returncode == 0
+    )
     flags = ["--pid", "container:owner", "--ipc", "container:owner", "--volumes-from", "owner:ro"]
-    done = daemon.ross(
-        "run", "--rm", *flags, BOX, "sh", "-c", "ps | grep -c '[s]leep 605'; cat /data/file; touch /data/x"
+    done = loaded.ross(
+        "run", "--rm", *flags, BUSYBOX, "sh", "-c", "ps | grep -c '[s]leep 605'; cat /data/file; touch /data/x"
     )
     assert done.stdout == "1\nthere\n"
     assert "Read-only" in done.stderr
@@ -174,14 +170,14 @@ def test_flags(daemon: Daemon, tmp_path: Path) -> None:
         (["--uts", "container:owner"], "there is no namespace"),
         (["--volumes-from", "owner:zz"], "write NAME"),
     ):
-        done = daemon.ross("run", "--rm", *flags, BOX, "true")
+        done = loaded.ross("run", "--rm", *flags, BUSYBOX, "true")
         assert done.returncode == 125, flags
         assert words in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
-    assert daemon.ross("create", "--name", "guest", "--pid", "container:owner", BOX, "true").returncode == 0
-    owner, guest = json.loads(daemon.ross("inspect", "owner", "guest").stdout)
+    assert loaded.ross("create", "--name", "guest", "--pid", "container:owner", BUSYBOX, "true").returncode == 0
+    owner, guest = json.loads(loaded.ross("inspect", "owner", "guest").stdout)
     assert (owner["HostConfig"]["PidMode"], owner["HostConfig"]["IpcMode"]) == ("private", "private")
     assert (guest["HostConfig"]["PidMode"], guest["HostConfig"]["IpcMode"]) == (f"container:{owner['Id']}", "private")
     began = time.monotonic()
-    daemon.ross("rm", "-f", "owner", "guest")
+    loaded.ross("rm", "-f", "owner", "guest")
     assert time.monotonic() - began < 30

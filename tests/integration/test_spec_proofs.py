@@ -14,7 +14,6 @@ import pytest
 import trio
 from attrs import fields
 
-from ross.client import connect
 from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.syscalls import exchange
 from ross.settings import Settings
@@ -23,7 +22,7 @@ from ross.shim.valid_security import _RESERVED
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import Callable, Iterator
 
     from ross.client import Engine, Image
     from tests.support.daemon import Daemon
@@ -32,17 +31,6 @@ pytestmark = pytest.mark.integration
 
 MiB: Final = 1 << 20
 CANARY: Final = Path("/tmp/ross-spec-canary")
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with connect(shared.socket) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def box(engine: Engine, busybox: str) -> Image:
-    return await engine.images.get(busybox)
 
 
 async def pulled(engine: Engine, registry: str, name: str, image: ImageBuilder) -> Image:
@@ -72,9 +60,9 @@ async def test_files_of_users_that_do_not_end(shared: Daemon, engine: Engine, re
     assert shared.rss_bytes() < before + 8 * MiB
 
 
-async def test_files_of_users_that_are_huge(shared: Daemon, box: Image) -> None:
+async def test_files_of_users_that_are_huge(shared: Daemon, plain: Image) -> None:
     """CVE-2026-47262: a gigabyte of groups, that a container has made of its own; neither a start nor an exec reads it."""
-    container = await box.create(["sleep", "1000"], memory=64 * MiB)
+    container = await plain.create(["sleep", "1000"], memory=64 * MiB)
     await container.start()
     before = shared.rss_bytes()
     assert (await container.exec(["truncate", "-s", "1G", "/etc/group"])).outcome.exit_code == 0
@@ -161,26 +149,26 @@ def ways(evil: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", SEPARATORS)
-async def test_no_value_becomes_a_line_of_a_file(engine: Engine, box: Image, registry: str, name: str) -> None:
+async def test_no_value_becomes_a_line_of_a_file(engine: Engine, plain: Image, registry: str, name: str) -> None:
     """CVE-2022-4318, CVE-2026-15809: HOME with a newline in it became a user. Each text is refused, or is in none of the files."""
     evil = f"x{SEPARATORS[name]}evil::0:0::/:/bin/sh"
     accepted: dict[str, Any] = {"hostname": "there", "env": []}
     refused = 0
     for way in ways(evil):
         try:
-            await (await box.create(["true"], **way)).remove()
+            await (await plain.create(["true"], **way)).remove()
         except InvalidArgument:
             refused += 1
             continue
         if "user" in way:  # it is looked up in the image
             with pytest.raises(FailedPrecondition):
-                await box.run(["true"], **way)
+                await plain.run(["true"], **way)
             refused += 1
             continue
         accepted["env"] += way.pop("env", [])
         accepted |= way
     assert refused >= 9
-    assert (await box.run(["sh", "-c", SHOW], **accepted)).stdout.decode().splitlines() == SHOWN
+    assert (await plain.run(["sh", "-c", SHOW], **accepted)).stdout.decode().splitlines() == SHOWN
     config = {"Env": [f"HOME={evil}", f"{evil}=x"], "WorkingDir": f"/{evil}", "Labels": {evil: evil}, "Hostname": evil}
     image = await pulled(engine, registry, f"test/lines:{name}", ImageBuilder(config=config).layer(busybox_layer()))
     if name == "zero":
@@ -285,7 +273,7 @@ VARIABLES: Final = (
 
 
 async def test_what_an_image_says_of_itself_is_no_order(
-    shared: Daemon, engine: Engine, box: Image, registry: str
+    shared: Daemon, engine: Engine, plain: Image, registry: str
 ) -> None:
     """CVE-2026-53488, CVE-2024-3154: a label, an annotation or a variable of an image was read as an order of the engine's user. With
     every key that Ross or a runtime reads, the runtime's config differs in the environment alone."""
@@ -304,7 +292,7 @@ async def test_what_an_image_says_of_itself_is_no_order(
     built = ImageBuilder(config=config, overrides={"annotations": orders, "hooks": {"prestart": [{"path": "/x"}]}})
     image = await pulled(engine, registry, "test/orders:1", built.layer(busybox_layer()))
     configs = []
-    for one in (box, image):
+    for one in (plain, image):
         container = await one.create(["sleep", "1000"], env=["PATH=/bin"], hostname="there")
         await container.start()
         info = await container.info()
@@ -313,16 +301,16 @@ async def test_what_an_image_says_of_itself_is_no_order(
         assert info.spec.labels == {}
         assert info.spec.annotations == {}
         await container.remove(force=True)
-    plain, ordered = configs
+    usual, ordered = configs
     env = ordered["process"].pop("env")
-    assert set(env) == {*plain["process"].pop("env"), *(f"{name}=9" for name in VARIABLES)}
-    assert ordered == plain
+    assert set(env) == {*usual["process"].pop("env"), *(f"{name}=9" for name in VARIABLES)}
+    assert ordered == usual
     with pytest.raises(InvalidArgument, match="order to the runtime"):
         await image.create(["true"], annotations={"run.oci.handler": "x"})
 
 
 async def test_a_hundred_environments_at_once_stay_apart(
-    shared: Daemon, engine: Engine, box: Image, registry: str
+    shared: Daemon, engine: Engine, plain: Image, registry: str
 ) -> None:
     """CVE-2021-21334, CVE-2020-14370: containers of one image, begun together, each with a secret; then with the next daemon."""
     builder = ImageBuilder(config={"Env": ["PATH=/bin", "SHARED=image"]}).layer(busybox_layer())
@@ -345,14 +333,14 @@ async def test_a_hundred_environments_at_once_stay_apart(
 @pytest.mark.parametrize(
     "text", ["0-4294967295", "4294967295", "18446744073709551616", "1-0", "\u0663", "0-", "0," * 99999]
 )
-async def test_sets_of_processors_are_bounded(shared: Daemon, engine: Engine, box: Image, text: str) -> None:
+async def test_sets_of_processors_are_bounded(shared: Daemon, engine: Engine, plain: Image, text: str) -> None:
     """CVE-2018-20699: a large number took the daemon's time and memory."""
     before = shared.rss_bytes()
-    container = await box.create(["true"])
+    container = await plain.create(["true"])
     with trio.fail_after(5):
         for option in ("cpuset_cpus", "cpuset_mems"):
             with pytest.raises(InvalidArgument):
-                await box.create(["true"], **{option: text})  # type: ignore[arg-type]  # one of them
+                await plain.create(["true"], **{option: text})  # type: ignore[arg-type]  # one of them
             with pytest.raises(InvalidArgument):
                 await container.update(**{option: text})  # type: ignore[arg-type]  # one of them
     assert shared.rss_bytes() < before + 4 * MiB
@@ -369,10 +357,10 @@ DIRECTORIES: Final = (
 MASKED: Final = [path for path in (*FILES, *DIRECTORIES) if Path(path).exists()]
 
 
-async def test_masked_paths_tell_nothing(box: Image) -> None:
+async def test_masked_paths_tell_nothing(plain: Image) -> None:
     """GHSA-6fw5-f8r9-fgfm, GHSA-jq35-85cj-fj4p: what is masked is there, and is empty; nothing writes to it or unmounts it."""
     assert {"/proc/keys", "/sys/firmware"} <= set(MASKED)
     script = f"for path in {' '.join(MASKED)}; do test -d $path && ls -A $path || head -c 100 $path; umount $path; done 2>/dev/null"
-    assert (await box.run(["sh", "-c", script])).stdout == b""
+    assert (await plain.run(["sh", "-c", script])).stdout == b""
     script = f"for path in {' '.join(set(MASKED) & set(DIRECTORIES))}; do touch $path/x && echo $path; done 2>/dev/null"
-    assert (await box.run(["sh", "-c", script])).stdout == b""
+    assert (await plain.run(["sh", "-c", script])).stdout == b""

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,13 +14,14 @@ import pytest
 
 import ross
 from ross.errors import FailedPrecondition
-from tests.support.daemon import Daemon, running_daemon
 from tests.support.terminal import Terminal
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ross.model.stats import ContainerStats
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -30,58 +30,37 @@ EATER = "tail /dev/zero"
 SLEEP = "exec sleep 600"
 
 
-@pytest.fixture(scope="module")
-def daemon(filesystem: Path) -> Iterator[Daemon]:
-    """One for all."""
-    directory = filesystem / "one"
-    directory.mkdir()
-    with running_daemon(directory) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def box(daemon: Daemon, busybox: str) -> str:
-    assert daemon.ross("pull", "-q", busybox).returncode == 0
-    return busybox
-
-
 @pytest.fixture
-def names(daemon: Daemon) -> Iterator[list[str]]:
+def names(shared: Daemon) -> Iterator[list[str]]:
     """Of containers that are removed at the end of the test."""
     found: list[str] = []
     yield found
-    ok(daemon, "rm", "-f", *found)
-
-
-def ok(daemon: Daemon, *words: str) -> str:
-    done = daemon.ross(*words)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout)
+    shared.ok("rm", "-f", *found)
 
 
 def begun(daemon: Daemon, box: str, names: list[str], name: str, script: str, *flags: str) -> str:
-    ok(daemon, "run", "-d", "--name", name, *flags, box, "sh", "-c", script)
+    daemon.ok("run", "-d", "--name", name, *flags, box, "sh", "-c", script)
     names.append(name)
     return name
 
 
 def sampled(daemon: Daemon, *words: str) -> dict[str, dict[str, Any]]:
-    lines = ok(daemon, "stats", "--no-stream", "--format", "jsonl", *words).splitlines()
+    lines = daemon.ok("stats", "--no-stream", "--format", "jsonl", *words).splitlines()
     return {one["name"]: one for one in map(json.loads, lines)}
 
 
 def outcome(daemon: Daemon, name: str) -> dict[str, Any]:
-    ok(daemon, "wait", name)
-    (info,) = json.loads(ok(daemon, "inspect", name))
+    daemon.ok("wait", name)
+    (info,) = json.loads(daemon.ok("inspect", name))
     return dict(info["State"])
 
 
-def test_what_a_busy_container_uses(daemon: Daemon, box: str, names: list[str]) -> None:
+def test_what_a_busy_container_uses(shared: Daemon, busybox: str, names: list[str]) -> None:
     script = f"head -c 8000000 /dev/zero > /dev/shm/held; sleep 600 & {BUSY}"
-    begun(daemon, box, names, "busy", script, "--cpus", "0.2", "-m", "64m", "--pids-limit", "77")
-    begun(daemon, box, names, "idle", SLEEP)
+    begun(shared, busybox, names, "busy", script, "--cpus", "0.2", "-m", "64m", "--pids-limit", "77")
+    begun(shared, busybox, names, "idle", SLEEP)
 
-    found = sampled(daemon)
+    found = sampled(shared)
 
     busy, idle = found["busy"], found["idle"]
     assert 2 < busy["cpu_percent"] < 60
@@ -97,65 +76,62 @@ def test_what_a_busy_container_uses(daemon: Daemon, box: str, names: list[str]) 
     assert idle["pids"]["count"] >= 1
     assert idle["memory"]["limit_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     begins = time.time_ns() - busy["elapsed_ns"]
-    (info,) = json.loads(ok(daemon, "inspect", "busy"))
+    (info,) = json.loads(shared.ok("inspect", "busy"))
     started = datetime.fromisoformat(info["State"]["StartedAt"][:19] + "Z").timestamp()
     assert abs(begins / 1e9 - started) < 6
 
 
-def test_the_cache_of_files_is_no_use(daemon: Daemon, box: str, names: list[str]) -> None:
-    begun(daemon, box, names, "one", "head -c 20000000 /dev/zero > /file; sync; echo done; exec sleep 600")
-    until_logged(daemon, "one", "done")
+def test_the_cache_of_files_is_no_use(shared: Daemon, busybox: str, names: list[str]) -> None:
+    begun(shared, busybox, names, "one", "head -c 20000000 /dev/zero > /file; sync; echo done; exec sleep 600")
+    until_logged(shared, "one", "done")
 
-    memory = sampled(daemon, "one")["one"]["memory"]
+    memory = sampled(shared, "one")["one"]["memory"]
 
     assert memory["cache_bytes"] >= 15_000_000
     assert memory["used_bytes"] < 15_000_000
 
 
 def until_logged(daemon: Daemon, name: str, text: str) -> None:
-    deadline = time.monotonic() + 30
-    while text not in ok(daemon, "logs", name):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: text in daemon.ok("logs", name))
 
 
-def test_tables_and_templates(daemon: Daemon, box: str, names: list[str]) -> None:
-    begun(daemon, box, names, "up", SLEEP, "-m", "64m")
-    begun(daemon, box, names, "down", "exit 3")
-    ok(daemon, "wait", "down")
-    identity = ok(daemon, "ps", "-q", "--filter", "name=up").strip()
+def test_tables_and_templates(shared: Daemon, busybox: str, names: list[str]) -> None:
+    begun(shared, busybox, names, "up", SLEEP, "-m", "64m")
+    begun(shared, busybox, names, "down", "exit 3")
+    shared.ok("wait", "down")
+    identity = shared.ok("ps", "-q", "--filter", "name=up").strip()
 
-    table = ok(daemon, "stats", "--no-stream").splitlines()
+    table = shared.ok("stats", "--no-stream").splitlines()
     assert " ".join(table[0].split()) == "CONTAINER ID NAME CPU % MEM USAGE / LIMIT MEM % NET I/O BLOCK I/O PIDS"
     assert [line.split()[:2] for line in table[1:]] == [[identity, "up"]]
     assert "/ 64MiB" in table[1]
     assert table[1].split()[-1] == "1"
-    everything = ok(
-        daemon, "stats", "--no-stream", "-a", "--no-trunc", "--format", "{{.ID}} {{.Name}} {{.PIDs}} {{.CPUPerc}}"
+    everything = shared.ok(
+        "stats", "--no-stream", "-a", "--no-trunc", "--format", "{{.ID}} {{.Name}} {{.PIDs}} {{.CPUPerc}}"
     )
     lines = sorted(line.split() for line in everything.splitlines())
     assert {(len(one[0]), one[1]) for one in lines} == {(64, "up"), (64, "down")}
     assert next(one[2:] for one in lines if one[1] == "down") == ["0", "0.00%"]
-    assert ok(daemon, "stats", "--no-stream", "--format", "table {{.Name}}\t{{.MemPerc}}", "down").split() == [
+    assert shared.ok("stats", "--no-stream", "--format", "table {{.Name}}\t{{.MemPerc}}", "down").split() == [
         *("NAME", "MEMPERC", "down", "0.00%"),
     ]
-    done = daemon.ross("stats", "--no-stream", "nobody")
+    done = shared.ross("stats", "--no-stream", "nobody")
     assert (done.returncode, "no container" in done.stderr) == (1, True)
-    assert "there is no field" in daemon.ross("stats", "--no-stream", "--format", "{{.Nope}}", "up").stderr
+    assert "there is no field" in shared.ross("stats", "--no-stream", "--format", "{{.Nope}}", "up").stderr
 
 
-def test_a_stream_follows_who_comes_and_goes(daemon: Daemon, box: str, names: list[str]) -> None:
-    begun(daemon, box, names, "first", SLEEP)
-    process = daemon.popen("stats", "--format", "jsonl")
+def test_a_stream_follows_who_comes_and_goes(shared: Daemon, busybox: str, names: list[str]) -> None:
+    begun(shared, busybox, names, "first", SLEEP)
+    process = shared.popen("stats", "--format", "jsonl")
     assert process.stdout is not None
     try:
         assert json.loads(process.stdout.readline())["name"] == "first"
-        begun(daemon, box, names, "second", BUSY)
+        begun(shared, busybox, names, "second", BUSY)
         while (seen := json.loads(process.stdout.readline()))["name"] != "second" or seen["cpu_percent"] is None:
             assert seen["name"] in {"first", "second"}
         assert seen["cpu_percent"] > 0
-        ok(daemon, "kill", "first")
-        ok(daemon, "wait", "first")
+        shared.ok("kill", "first")
+        shared.ok("wait", "first")
         seconds = 0
         while seconds < 3:  # in a row, when only the second is left
             seconds = seconds + 1 if json.loads(process.stdout.readline())["name"] == "second" else 0
@@ -167,17 +143,17 @@ def test_a_stream_follows_who_comes_and_goes(daemon: Daemon, box: str, names: li
         process.communicate()
 
 
-def test_who_hangs_delays_nobody(daemon: Daemon, box: str, names: list[str]) -> None:
+def test_who_hangs_delays_nobody(shared: Daemon, busybox: str, names: list[str]) -> None:
     """Neither a paused container nor one whose monitor is stopped is asked for anything."""
     for name in ("paused", "stuck", "fine"):
-        begun(daemon, box, names, name, SLEEP)
-    ok(daemon, "pause", "paused")
-    (info,) = json.loads(ok(daemon, "inspect", "stuck"))
-    monitor = int((daemon.run / "monitors" / info["Id"] / "monitor.pid").read_text())
+        begun(shared, busybox, names, name, SLEEP)
+    shared.ok("pause", "paused")
+    (info,) = json.loads(shared.ok("inspect", "stuck"))
+    monitor = int((shared.run / "monitors" / info["Id"] / "monitor.pid").read_text())
     os.kill(monitor, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        found = sampled(daemon)
+        found = sampled(shared)
         assert time.monotonic() - began < 10
         assert found.keys() == {"paused", "stuck", "fine"}
         assert all(one["pids"]["count"] >= 1 for one in found.values())
@@ -186,10 +162,10 @@ def test_who_hangs_delays_nobody(daemon: Daemon, box: str, names: list[str]) -> 
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-def test_the_library_streams_until_the_end(daemon: Daemon, box: str, backend: str) -> None:
+def test_the_library_streams_until_the_end(shared: Daemon, busybox: str, backend: str) -> None:
     async def body() -> None:
-        async with ross.connect(daemon.socket) as engine:
-            container = await (await engine.images.get(box)).create(["sh", "-c", BUSY])
+        async with ross.connect(shared.socket) as engine:
+            container = await (await engine.images.get(busybox)).create(["sh", "-c", BUSY])
             with pytest.raises(FailedPrecondition, match="nothing to be measured"):
                 await container.sample()
             await container.start()
@@ -212,45 +188,42 @@ def test_the_library_streams_until_the_end(daemon: Daemon, box: str, backend: st
     anyio.run(body, backend=backend)
 
 
-def test_out_of_memory_is_counted_and_told(daemon: Daemon, box: str, names: list[str]) -> None:
+def test_out_of_memory_is_counted_and_told(shared: Daemon, busybox: str, names: list[str]) -> None:
     """The container's own counters say so, whatever its monitor has seen; and a next run begins anew."""
     script = (
         f"[ -e /once ] && exit 4; touch /once; trap 'exit 3' USR1; {EATER}; echo killed; while :; do sleep 0.05; done"
     )
-    begun(daemon, box, names, "eater", script, "-m", "16m", "--memory-swap", "16m")
-    until_logged(daemon, "eater", "killed")
-    assert sampled(daemon, "eater")["eater"]["memory"]["oom_kills"] >= 1
-    (info,) = json.loads(ok(daemon, "inspect", "eater"))
-    for seen in (daemon.root / "containers" / info["Id"] / "bundle").glob("oom"):
+    begun(shared, busybox, names, "eater", script, "-m", "16m", "--memory-swap", "16m")
+    until_logged(shared, "eater", "killed")
+    assert sampled(shared, "eater")["eater"]["memory"]["oom_kills"] >= 1
+    (info,) = json.loads(shared.ok("inspect", "eater"))
+    for seen in (shared.root / "containers" / info["Id"] / "bundle").glob("oom"):
         seen.unlink()
 
-    ok(daemon, "kill", "-s", "USR1", "eater")
-    first = outcome(daemon, "eater")
+    shared.ok("kill", "-s", "USR1", "eater")
+    first = outcome(shared, "eater")
     assert (first["ExitCode"], first["OOMKilled"]) == (3, True)
-    assert "(out of memory)" in ok(daemon, "ps", "-a")
-    ok(daemon, "start", "eater")
-    second = outcome(daemon, "eater")
+    assert "(out of memory)" in shared.ok("ps", "-a")
+    shared.ok("start", "eater")
+    second = outcome(shared, "eater")
     assert (second["ExitCode"], second["OOMKilled"]) == (4, False)
 
 
-def test_out_of_memory_while_there_was_no_daemon(daemon: Daemon, box: str, names: list[str]) -> None:
-    begun(daemon, box, names, "alone", f"sleep 2; exec {EATER}", "-m", "16m", "--memory-swap", "16m")
-    (info,) = json.loads(ok(daemon, "inspect", "alone"))
-    daemon.kill()
-    deadline = time.monotonic() + 30
-    while not (daemon.run / "exits" / info["Id"]).exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    daemon.start()
+def test_out_of_memory_while_there_was_no_daemon(shared: Daemon, busybox: str, names: list[str]) -> None:
+    begun(shared, busybox, names, "alone", f"sleep 2; exec {EATER}", "-m", "16m", "--memory-swap", "16m")
+    (info,) = json.loads(shared.ok("inspect", "alone"))
+    shared.kill()
+    until((shared.run / "exits" / info["Id"]).exists)
+    shared.start()
 
-    ended = outcome(daemon, "alone")
+    ended = outcome(shared, "alone")
     assert (ended["ExitCode"], ended["Signal"], ended["OOMKilled"]) == (137, 9, True)
 
 
-def test_the_live_screen(daemon: Daemon, box: str, names: list[str]) -> None:
-    begun(daemon, box, names, "seen", BUSY, "--cpus", "0.2")
-    begun(daemon, box, names, "gone", "exit 0")
-    screen = Terminal(daemon, "top", size=(12, 100))
+def test_the_live_screen(shared: Daemon, busybox: str, names: list[str]) -> None:
+    begun(shared, busybox, names, "seen", BUSY, "--cpus", "0.2")
+    begun(shared, busybox, names, "gone", "exit 0")
+    screen = Terminal(shared, "top", size=(12, 100))
     screen.read_until(b"\x1b[?1049h")
     assert b"gone" not in screen.read_until(b"seen")
     screen.send(b"a")
@@ -262,8 +235,8 @@ def test_the_live_screen(daemon: Daemon, box: str, names: list[str]) -> None:
     assert screen.wait() == 0
 
 
-def test_the_live_screen_needs_one(daemon: Daemon) -> None:
-    refused = daemon.ross("top")
+def test_the_live_screen_needs_one(shared: Daemon) -> None:
+    refused = shared.ross("top")
     assert refused.returncode == 1
     assert "this is none" in refused.stderr
-    assert "goes with a container" in daemon.ross("top", "--format", "json").stderr
+    assert "goes with a container" in shared.ross("top", "--format", "json").stderr

@@ -10,7 +10,6 @@ import os
 import re
 import sys
 import threading
-import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -36,6 +35,7 @@ from tests.support.images import (
     busybox_layer,
     digest_of,
 )
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -77,10 +77,9 @@ def traced(daemon: Daemon, log: Path, *options: str) -> Iterator[None]:
         yield
     finally:
         daemon.terminate()
-        deadline = time.monotonic() + 10
-        while not re.search(rf"^{pid} +\+\+\+ exited", log.read_text(), re.MULTILINE):
-            assert time.monotonic() < deadline, "the tracer has not seen the end"
-            time.sleep(0.02)
+        until(
+            lambda: re.search(rf"^{pid} +\+\+\+ exited", log.read_text(), re.MULTILINE)
+        )  # the tracer has seen the end
         daemon.start()
 
 

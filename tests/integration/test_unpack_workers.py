@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.support.faulty_registry import FaultyRegistry, faulty_registry
 from tests.support.images import ImageBuilder, Layer, busybox_layer
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,19 +44,14 @@ def workers(daemon: Daemon) -> list[int]:
 
 def until_working(daemon: Daemon) -> int:
     """Wait until a worker has written something, before its layer has come in whole; returns its pid."""
-    deadline = time.monotonic() + 20
-    while not (any((daemon.root / "snapshots").glob("unpack-*/fs/file*")) and workers(daemon)):
-        assert time.monotonic() < deadline, "nobody unpacks what comes in"
-        time.sleep(0.01)
+    until(lambda: any((daemon.root / "snapshots").glob("unpack-*/fs/file*")) and workers(daemon))
     assert any((daemon.root / "ingest").glob("sha256-*")), "the download is still under way"
     return workers(daemon)[0]
 
 
 def until_none(daemon: Daemon) -> None:
-    deadline = time.monotonic() + 10
-    while workers(daemon) or any((daemon.root / "snapshots").glob("unpack-*")):
-        assert time.monotonic() < deadline, "a worker or its layer is left"
-        time.sleep(0.02)
+    """Wait until neither a worker nor its layer is left."""
+    until(lambda: not workers(daemon) and not any((daemon.root / "snapshots").glob("unpack-*")))
 
 
 def test_worker_that_is_killed_is_told_and_the_next_pull_works(
@@ -86,10 +81,7 @@ def test_worker_ends_with_its_daemon(daemon: Daemon, source: FaultyRegistry, slo
     pid = until_working(daemon)
     daemon.kill()
     client.communicate()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
-        assert time.monotonic() < deadline, "the worker has outlived its daemon"
-        time.sleep(0.02)
+    until(lambda: not Path(f"/proc/{pid}").exists() or " Z " in Path(f"/proc/{pid}/stat").read_text())
     source.bytes_per_second = 0
     daemon.start()
     until_none(daemon)

@@ -12,6 +12,8 @@ from tests.support.images import INDEX, MANIFEST, BuiltImage, ImageBuilder, Laye
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+BUSYBOX: Final = "localhost/busybox:1"
+"""The image that tests load where there is no registry."""
 LAYOUT: Final = b'{"imageLayoutVersion": "1.0.0"}'
 
 

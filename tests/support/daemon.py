@@ -114,6 +114,12 @@ class Daemon:
             check=False,
         )
 
+    def ok(self, *words: str) -> str:
+        """Run the command line against it, which succeeds; returns what it prints."""
+        done = self.ross(*words)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def popen(self, *words: str) -> subprocess.Popen[bytes]:
         """Start the command line against it, with pipes."""
         pipe = subprocess.PIPE

@@ -34,3 +34,12 @@ def run(daemon: Daemon, box: str, flags: str, *command: str) -> tuple[int, str]:
     assert "Traceback" not in done.stderr
     assert done.returncode != REFUSED or done.stderr.startswith("error: "), done.stderr
     return done.returncode, done.stdout
+
+
+def refused(daemon: Daemon, box: str, flags: str) -> str:
+    """What is said to flags that are refused."""
+    done = daemon.ross("run", "--rm", *shlex.split(flags), box, "true")
+    assert done.returncode == REFUSED, done
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    return done.stderr

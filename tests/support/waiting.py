@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
     """Wait until something is so; fail if it does not come to pass."""
     deadline = time.monotonic() + seconds
     while not condition():
