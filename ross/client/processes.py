@@ -9,6 +9,7 @@ import anyio
 from attrs import frozen
 
 from ross.client.connection import answer
+from ross.client.keywords import check_options, command_words, env_entries
 from ross.errors import InvalidArgument, RossError, Unavailable
 from ross.model.containers import AttachOptions, Outcome, Pace
 from ross.model.execs import ExecInfo, ExecOptions, GonePolicy
@@ -199,20 +200,13 @@ def make_exec(args: Sequence[str], options: ProcessOptions, *, stdin: bool) -> E
     Raises:
         InvalidArgument: an option is not one, or its value is not.
     """
-    unknown = set(options) - set(ProcessOptions.__annotations__)
-    if unknown:
-        raise InvalidArgument(
-            f"there is no option {min(unknown)!r}", hint=f"the options are {', '.join(ProcessOptions.__annotations__)}"
-        )
-    if isinstance(args, str):
-        raise InvalidArgument("the command is a list of words, not one text", hint=f"did you mean {args.split()!r}?")
-    env = options.get("env", ())
+    check_options(options, ProcessOptions)
     policy = options.get("when_gone", "hup")
     if policy not in {member.value for member in GonePolicy} - {"unknown"}:
         raise InvalidArgument(f"{policy!r} is no policy", hint="the policies are hup, kill and leave")
     return ExecOptions(
-        args=tuple(args),
-        env=tuple(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else tuple(env),
+        args=command_words(args),
+        env=env_entries(options.get("env", ())),
         user=options.get("user", ""),
         working_dir=options.get("workdir", ""),
         terminal=options.get("terminal", False),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from ross.client.health import HealthOptions, make_health
+from ross.client.keywords import check_options, command_words, env_entries
 from ross.client.limits import LimitOptions, make_limits
 from ross.client.users import make_users
 from ross.errors import InvalidArgument
@@ -130,20 +131,13 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
     Raises:
         InvalidArgument: an option is not one, or its value is not.
     """
-    unknown = set(options) - set(CreateOptions.__annotations__)
-    if unknown:
-        raise InvalidArgument(
-            f"there is no option {min(unknown)!r}", hint=f"the options are {', '.join(CreateOptions.__annotations__)}"
-        )
-    if isinstance(args, str):
-        raise InvalidArgument("the command is a list of words, not one text", hint=f"did you mean {args.split()!r}?")
-    env = options.get("env", ())
+    check_options(options, CreateOptions)
     entrypoint = options.get("entrypoint")
     return ContainerSpec(
         name=options.get("name", ""),
-        args=tuple(args),
+        args=command_words(args),
         entrypoint=tuple(entrypoint) if entrypoint is not None else None,
-        env=tuple(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else tuple(env),
+        env=env_entries(options.get("env", ())),
         working_dir=options.get("workdir", ""),
         user=options.get("user", ""),
         hostname=options.get("hostname", ""),
