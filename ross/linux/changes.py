@@ -27,15 +27,6 @@ if TYPE_CHECKING:
 _BENEATH: Final = Resolve.BENEATH | Resolve.NO_SYMLINKS | Resolve.NO_MAGICLINKS
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 _CHUNK: Final = 1 << 20
-_KINDS: Final = {
-    stat.S_IFREG: FileKind.FILE,
-    stat.S_IFDIR: FileKind.DIRECTORY,
-    stat.S_IFLNK: FileKind.LINK,
-    stat.S_IFIFO: FileKind.FIFO,
-    stat.S_IFSOCK: FileKind.SOCKET,
-    stat.S_IFCHR: FileKind.CHARACTER_DEVICE,
-    stat.S_IFBLK: FileKind.BLOCK_DEVICE,
-}
 
 
 @frozen
@@ -212,22 +203,18 @@ def _compare(
         change = None
         if now is None:
             if was is not None:
-                yield SnapshotChange(change=ChangeKind.DELETED, path=path, kind=_kind(was))
+                yield SnapshotChange(change=ChangeKind.DELETED, path=path, kind=FileKind.of(was))
             continue
         if was is None:
             change = ChangeKind.ADDED
         elif _differ(was, now) or _contents_differ(name, (old, before), (new, after), was, checkpoint):
             change = ChangeKind.MODIFIED
         if change is not None:
-            yield SnapshotChange(change=change, path=path, kind=_kind(now))
+            yield SnapshotChange(change=change, path=path, kind=FileKind.of(now))
         if after is not None and stat.S_ISDIR(now.st_mode):
             stays = before is not None and was is not None and stat.S_ISDIR(was.st_mode)
             lower = before.layers if before is not None and stays else ()
             inside.append(_Node(path, lower, after.layers, node, told=change is not None))
-
-
-def _kind(found: os.stat_result) -> FileKind:
-    return _KINDS.get(stat.S_IFMT(found.st_mode), FileKind.UNKNOWN)
 
 
 def _differ(was: os.stat_result, now: os.stat_result) -> bool:

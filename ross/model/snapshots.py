@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from enum import Enum
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
+
+if TYPE_CHECKING:
+    import os
 
 
 class SnapshotKind(Enum):
@@ -108,6 +113,22 @@ class FileKind(Enum):
     SOCKET = "socket"
     CHARACTER_DEVICE = "characterDevice"
     BLOCK_DEVICE = "blockDevice"
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileKind:
+        """Of what somebody has looked at."""
+        return _KINDS.get(stat.S_IFMT(found.st_mode), cls.UNKNOWN)
+
+
+_KINDS: Final = {
+    stat.S_IFREG: FileKind.FILE,
+    stat.S_IFDIR: FileKind.DIRECTORY,
+    stat.S_IFLNK: FileKind.LINK,
+    stat.S_IFIFO: FileKind.FIFO,
+    stat.S_IFSOCK: FileKind.SOCKET,
+    stat.S_IFCHR: FileKind.CHARACTER_DEVICE,
+    stat.S_IFBLK: FileKind.BLOCK_DEVICE,
+}
 
 
 @frozen(kw_only=True)

@@ -60,15 +60,6 @@ _AS_STORED: Final = Owners(users=UserNamespace())
 """Of one that does not run: nothing is mapped."""
 _WAY_SECONDS: Final = 60.0
 """How long a copy may go on once somebody wants to start or remove the container, which stands still for it."""
-_KINDS: Final = {
-    stat.S_IFREG: FileKind.FILE,
-    stat.S_IFDIR: FileKind.DIRECTORY,
-    stat.S_IFLNK: FileKind.LINK,
-    stat.S_IFIFO: FileKind.FIFO,
-    stat.S_IFSOCK: FileKind.SOCKET,
-    stat.S_IFCHR: FileKind.CHARACTER_DEVICE,
-    stat.S_IFBLK: FileKind.BLOCK_DEVICE,
-}
 
 
 @frozen(kw_only=True)
@@ -110,7 +101,7 @@ class Files:
             uid, gid = tree.owners.told((found.st_uid, found.st_gid))
             return FileInfo(
                 name=base_name(path),
-                kind=_KINDS.get(stat.S_IFMT(found.st_mode), FileKind.UNKNOWN),
+                kind=FileKind.of(found),
                 mode=stat.S_IMODE(found.st_mode),
                 size_bytes=found.st_size,
                 modified_at=found.st_mtime_ns,
