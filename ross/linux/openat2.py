@@ -11,6 +11,7 @@ from typing import Final
 from ross.linux.syscalls import OPENAT2, syscall
 
 _ATTEMPTS: Final = 1000
+_NOTHING_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class Resolve(IntFlag):
@@ -57,3 +58,17 @@ def openat2(
             if not left:
                 raise
     raise AssertionError("the last attempt has returned or raised")
+
+
+def lstat(dir_fd: int, path: str | bytes, *, resolve: Resolve) -> os.stat_result | None:
+    """What is at a path below ``dir_fd``; None if there is nothing, or a forbidden link on the way. A link at its end is what is there."""
+    try:
+        fd = openat2(dir_fd, path, os.O_PATH | os.O_NOFOLLOW, resolve=resolve)
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return None
+        raise
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)

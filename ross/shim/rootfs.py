@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ross.linux.fsids import acting_as
-from ross.linux.openat2 import Resolve, openat2
+from ross.linux.openat2 import Resolve, lstat, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -62,16 +62,7 @@ class Rootfs:
 
     def stat_itself(self, path: str) -> os.stat_result | None:
         """What is at a path; None if there is nothing, or a link on the way. A link at its end is what is there."""
-        try:
-            fd = openat2(self._fd, path, os.O_PATH | os.O_NOFOLLOW, resolve=_INSIDE | Resolve.NO_SYMLINKS)
-        except OSError as error:
-            if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-                return None
-            raise
-        try:
-            return os.fstat(fd)
-        finally:
-            os.close(fd)
+        return lstat(self._fd, path, resolve=_INSIDE | Resolve.NO_SYMLINKS)
 
     def make_directory(self, path: str, *, mode: int = 0o755) -> str:
         """See that a path leads to a directory, making what is missing.

@@ -22,7 +22,7 @@ from ross.linux.archive.tar import show
 from ross.linux.archive.whiteouts import OPAQUE_XATTR, is_whiteout
 from ross.linux.descent import Descent
 from ross.linux.files import remove_entry
-from ross.linux.openat2 import Resolve, openat2
+from ross.linux.openat2 import Resolve, lstat, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +108,7 @@ class _Settler:
                 waiting = [
                     new
                     for old in waiting
-                    if (new := _moved(old, path, moved)) == old or _lstat(self._own, new, resolve=_OWN) is None
+                    if (new := _moved(old, path, moved)) == old or lstat(self._own, new, resolve=_OWN) is None
                 ]
                 links = [(_moved(link, path, moved), target) for link, target in links]
                 whiteouts = [_moved(name, path, moved) for name in whiteouts]
@@ -118,7 +118,7 @@ class _Settler:
         for path, target in links:
             self._link(path, target)
         for path in whiteouts:
-            if self._cut_off(path) or _lstat(self._lower, path) is None:
+            if self._cut_off(path) or lstat(self._lower, path, resolve=_INSIDE) is None:
                 _take_away(self._own, path)
         if applied.root_opaque:
             self._hide_all()
@@ -132,7 +132,7 @@ class _Settler:
                 return None  # a later entry has taken its place
             raise
         try:
-            found = _lstat(self._lower, path)
+            found = lstat(self._lower, path, resolve=_INSIDE)
             if found is None or is_whiteout(found) or self._cut_off(path):
                 return None
             if stat.S_ISLNK(found.st_mode):
@@ -165,7 +165,7 @@ class _Settler:
             with os.scandir(self._lower) as entries:
                 names = [entry.name for entry in entries]
             for name in names:
-                found = _lstat(self._own, os.fsencode(name), resolve=_OWN)
+                found = lstat(self._own, os.fsencode(name), resolve=_OWN)
                 if found is None:
                     os.mknod(name, stat.S_IFCHR, 0, dir_fd=self._own)
                 elif stat.S_ISDIR(found.st_mode):
@@ -266,7 +266,7 @@ class _Settler:
 
     def _parent_of_target(self, path: bytes, target: bytes, parent: bytes) -> int:
         """The directory, in this layer, where a link's target is or is to be copied up."""
-        if _lstat(self._own, target) is not None:
+        if lstat(self._own, target, resolve=_INSIDE) is not None:
             return openat2(self._own, parent or b".", _DIRECTORY, resolve=_INSIDE)
         try:
             resolved = _resolved(self._lower, parent)
@@ -307,20 +307,6 @@ class _Settler:
 
 def _dangling(path: bytes, target: bytes) -> Corrupt:
     return Corrupt(f"the layer's entry {show(path)} is a hard link to {show(target)}, which does not exist")
-
-
-def _lstat(top: int, path: bytes, *, resolve: Resolve = _INSIDE) -> os.stat_result | None:
-    """What is under a name; its last part is not followed."""
-    try:
-        fd = openat2(top, path, os.O_PATH | os.O_NOFOLLOW, resolve=resolve)
-    except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-            return None
-        raise
-    try:
-        return os.fstat(fd)
-    finally:
-        os.close(fd)
 
 
 def _resolved(top: int, path: bytes) -> bytes:
