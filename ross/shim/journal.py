@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -44,8 +45,15 @@ def check_journal(monitor: Path, *, socket: Path = SOCKET) -> None:
             f"this host has no journal to log to: systemd-journald does not run ({socket} is not there)", hint=hint
         )
     find_reader()
-    if _WRITES not in monitor.read_bytes():
+    found = monitor.stat()
+    if not _writes(monitor, found.st_mtime_ns, found.st_size, found.st_ino):
         raise FailedPrecondition(f"the monitor {monitor} was built without support for the journal", hint=hint)
+
+
+@lru_cache(maxsize=1)
+def _writes(monitor: Path, _modified_at: int, _size_bytes: int, _inode: int) -> bool:
+    """Whether a monitor can write to the journal. Read once for as long as it is the same file: each start asks."""
+    return _WRITES in monitor.read_bytes()
 
 
 def find_reader() -> Path:
