@@ -199,13 +199,15 @@ class Launcher:
         group = parts.groups.path(self._id, record.spec.resources.cgroup_parent)
         if self._layout.checkpoint.exists():
             await trio.to_thread.run_sync(end_criu, self._layout.checkpoint)
+        group_is_gone = False
         if (parts.runtime.root / self._id).exists() or monitor is not None:
-            await parts.runtime.delete(self._id, group=None if parts.groups.by_systemd else group)
+            group_is_gone = await parts.runtime.delete(self._id, group=None if parts.groups.by_systemd else group)
         if monitor is not None:
             with trio.move_on_after(_MONITOR_END_SECONDS):
                 await gone(monitor)
+            group_is_gone = False  # it may have begun something meanwhile
         # A runtime that was killed before it wrote its state has nothing to delete, and yet has made groups.
-        if not await trio.to_thread.run_sync(end_cgroup, group):
+        if not group_is_gone and not await trio.to_thread.run_sync(end_cgroup, group):
             logger.warning("the control group %s stays: something in it does not end", group)
         take_away(self._layout.shm)
         take_way_away(parts.runtime_layout, self._id)

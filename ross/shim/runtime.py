@@ -65,21 +65,25 @@ class Runtime:
         if done.returncode != 0:
             raise runtime_error(_text(done), what="start")
 
-    async def delete(self, container_id: str, *, group: str | None = None) -> None:
+    async def delete(self, container_id: str, *, group: str | None = None) -> bool:
         """Forget a container, ending whatever is left of it; one that is not known is fine.
 
         Args:
             container_id: Which.
             group: Its control group, if that is for us to remove.
 
+        Returns:
+            Whether it is known that nothing of that group is left.
+
         Raises:
             Internal: it could not.
         """
         if group is not None and await forget(self.root / container_id, group):
-            return
+            return True
         done = await run(self._argv("delete", "--force", container_id))
         if done.returncode != 0 and (self.root / container_id).exists():
             raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")
+        return False
 
     async def pause(self, container_id: str) -> None:
         """Freeze the processes of a running container.
