@@ -2,91 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 from ross.cli import output
+from ross.cli.flags.daemon import DaemonFlags
 from ross.cli.output import Format
 from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
     from ross.client import Engine
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
-CgroupManager = Literal["cgroupfs", "systemd"]
 
-
-def daemon(
-    *,
-    root: str | None = None,
-    run: str | None = None,
-    socket: str | None = None,
-    runtime: str | None = None,
-    cgroup_manager: CgroupManager | None = None,
-    certs_dir: str | None = None,
-    disk_floor: str | None = None,
-    max_downloads: str | None = None,
-    max_connections_per_blob: str | None = None,
-    max_bandwidth: str | None = None,
-    kept_events: str | None = None,
-    log_level: LogLevel | None = None,
-    log_format: LogFormat | None = None,
-) -> int:
+def daemon(*, flags: DaemonFlags | None = None) -> int:
     """Run the daemon in the foreground.
 
     Each setting may also stand in /etc/ross/config.toml, or in the environment as ROSS_ROOT and so on.
-
-    Parameters
-    ----------
-    root
-        Where images and containers are kept. /var/lib/ross if not given.
-    run
-        Where sockets and pids are, which a reboot may lose. /run/ross if not given.
-    socket
-        Where clients connect. ross.sock in the run directory if not given.
-    runtime
-        The OCI runtime, by name or path. runc if not given.
-    cgroup_manager
-        Who makes control groups: cgroupfs, the runtime itself; or systemd, which then knows them as scopes. cgroupfs if not given.
-    certs_dir
-        Where registries and mirrors are configured, as directories with colons between them, each with HOST/hosts.toml. The first
-        that has something for a host counts. /etc/ross/certs.d, then those of containerd and Docker, if not given.
-    disk_floor
-        What pulls leave free on the filesystem of the root: 512m, 2g or bytes. 256m, or a hundredth of it, if not given.
-    max_downloads
-        How many layers are fetched at the same time. 6 if not given.
-    max_connections_per_blob
-        How many of these downloads may be of one large layer, in parts, where it comes slowly by one connection. 1 if not given.
-    max_bandwidth
-        Bytes a second for all downloads together: 10m, or a number. No bound if not given.
-    kept_events
-        How many events are kept for clients that come late or read slowly. 4096 if not given.
-    log_level
-        debug, info, warning or error. info if not given.
-    log_format
-        text or json. text if not given.
     """
     from ross.daemon import main
     from ross.settings import load_settings
 
-    flags = {
-        "root": root,
-        "run": run,
-        "socket": socket,
-        "runtime": runtime,
-        "cgroup_manager": cgroup_manager,
-        "certs_dir": certs_dir,
-        "disk_floor": disk_floor,
-        "max_downloads": max_downloads,
-        "max_connections_per_blob": max_connections_per_blob,
-        "max_bandwidth": max_bandwidth,
-        "kept_events": kept_events,
-        "log_level": log_level,
-        "log_format": log_format,
-    }
-    return main(load_settings(flags=flags))
+    return main(load_settings(flags=asdict(flags or DaemonFlags())))
 
 
 def health() -> None:
