@@ -84,6 +84,19 @@ async def run(
         cwd=cwd,
         pass_fds=pass_fds,
     )
+    try:
+        stdout, stderr = await _communicate(process, input, max_output_bytes=max_output_bytes)
+    except BaseException:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+        raise
+    returncode = process.returncode if process.returncode is not None else -1
+    return Completed(argv=tuple(argv), returncode=returncode, stdout=stdout, stderr=stderr)
+
+
+async def _communicate(process: trio.Process, data: bytes, *, max_output_bytes: int) -> tuple[bytes, bytes]:
+    """Hand a program its input, and wait for its end; what it has printed meanwhile."""
     outputs = {"stdout": bytearray(), "stderr": bytearray()}
 
     async def read(stream: trio.abc.ReceiveStream, into: bytearray) -> None:
@@ -94,28 +107,17 @@ async def run(
     async def feed(stream: trio.abc.SendStream) -> None:
         async with stream:
             try:
-                await stream.send_all(input)
+                await stream.send_all(data)
             except trio.BrokenResourceError:
                 return  # it did not want to read it all
 
-    try:
-        async with trio.open_nursery() as nursery:
-            for name, buffer in outputs.items():
-                nursery.start_soon(read, getattr(process, name), buffer)
-            if process.stdin is not None:
-                nursery.start_soon(feed, process.stdin)
-            await process.wait()
-    except BaseException:
-        process.kill()
-        with trio.CancelScope(shield=True):
-            await process.wait()
-        raise
-    return Completed(
-        argv=tuple(argv),
-        returncode=process.returncode if process.returncode is not None else -1,
-        stdout=bytes(outputs["stdout"]),
-        stderr=bytes(outputs["stderr"]),
-    )
+    async with trio.open_nursery() as nursery:
+        for name, buffer in outputs.items():
+            nursery.start_soon(read, getattr(process, name), buffer)
+        if process.stdin is not None:
+            nursery.start_soon(feed, process.stdin)
+        await process.wait()
+    return bytes(outputs["stdout"]), bytes(outputs["stderr"])
 
 
 class Output:
