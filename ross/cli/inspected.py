@@ -175,14 +175,10 @@ def _healthcheck(spec: ContainerSpec, image: Mapping[str, Any]) -> dict[str, Any
 
 
 def _host_config(spec: ContainerSpec) -> Fields:
-    limits, resources, security = spec.limits, spec.resources, spec.security
+    resources, security = spec.resources, spec.security
     mode = {RestartMode.ON_FAILURE: "on-failure", RestartMode.UNLESS_STOPPED: "unless-stopped"}.get(
         spec.restart.mode, spec.restart.mode.value
     )
-    throttles: dict[str, list[dict[str, Any]]] = {name: [] for name in _THROTTLES.values()}
-    for one in resources.throttles:
-        unit = "Weight" if one.kind is ThrottleKind.WEIGHT else "Rate"
-        throttles[_THROTTLES[one.kind]].append({"Path": one.device, unit: one.rate})
     return Fields({
         "Binds": [_bind(mount) for mount in spec.mounts if mount.kind is MountKind.BIND],
         "LogConfig": {
@@ -218,6 +214,22 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "IDMappings": _id_mappings(spec.namespaces.users),
         "ShmSize": resources.shm_bytes or _DEFAULT_SHM_BYTES,
         "Sysctls": Labels(security.sysctls),
+        **_resources(spec),
+        "Init": spec.init,
+        "Annotations": Labels(spec.annotations),
+        "MaskedPaths": list(security.mask),
+        "UnmaskedPaths": list(security.unmask),
+    })
+
+
+def _resources(spec: ContainerSpec) -> dict[str, Any]:
+    """How much it may have of the host, and which devices."""
+    limits, resources, security = spec.limits, spec.resources, spec.security
+    throttles: dict[str, list[dict[str, Any]]] = {name: [] for name in _THROTTLES.values()}
+    for one in resources.throttles:
+        unit = "Weight" if one.kind is ThrottleKind.WEIGHT else "Rate"
+        throttles[_THROTTLES[one.kind]].append({"Path": one.device, unit: one.rate})
+    return {
         "CpuShares": limits.cpu_shares,
         "Memory": limits.memory_bytes,
         "NanoCpus": limits.nano_cpus,
@@ -238,11 +250,7 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "OomKillDisable": resources.oom_kill_disable,
         "PidsLimit": limits.pids_limit,
         "Ulimits": [{"Name": one.name, "Soft": one.soft, "Hard": one.hard} for one in resources.ulimits],
-        "Init": spec.init,
-        "Annotations": Labels(spec.annotations),
-        "MaskedPaths": list(security.mask),
-        "UnmaskedPaths": list(security.unmask),
-    })
+    }
 
 
 def _security_options(spec: ContainerSpec) -> list[str]:
