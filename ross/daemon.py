@@ -118,15 +118,7 @@ async def _start_services(
     snapshotter = await tree.start("snapshotter", _run_snapshotter, state)
     registry = await tree.start("registry", _run_registry, settings, credentials)
     unpacker = Unpacker(store=store, snapshotter=snapshotter)
-    puller = Puller(
-        registry=RegistryClient(registry),
-        store=store,
-        snapshotter=snapshotter,
-        unpacker=unpacker,
-        max_downloads=settings.max_downloads,
-        max_bandwidth=settings.max_bandwidth,
-        splitting=Splitting(connections=settings.max_connections_per_blob),
-    )
+    puller = _make_puller(settings, registry, store, snapshotter, unpacker)
     collector = Collector(store=store, snapshotter=snapshotter, pins=pins)
     content = Content(store=store, collector=collector, pins=pins)
     images = Images(
@@ -175,6 +167,20 @@ async def _start_services(
         request_stop=request_stop,
     )
     await tree.start("listener", run_listener, settings, engine)
+
+
+def _make_puller(
+    settings: Settings, registry: RegistrySession, store: ContentStore, snapshotter: Snapshotter, unpacker: Unpacker
+) -> Puller:
+    return Puller(
+        registry=RegistryClient(registry),
+        store=store,
+        snapshotter=snapshotter,
+        unpacker=unpacker,
+        max_downloads=settings.max_downloads,
+        max_bandwidth=settings.max_bandwidth,
+        splitting=Splitting(connections=settings.max_connections_per_blob),
+    )
 
 
 async def _run_events(layout: StateLayout, settings: Settings, *, task_status: trio.TaskStatus[Events]) -> None:
