@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from ross.cli import output
+from ross.cli.flags.exec import ExecFlags
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.output import Format
-from ross.cli.parse import parse_env, read_env_files
 from ross.cli.session import with_engine
 from ross.cli.streams import preserved
 from ross.errors import FailedPrecondition, InvalidArgument, RossError
@@ -21,7 +20,6 @@ from ross.model.containers import ContainerState
 
 if TYPE_CHECKING:
     from ross.client import Engine, Exec
-    from ross.client.processes import ProcessOptions
     from ross.model.containers import Outcome
 
 Begin = Callable[..., Coroutine[Any, Any, "Exec"]]
@@ -31,16 +29,7 @@ def exec_(
     container: str,
     /,
     *command: Annotated[str, Parameter(allow_leading_hyphen=True)],
-    interactive: Annotated[bool, Parameter(name=["--interactive", "-i"], negative=())] = False,
-    tty: Annotated[bool, Parameter(name=["--tty", "-t"], negative=())] = False,
-    detach: Annotated[bool, Parameter(name=["--detach", "-d"], negative=())] = False,
-    env: Annotated[tuple[str, ...], Parameter(name=["--env", "-e"], negative=())] = (),
-    env_file: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    user: Annotated[str, Parameter(name=["--user", "-u"])] = "",
-    workdir: Annotated[str, Parameter(name=["--workdir", "-w"])] = "",
-    privileged: Annotated[bool, Parameter(negative=())] = False,
-    detach_keys: str = DETACH_KEYS,
-    preserve_fds: int = 0,
+    flags: ExecFlags | None = None,
 ) -> int:
     """Execute a command in a running container; ends with the command's exit code.
 
@@ -50,50 +39,24 @@ def exec_(
         Its name or id.
     command
         The program and its arguments.
-    interactive
-        Connect its input to ours.
-    tty
-        Give it a terminal.
-    detach
-        Leave it running, and be gone.
-    env
-        NAME=value, or NAME for our own value of it. May be repeated.
-    env_file
-        A file with such entries, one a line. May be repeated.
-    user
-        user[:group], by name or number; the container's if not given.
-    workdir
-        The directory it begins in; the container's if not given.
-    privileged
-        Give it all capabilities that the daemon has.
-    detach_keys
-        What is typed to let go of it: keys with commas between them, each a character or ctrl-CHARACTER; nothing for no such keys.
-    preserve_fds
-        Hand it so many of our descriptors, from 3 on.
     """
+    wanted = flags or ExecFlags()
     if not command:
         raise InvalidArgument("there is nothing to execute", hint=f"write: ross exec {container} COMMAND")
-    if tty and interactive and not detach and not is_terminal(0):
+    if wanted.tty and wanted.interactive and not wanted.detach and not is_terminal(0):
         raise InvalidArgument("the input is no terminal, which -it wants", hint="use -i alone to pipe something in")
-    manner = Manner(keys=parse_detach_keys(detach_keys))
-    options: ProcessOptions = {
-        "env": [*read_env_files(env_file, os.environ), *parse_env(env, os.environ)],
-        "user": user,
-        "workdir": workdir,
-        "terminal": tty,
-        "privileged": privileged,
-        "when_gone": "leave" if detach else "hup",
-    }
-    fds = preserved(preserve_fds)
+    manner = Manner(keys=parse_detach_keys(wanted.detach_keys))
+    options = wanted.options()
+    fds = preserved(wanted.preserve_fds)
 
     async def body(engine: Engine) -> int:
         begin = partial(engine.containers.get(container).now.open_exec, command, fds=fds, **options)
-        if detach:
+        if wanted.detach:
             await begin()
             return 0
-        if tty:
-            return _code(await _on_terminal(begin, stdin=interactive, manner=manner))
-        return _code(await _on_pipes(begin, stdin=interactive))
+        if wanted.tty:
+            return _code(await _on_terminal(begin, stdin=wanted.interactive, manner=manner))
+        return _code(await _on_pipes(begin, stdin=wanted.interactive))
 
     return with_engine(body)
 
