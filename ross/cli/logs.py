@@ -12,7 +12,8 @@ from ross.cli.session import with_engine
 from ross.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from ross.client import Engine
+    from ross.client import Container, Engine
+    from ross.model.logs import LogOptions
 
 
 def logs(
@@ -52,7 +53,6 @@ def logs(
         The same as --stream stderr.
     """
     from ross.model.logs import LogOptions
-    from ross.model.records import Printer, Stream
 
     if stream != "all" and (stdout or stderr):
         raise InvalidArgument("--stream is given together with --stdout or --stderr", hint="leave one of them out")
@@ -66,16 +66,21 @@ def logs(
     )
 
     async def body(engine: Engine) -> None:
-        found = await engine.containers.get(container)
-        printer = Printer(timestamps=timestamps)
-        async with found.log_chunks(options) as chunks:
-            async for chunk in chunks:
-                if chunk.gap:
-                    output.write_bytes(2, b"ross: some of the log is gone: it made place for newer output\n")
-                for source, text in printer.feed(chunk.records):
-                    output.write_bytes(2 if source is Stream.STDERR else 1, text)
+        await _print(await engine.containers.get(container), options, timestamps=timestamps)
 
     with_engine(body)
+
+
+async def _print(container: Container, options: LogOptions, *, timestamps: bool) -> None:
+    from ross.model.records import Printer, Stream
+
+    printer = Printer(timestamps=timestamps)
+    async with container.log_chunks(options) as chunks:
+        async for chunk in chunks:
+            if chunk.gap:
+                output.write_bytes(2, b"ross: some of the log is gone: it made place for newer output\n")
+            for source, text in printer.feed(chunk.records):
+                output.write_bytes(2 if source is Stream.STDERR else 1, text)
 
 
 def _lines(text: str) -> int:
