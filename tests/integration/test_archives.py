@@ -184,7 +184,7 @@ def test_we_load_the_layout_that_podman_saves(daemon: Daemon, pulled: list[str],
 def test_skopeo_copies_between_our_forms(daemon: Daemon, pulled: list[str], tmp_path: Path) -> None:
     before = images(daemon)[pulled[1]]
     layout, docker = tmp_path / "layout.tar", tmp_path / "docker.tar"
-    assert daemon.ross("save", "--format", "oci-archive", "-o", str(layout), pulled[1]).returncode == 0
+    daemon.ok("save", "--format", "oci-archive", "-o", str(layout), pulled[1])
     raw = skopeo("inspect", "--raw", f"oci-archive:{layout}").encode()
     assert digest_of(raw) == before[1]
     skopeo("copy", "-q", f"oci-archive:{layout}", f"docker-archive:{docker}:localhost/copied:2")
@@ -192,7 +192,7 @@ def test_skopeo_copies_between_our_forms(daemon: Daemon, pulled: list[str], tmp_
     assert daemon.ross("load", "-q", "-i", str(docker)).stdout == "Loaded image: localhost/copied:2\n"
     assert ids(daemon) == {"localhost/copied:2": before[0]}
     again = tmp_path / "again.tar"
-    assert daemon.ross("save", "--format", "docker-archive", "-o", str(again), "localhost/copied:2").returncode == 0
+    daemon.ok("save", "--format", "docker-archive", "-o", str(again), "localhost/copied:2")
     skopeo("copy", "-q", f"docker-archive:{again}", f"oci-archive:{tmp_path / 'last.tar'}:tag")
     last = daemon.ross("load", "-q", "-i", str(tmp_path / "last.tar")).stdout
     assert last.startswith("Loaded image ID: sha256:")
@@ -207,11 +207,11 @@ def test_round_trip_is_byte_identical_and_keeps_every_digest(daemon: Daemon, pul
     archives = {form: tmp_path / f"{form}.tar" for form in ("both", "oci-archive", "docker-archive")}
     for form, path in archives.items():
         flags = [] if form == "both" else ["--format", form]
-        assert daemon.ross("save", *flags, "-o", str(path), *pulled).returncode == 0
+        daemon.ok("save", *flags, "-o", str(path), *pulled)
         assert path.stat().st_mode & 0o777 == 0o600
     for form, path in archives.items():
         forget_all(daemon)
-        assert daemon.ross("load", "-i", str(path)).returncode == 0
+        daemon.ok("load", "-i", str(path))
         assert ids(daemon) == {name: one[0] for name, one in before.items()}
         if form != "docker-archive":
             assert images(daemon) == before
@@ -364,18 +364,18 @@ def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon) -> None:
     saving.kill()
     saving.communicate()
     until(lambda: baseline(daemon) == before)
-    assert daemon.ross("rmi", "localhost/big:1").returncode == 0
+    daemon.ok("rmi", "localhost/big:1")
 
 
 def test_killed_daemon_starts_clean_and_the_same_load_works(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "big.tar"
     path.write_bytes(big_archive(8))
     began = time.monotonic()
-    assert daemon.ross("load", "-q", "-i", str(path)).returncode == 0
+    daemon.ok("load", "-q", "-i", str(path))
     whole = time.monotonic() - began
     rng = random.Random(11)
     for round_ in range(4):
-        assert daemon.ross("rmi", "-f", "localhost/big:1").returncode == 0
+        daemon.ok("rmi", "-f", "localhost/big:1")
         loading = daemon.popen("load", "-q", "-i", str(path))
         if round_ % 2:
             until(lambda: spooled(daemon) > 0)

@@ -238,7 +238,7 @@ async def test_input_that_is_kept_open_outlives_its_writers(plain: Image) -> Non
 
 def test_attach_detach_and_exit_code(shared: Daemon, busybox: str) -> None:
     script = "stty -echo; while read line; do echo got $line; [ $line = end ] && exit 5; done"
-    assert shared.ross("run", "-dit", "--name", "shell", busybox, "sh", "-c", script).returncode == 0
+    shared.ok("run", "-dit", "--name", "shell", busybox, "sh", "-c", script)
     first = Terminal(shared, "attach", "--detach-keys", "ctrl-x", "shell")
     first.send(b"one\n")
     first.read_until(b"got one", seconds=30)
@@ -255,7 +255,7 @@ def test_attach_detach_and_exit_code(shared: Daemon, busybox: str) -> None:
     done = shared.ross("attach", "shell")
     assert done.returncode == 1
     assert "is stopped: there is nothing to be connected to" in done.stderr
-    assert shared.ross("rm", "shell").returncode == 0
+    shared.ok("rm", "shell")
 
 
 def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, busybox: str) -> None:
@@ -270,14 +270,14 @@ def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, busybox: st
         assert client.returncode == code
         state = json.loads(shared.ross("inspect", name).stdout)[0]["State"]["Status"]
         assert state == ("exited" if code == 3 else "running")
-        assert shared.ross("rm", "-f", name).returncode == 0
+        shared.ok("rm", "-f", name)
 
 
 def test_start_attached_with_other_keys(shared: Daemon, busybox: str) -> None:
-    assert shared.ross("create", "-it", "--name", "later", busybox, "sh").returncode == 0
+    shared.ok("create", "-it", "--name", "later", busybox, "sh")
     terminal = Terminal(shared, "start", "-ai", "--detach-keys", "ctrl-a,d", "later")
     terminal.read_until(b"# ", seconds=30)
     terminal.send(b"\x01d")
     assert terminal.wait() == 0
     until(lambda: json.loads(shared.ok("inspect", "later"))[0]["State"]["Status"] == "running")
-    assert shared.ross("rm", "-f", "later").returncode == 0
+    shared.ok("rm", "-f", "later")

@@ -55,9 +55,9 @@ def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.M
     monkeypatch.setenv("ROSS_DISK_FLOOR", floor)
     here, wanted = image(registry, "test/full:1", 10 * MIB), image(registry, "test/full:2", 20 * MIB)
     with running_daemon(small) as daemon:
-        assert daemon.ross("pull", "-q", here).returncode == 0
+        daemon.ok("pull", "-q", here)
         assert (daemon.root / "reserve").stat().st_blocks * 512 >= 8 * MIB
-        assert daemon.ross("create", "--name", "box", here, "true").returncode == 0
+        daemon.ok("create", "--name", "box", here, "true")
         fill(small / "filler")
 
         _refused(daemon, wanted)
@@ -69,10 +69,10 @@ def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.M
         assert gone.returncode == 0, gone.stderr
         removed = daemon.ross("rmi", here)
         assert removed.returncode == 0, removed.stderr
-        assert daemon.ross("system", "prune", "-f").returncode == 0
+        daemon.ok("system", "prune", "-f")
         assert not list(daemon.root.glob("blobs/*/*"))
         (small / "filler").unlink()
-        assert daemon.ross("pull", "-q", wanted).returncode == 0
+        daemon.ok("pull", "-q", wanted)
         checked = daemon.ross("system", "check")
         assert (checked.returncode, checked.stdout.endswith("all right\n")) == (0, True), checked.stdout
         daemon.expect_log("disk is full|no space|No space|durable|cannot be")
@@ -98,8 +98,8 @@ def test_pull_stops_at_the_floor(small: Path, registry: str, monkeypatch: pytest
         assert "ross system prune" in refused.stderr
         found = os.statvfs(small)
         assert found.f_bavail * found.f_frsize > 95 * MIB
-        assert daemon.ross("system", "prune", "-f").returncode == 0
-        assert daemon.ross("system", "check").returncode == 0
+        daemon.ok("system", "prune", "-f")
+        daemon.ok("system", "check")
 
 
 def free_bytes(path: Path) -> int:
@@ -138,7 +138,7 @@ def test_pull_and_load_on_a_disk_that_ends_meanwhile(
     wanted = push(registry, "test/ends:2", large.build())
     archive = docker_archive(large, ["localhost/ends:2"]).tar()
     with running_daemon(small) as daemon:
-        assert daemon.ross("pull", "-q", here).returncode == 0
+        daemon.ok("pull", "-q", here)
         for words, data in ((("pull", "-q", wanted), b""), (("load", "-q"), archive)):
             done = subprocess.run(
                 command(*words), env=daemon.environment(), input=data, capture_output=True, timeout=60
@@ -151,6 +151,6 @@ def test_pull_and_load_on_a_disk_that_ends_meanwhile(
             assert not list(daemon.root.glob("ingest/spool-*"))
             checked = daemon.ross("system", "check")
             assert (checked.returncode, checked.stdout.endswith("all right\n")) == (0, True), checked.stdout
-        assert daemon.ross("system", "prune", "-f").returncode == 0
+        daemon.ok("system", "prune", "-f")
         assert free_bytes(small) > 100 * MIB
         daemon.expect_log("disk is full|no space|No space|durable|cannot be")

@@ -160,7 +160,7 @@ def test_exit_codes_of_exec(one_daemon: Daemon, sleeper: str, command: str, code
 
 @pytest.fixture(scope="module")
 def sleeper(one_daemon: Daemon, box: str) -> Iterator[str]:
-    assert one_daemon.ross("run", "-d", "--name", "sleeper", box, "sh", "-c", "exec sleep 100000").returncode == 0
+    one_daemon.ok("run", "-d", "--name", "sleeper", box, "sh", "-c", "exec sleep 100000")
     yield "sleeper"
     one_daemon.ross("rm", "-f", "sleeper")
 
@@ -241,7 +241,7 @@ def test_signals_of_kill(
     one_daemon: Daemon, listener: tuple[str, subprocess.Popen[bytes]], given: str, expected: str
 ) -> None:
     name, client = listener
-    assert one_daemon.ross("kill", "-s", given, name).returncode == 0
+    one_daemon.ok("kill", "-s", given, name)
     assert client.stdout is not None
     assert client.stdout.readline() == f"{expected}\n".encode()
 
@@ -287,7 +287,7 @@ def test_output_that_cannot_be_written_is_told(
 
 @pytest.fixture(scope="module")
 def talker(one_daemon: Daemon, box: str) -> str:
-    assert one_daemon.ross("run", "--name", "talker", box, "echo", "hello").returncode == 0
+    one_daemon.ok("run", "--name", "talker", box, "echo", "hello")
     return "talker"
 
 
@@ -348,22 +348,17 @@ def test_what_stops_a_container(
     one_daemon: Daemon, name: str, stoppable: str, image_signal: str, flags: str, line: str, code: int
 ) -> None:
     client = begin(one_daemon, name, f"{stoppable}:s{image_signal}", flags, f"{TRAPS} while :; do sleep 0.05; done")
-    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    one_daemon.ok(*line.replace("BOX", name).split())
     assert client.wait(30) == code
     client.communicate()
 
 
 def test_signal_of_an_image_that_is_none(one_daemon: Daemon, name: str, stoppable: str) -> None:
     """Docker too keeps it, and stops with SIGTERM; Podman makes no container of such an image."""
-    assert (
-        one_daemon.ross(
-            "run", "-d", "--name", name, f"{stoppable}:sSIGNOPE", "sh", "-c", f"{TRAPS} sleep 60"
-        ).returncode
-        == 0
-    )
+    one_daemon.ok("run", "-d", "--name", name, f"{stoppable}:sSIGNOPE", "sh", "-c", f"{TRAPS} sleep 60")
     assert json.loads(one_daemon.ross("inspect", name).stdout)[0]["Config"]["StopSignal"] == "SIGNOPE"
-    assert one_daemon.ross("restart", "-t", "0", name).returncode == 0
-    assert one_daemon.ross("rm", "-f", name).returncode == 0
+    one_daemon.ok("restart", "-t", "0", name)
+    one_daemon.ok("rm", "-f", name)
 
 
 @pytest.fixture(scope="module")
@@ -390,7 +385,7 @@ def test_how_long_stopping_waits(
     one_daemon: Daemon, name: str, box: str, flags: str, on_term: str, line: str, code: int
 ) -> None:
     client = begin(one_daemon, name, box, flags, f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done")
-    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    one_daemon.ok(*line.replace("BOX", name).split())
     assert client.wait(30) == code
     client.communicate()
 
@@ -408,7 +403,7 @@ def test_what_has_ended_or_never_was(one_daemon: Daemon, gone: str, line: str, c
 
 @pytest.fixture(scope="module")
 def gone(one_daemon: Daemon, box: str) -> str:
-    assert one_daemon.ross("run", "--name", "gone", box, "true").returncode == 0
+    one_daemon.ok("run", "--name", "gone", box, "true")
     return "gone"
 
 
@@ -462,6 +457,6 @@ def test_init(one_daemon: Daemon, box: str, flags: str, script: str, code: int, 
 def test_without_an_init_nobody_reaps(one_daemon: Daemon, box: str, name: str) -> None:
     """So the row of the orphan above can fail."""
     script = "(sh -c 'sleep 0.1 &'); exec sleep 100000"
-    assert one_daemon.ross("run", "-d", "--name", name, box, "sh", "-c", script).returncode == 0
+    one_daemon.ok("run", "-d", "--name", name, box, "sh", "-c", script)
     zombies = "until cat /proc/[0-9]*/stat | grep ' Z '; do sleep 0.05; done"
-    assert one_daemon.ross("exec", name, "sh", "-c", zombies).returncode == 0
+    one_daemon.ok("exec", name, "sh", "-c", zombies)

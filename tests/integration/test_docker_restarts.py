@@ -23,8 +23,7 @@ COUNTED = "n=$(($(cat /n 2>/dev/null || echo 0) + 1)); echo $n > /n; "
 
 
 def begin(daemon: Daemon, name: str, box: str, flags: str, script: str) -> None:
-    done = daemon.ross("run", "-d", "--name", name, *shlex.split(flags), box, "sh", "-c", script)
-    assert done.returncode == 0, done.stderr
+    daemon.ok("run", "-d", "--name", name, *shlex.split(flags), box, "sh", "-c", script)
 
 
 def state(daemon: Daemon, name: str) -> dict[str, Any]:
@@ -83,7 +82,7 @@ def test_policies_without_an_end(
     begin(one_daemon, name, busybox, f"--restart {policy}", f"sleep 0.1; {script}")
     until(lambda: state(one_daemon, name)["RestartCount"] >= 2)
     waiting = one_daemon.popen("wait", name)
-    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    one_daemon.ok(*line.replace("BOX", name).split())
     code, _errors = waiting.communicate(timeout=60)
     if line.startswith("rm"):
         assert one_daemon.ross("inspect", name).returncode == 1
@@ -114,7 +113,7 @@ def test_what_was_ended_on_purpose_stays_so(
     script = "trap 'exit 10' TERM; trap 'exit 11' USR1; echo ready; while :; do sleep 0.05; done"
     begin(one_daemon, name, busybox, f"--restart {policy}", script)
     until(lambda: one_daemon.ross("logs", name).stdout)
-    assert one_daemon.ross(*line.replace("BOX", name).split()).returncode == 0
+    one_daemon.ok(*line.replace("BOX", name).split())
     if code is None:
         until(lambda: state(one_daemon, name)["RestartCount"] == 1)
         return

@@ -42,8 +42,8 @@ def shared(filesystem: Path, busybox: str) -> Iterator[Daemon]:
     directory.mkdir()
     # Its last events it keeps: of so few it has all before anything is measured.
     with running_daemon(directory, settings={"ROSS_KEPT_EVENTS": str(WARM_UP)}) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
-        assert daemon.ross("run", "-dt", "--name", "box", busybox, "sleep", "1000000").returncode == 0
+        daemon.ok("pull", "-q", busybox)
+        daemon.ok("run", "-dt", "--name", "box", busybox, "sleep", "1000000")
         yield daemon
 
 

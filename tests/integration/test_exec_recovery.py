@@ -45,10 +45,10 @@ async def execs(daemon: Daemon) -> dict[tuple[str, ...], tuple[ExecInfo, Exec]]:
 
 
 async def test_daemon_is_killed_while_programs_are_executed(daemon: Daemon, box: str, tmp_path: Path) -> None:
-    assert daemon.ross("run", "-d", "--name", "box", "-v", f"{tmp_path}:/told", box, "sleep", "100000").returncode == 0
+    daemon.ok("run", "-d", "--name", "box", "-v", f"{tmp_path}:/told", box, "sleep", "100000")
     tell = "until [ -e /told/{} ]; do sleep 0.05; done; exit {}"
     for word, code in (("ends", "7"), ("stays", "8")):
-        assert daemon.ross("exec", "-d", "box", "sh", "-c", tell.format(word, code)).returncode == 0
+        daemon.ok("exec", "-d", "box", "sh", "-c", tell.format(word, code))
     client = daemon.popen("exec", "box", "sleep", "271828")
     until(lambda: len(processes("271828")) == 1)
     ending = (await execs(daemon))["sh", "-c", tell.format("ends", "7")][0]
@@ -78,7 +78,7 @@ def test_daemon_is_killed_at_any_moment_of_an_exec(daemon: Daemon, box: str) -> 
     """Whatever was executed by then is found again, with its record, or was never begun."""
     seed = int(os.environ.get("ROSS_SEED", "4"))
     rng = random.Random(seed)
-    assert daemon.ross("run", "-d", "--name", "box", box, "sleep", "100000").returncode == 0
+    daemon.ok("run", "-d", "--name", "box", box, "sleep", "100000")
     for number in range(ROUNDS):
         word = f"31{number:05}"
         client = daemon.popen("exec", "-d", "box", "sleep", word)

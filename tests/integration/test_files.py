@@ -46,16 +46,14 @@ def make(
     flags: tuple[str, ...] = (),
 ) -> str:
     """A container in which a script has run; going on, or stopped."""
-    done = daemon.ross("run", "-d", *flags, busybox, "sh", "-c", f"{script}\ntouch /ready; exec sleep 1000")
-    assert done.returncode == 0, done.stderr
-    identity = done.stdout.strip()
+    identity = daemon.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}\ntouch /ready; exec sleep 1000").strip()
     for _attempt in range(200):
         if daemon.ross("cp", f"{identity}:/ready", "-").returncode == 0:
             break
     else:
         pytest.fail("the container did not get ready")
     if not running:
-        assert daemon.ross("stop", "-t", "0", identity).returncode == 0
+        daemon.ok("stop", "-t", "0", identity)
     return identity
 
 
@@ -200,9 +198,7 @@ def boxes(shared: Daemon, busybox: str) -> Iterator[Callable[..., str]]:
     made: list[str] = []
 
     def run(script: str, *flags: str) -> str:
-        done = shared.ross("run", "-d", *flags, busybox, "sh", "-c", f"{script}; exec sleep 1000")
-        assert done.returncode == 0, done.stderr
-        made.append(done.stdout.strip())
+        made.append(shared.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}; exec sleep 1000").strip())
         return made[-1]
 
     yield run
@@ -390,7 +386,7 @@ def test_the_command_line(shared: Daemon, boxes: Callable[..., str], tmp_path: P
     ]  # fmt: skip
     exported = [tmp_path / "a.tar", tmp_path / "b.tar"]
     for path in exported:
-        assert shared.ross("export", "-o", str(path), name).returncode == 0
+        shared.ok("export", "-o", str(path), name)
     assert exported[0].read_bytes() == exported[1].read_bytes()
     with tarfile.open(exported[0]) as archive:
         names = archive.getnames()

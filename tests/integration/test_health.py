@@ -256,7 +256,7 @@ def test_flags(shared: Daemon, busybox: str) -> None:
         "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "4", "--health-timeout", "1m1s",
         "--health-start-period", "1h", "--health-start-interval", "0.1s", "--health-on-failure", "restart",
     )  # fmt: skip
-    assert shared.ross("run", "-d", "--name", "flags", *flags, busybox, *WELL).returncode == 0
+    shared.ok("run", "-d", "--name", "flags", *flags, busybox, *WELL)
     done = shared.ross("wait", "--condition", "healthy", "flags")
     assert (done.returncode, done.stdout) == (0, "-1\n")
     assert "(healthy)" in shared.ross("ps").stdout
@@ -289,9 +289,8 @@ async def test_health_outlives_the_daemon(daemon: Daemon, box: str, tmp_path: Pa
     well = tmp_path / "well"
     well.touch()
     words = ("--name", "box", "-v", f"{tmp_path}:/told:ro", "--health-cmd", "test -e /told/well || sleep 31415")
-    done = daemon.ross("run", "-d", *words, "--health-interval", "100ms", box, "sleep", "100000")
-    assert done.returncode == 0, done.stderr
-    assert daemon.ross("wait", "--condition", "healthy", "box").returncode == 0
+    daemon.ok("run", "-d", *words, "--health-interval", "100ms", box, "sleep", "100000")
+    daemon.ok("wait", "--condition", "healthy", "box")
     daemon.kill()
     daemon.start()
     async with connect(daemon.socket) as engine:

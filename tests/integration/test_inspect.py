@@ -61,9 +61,7 @@ def shared(one_daemon: Daemon, busybox: str) -> Daemon:
 
 
 def inspect(daemon: Daemon, *words: str) -> Any:
-    done = daemon.ross("inspect", *words)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return json.loads(daemon.ok("inspect", *words))
 
 
 def at(document: dict[str, Any], path: str) -> Any:

@@ -297,7 +297,7 @@ def test_daemon_that_is_killed_leaves_no_program(loaded: Daemon) -> None:
     assert client.returncode != 0
     until(lambda: not readers(loaded))
     loaded.start()
-    assert loaded.ross("exec", "survivor", "touch", "/go").returncode == 0
+    loaded.ok("exec", "survivor", "touch", "/go")
     assert loaded.ross("logs", "-f", "survivor").stdout == "1\n2\n"
 
 

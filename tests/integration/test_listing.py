@@ -42,9 +42,7 @@ def several(one_daemon: Daemon, busybox: str) -> Daemon:
 
 
 def names(daemon: Daemon, *flags: str) -> list[str]:
-    done = daemon.ross("ps", "--format", "{{.Names}}", *flags)
-    assert done.returncode == 0, done.stderr
-    return str(done.stdout).split()
+    return daemon.ok("ps", "--format", "{{.Names}}", *flags).split()
 
 
 @pytest.mark.parametrize(

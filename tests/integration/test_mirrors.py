@@ -48,8 +48,7 @@ async def test_what_mirrors_falsify_or_break_off_comes_from_the_registry(
             (filesystem / "mirrored").mkdir()
             with running_daemon(filesystem / "mirrored") as daemon:
                 daemon.expect_log("serves wrong content|came out wrong")
-                done = daemon.ross("pull", f"{server.host}/app:1")
-                assert done.returncode == 0, done.stderr
+                daemon.ok("pull", f"{server.host}/app:1")
                 shown = daemon.ross("run", "--rm", f"{server.host}/app:1", "sh", "-c", "cat /small; wc -c < /big")
                 assert shown.stdout == "small2048000\n"
 

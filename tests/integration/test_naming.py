@@ -47,9 +47,7 @@ def both(registry: str) -> str:
 
 
 def listed(daemon: Daemon, *words: str) -> list[dict[str, Any]]:
-    done = daemon.ross("images", "--format", "json", *words)
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = json.loads(daemon.ok("images", "--format", "json", *words))
     return found
 
 
@@ -61,8 +59,8 @@ def test_names_are_given_moved_and_taken(daemon: Daemon, app: str, busybox: str)
     for image in (app, busybox):
         daemon.ross("pull", "-q", image)
     identity = daemon.ross("images", "-q", app).stdout.strip()
-    assert daemon.ross("tag", app, "mine:2").returncode == 0
-    assert daemon.ross("image", "tag", identity, "localhost/other").returncode == 0
+    daemon.ok("tag", app, "mine:2")
+    daemon.ok("image", "tag", identity, "localhost/other")
     assert names(daemon, "mine") == ["docker.io/library/mine:2"]
     assert daemon.ross("tag", busybox, "mine:2").returncode == 0, "a name is moved"
     assert daemon.ross("images", "-q", "mine:2").stdout == daemon.ross("images", "-q", busybox).stdout
@@ -87,7 +85,7 @@ def test_names_are_given_moved_and_taken(daemon: Daemon, app: str, busybox: str)
 def test_no_tag_hides_an_id(daemon: Daemon, app: str, busybox: str) -> None:
     """As in Docker: neither a whole id nor what begins as a digest can be a name; the beginning of an id can, and comes first."""
     for image in (app, busybox):
-        assert daemon.ross("pull", "-q", image).returncode == 0
+        daemon.ok("pull", "-q", image)
     (victim,) = listed(daemon, app)
     encoded = victim["id"].partition(":")[2]
     for target in (
@@ -101,10 +99,10 @@ def test_no_tag_hides_an_id(daemon: Daemon, app: str, busybox: str) -> None:
     ):
         done = daemon.ross("tag", busybox, target)
         assert (done.returncode, "looks like" in done.stderr) == (1, True), done.stderr
-    assert daemon.ross("tag", busybox, f"docker.io/library/{victim['id'][:19]}").returncode == 0
+    daemon.ok("tag", busybox, f"docker.io/library/{victim['id'][:19]}")
     for typed in (encoded, victim["id"], victim["target"], f"sha256:{encoded[:12]}", encoded[:12]):
         assert json.loads(daemon.ross("image", "inspect", typed).stdout)[0]["Id"] == victim["id"], typed
-    assert daemon.ross("tag", busybox, encoded[:12]).returncode == 0
+    daemon.ok("tag", busybox, encoded[:12])
     assert json.loads(daemon.ross("image", "inspect", encoded[:12]).stdout)[0]["Id"] != victim["id"]
 
 
@@ -163,10 +161,10 @@ def test_history_and_documents(daemon: Daemon, app: str) -> None:
 
 
 def test_platforms_of_one_name_live_side_by_side(daemon: Daemon, both: str) -> None:
-    assert daemon.ross("pull", "-q", "--platform", f"linux/{OTHER}", both).returncode == 0
+    daemon.ok("pull", "-q", "--platform", f"linux/{OTHER}", both)
     (other,) = listed(daemon)
     assert other["platform"]["architecture"] == OTHER
-    assert daemon.ross("pull", "-q", both).returncode == 0
+    daemon.ok("pull", "-q", both)
     (ours,) = listed(daemon)
     assert ours["platform"]["architecture"] == ARCHITECTURE, "a name denotes what this machine runs, if that is here"
     assert {info["id"] for info in listed(daemon, "-a")} == {ours["id"], other["id"]}
@@ -176,13 +174,13 @@ def test_platforms_of_one_name_live_side_by_side(daemon: Daemon, both: str) -> N
     daemon.start()
     assert {info["id"] for info in listed(daemon, "-a")} == {ours["id"], other["id"]}
     create = ("create", "--pull", "never", "--platform")
-    assert daemon.ross(*create, f"linux/{OTHER}", "--name", "foreign", both, "x").returncode == 0
+    daemon.ok(*create, f"linux/{OTHER}", "--name", "foreign", both, "x")
     assert json.loads(daemon.ross("inspect", "foreign").stdout)[0]["Image"] == other["id"]
     assert "is not in the store for linux/s390x" in daemon.ross(*create, "linux/s390x", both, "x").stderr
 
-    assert daemon.ross("tag", both, "copy:1").returncode == 0
+    daemon.ok("tag", both, "copy:1")
     assert names(daemon, "-a", "copy") == ["docker.io/library/copy:1"] * 2
-    assert daemon.ross("rmi", "copy:1").returncode == 0
+    daemon.ok("rmi", "copy:1")
     assert "in use by the container foreign" in daemon.ross("rmi", other["id"]).stderr
     daemon.ross("rm", "foreign")
     removed = daemon.ross("rmi", other["id"]).stdout
@@ -190,7 +188,7 @@ def test_platforms_of_one_name_live_side_by_side(daemon: Daemon, both: str) -> N
     assert f"Deleted: {other['layers'][0]}" in removed
     assert "Untagged" not in removed, "the name still denotes the other platform"
     assert listed(daemon, "-a") == [ours]
-    assert daemon.ross("rmi", both).returncode == 0
+    daemon.ok("rmi", both)
     assert listed(daemon, "-a") == []
     assert not [path for path in (daemon.root / "blobs").rglob("*") if path.is_file()]
     assert not [path for path in (daemon.root / "manifests").rglob("*") if path.is_file()]

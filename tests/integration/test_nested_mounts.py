@@ -57,7 +57,7 @@ def linked(loaded: Daemon, tmp_path_factory: pytest.TempPathFactory) -> str:
     layer.symlink("srv/above/and/below", "/srv")
     path = tmp_path_factory.mktemp("linked") / "linked.tar"
     path.write_bytes(docker_archive(ImageBuilder().layer(layer), ["localhost/linked:1"]).tar())
-    assert loaded.ross("load", "-q", "-i", str(path)).returncode == 0
+    loaded.ok("load", "-q", "-i", str(path))
     return "localhost/linked:1"
 
 
@@ -95,9 +95,9 @@ def test_mounts_in_mounts_in_mounts(loaded: Daemon, volume: Path, other: Path) -
 
 def test_mount_point_is_not_made_in_the_container_itself(loaded: Daemon, volume: Path) -> None:
     flags = ("-v", f"{volume}:/v", "--tmpfs", "/v/m")
-    assert loaded.ross("run", "--name", "own", *flags, BUSYBOX, "true").returncode == 0
+    loaded.ok("run", "--name", "own", *flags, BUSYBOX, "true")
     assert loaded.ross("diff", "own").stdout.splitlines() == ["A /v"]
-    assert loaded.ross("start", "-a", "own").returncode == 0
+    loaded.ok("start", "-a", "own")
     loaded.ross("rm", "own")
 
 
@@ -173,7 +173,7 @@ def test_what_is_shared_with_the_host_stays_there(loaded: Daemon, filesystem: Pa
         bind(other, place / "before")
         subprocess.run(["mount", "--make-shared", place / "before"], check=True)
         flags = ("-v", f"{volume}:/v", "-v", f"{place}:/v/s:rshared", "-v", f"{place}:/v/r:rslave", "--privileged")
-        assert loaded.ross("run", "-d", "--name", "long", *flags, BUSYBOX, "sleep", "100").returncode == 0
+        loaded.ok("run", "-d", "--name", "long", *flags, BUSYBOX, "sleep", "100")
         assert (place / "before/name").exists()
         bind(other, place / "later")
         for at in ("s", "r"):
@@ -247,7 +247,7 @@ def test_device_in_a_volume_is_refused(loaded: Daemon, volume: Path) -> None:
 
 
 def test_nothing_is_mounted_in_memory_that_is_shared(loaded: Daemon, linked: str, volume: Path) -> None:
-    assert loaded.ross("run", "-d", "--name", "owner", BUSYBOX, "sleep", "100").returncode == 0
+    loaded.ok("run", "-d", "--name", "owner", BUSYBOX, "sleep", "100")
     for flags in (f"-v {volume}:/dev/shm/v", f"-v {volume}:/memory/v"):
         for ipc in ("container:owner", "host"):
             told = refused(loaded, linked, f"--ipc {ipc} {flags}")

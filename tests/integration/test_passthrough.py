@@ -62,7 +62,7 @@ def test_files_and_closed_inputs(shared: Daemon, busybox: str, tmp_path: Path) -
 
 
 def test_what_needs_a_monitor_in_between_says_that_there_is_none(shared: Daemon, busybox: str) -> None:
-    assert shared.ross("run", "-d", "--name", "quiet", *FLAGS, busybox, "sleep", "600").returncode == 0
+    shared.ok("run", "-d", "--name", "quiet", *FLAGS, busybox, "sleep", "600")
     for words, message in (
         (("logs", "quiet"), "keeps no log"),
         (("attach", "quiet"), "are those of whoever started it"),
@@ -84,7 +84,7 @@ def test_start_attached_and_a_failed_start(shared: Daemon, busybox: str) -> None
     shared.ross("create", "--name", "again", "-i", *FLAGS, busybox, "cat")
     for text in ("one\n", "two\n"):
         assert shared.ross("start", "-a", "-i", "again", input=text).stdout == text
-    assert shared.ross("rm", "again").returncode == 0
+    shared.ok("rm", "again")
     missing = shared.ross("run", "--rm", *FLAGS, busybox, "/no/such/program")
     assert missing.returncode == 127
     assert json.loads(shared.ross("ps", "-a", "--format", "json").stdout) == []

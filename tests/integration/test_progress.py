@@ -147,7 +147,7 @@ def test_an_interrupt_in_the_middle_of_what_the_daemon_calls_is_one(daemon: Daem
     program = [sys.executable, "-c", INTERRUPTED, slow]
     done = subprocess.run(program, env=daemon.environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (130, "")
-    assert daemon.ross("system", "prune", "-f").returncode == 0
+    daemon.ok("system", "prune", "-f")
 
 
 def test_check_shows_how_it_goes_and_can_be_interrupted(daemon: Daemon, box: str, terminal: pytest.MonkeyPatch) -> None:

@@ -72,8 +72,8 @@ def test_round_trip_keeps_every_digest(
 ) -> None:
     """Pulled from one registry, pushed to another, pulled from there by Podman and by skopeo: the same bytes everywhere."""
     source, copy = push(registry, "push/app:1", image), f"{target}/other/app:2"
-    assert daemon.ross("pull", "-q", source).returncode == 0
-    assert daemon.ross("tag", source, copy).returncode == 0
+    daemon.ok("pull", "-q", source)
+    daemon.ok("tag", source, copy)
     done = daemon.ross("push", copy)
     assert (done.returncode, done.stdout) == (0, f"{copy}: digest: {image.digest} size: {len(image.manifest)}\n"), done
     assert done.stderr.startswith(f"Pushing {copy}\n")
@@ -110,7 +110,7 @@ def test_an_index_goes_whole_or_by_platform(daemon: Daemon, registry: str, targe
     assert "hint: pull those too" in done.stderr
     assert httpx.get(f"http://{target}/v2/push/both/tags/list").status_code == 404
 
-    assert daemon.ross("push", "--platform", f"linux/{ARCHITECTURE}", copy).returncode == 0
+    daemon.ok("push", "--platform", f"linux/{ARCHITECTURE}", copy)
     assert raw_manifest(copy) == images[0].manifest
     assert "is not in the store for linux/" in daemon.ross("push", "--platform", f"linux/{OTHER}", copy).stderr
 
@@ -126,7 +126,7 @@ def test_an_index_whose_rest_is_there_already_is_pushed(daemon: Daemon, registry
     push(target, "push/sparse:other", images[1])
     daemon.ross("pull", "-q", source)
     daemon.ross("tag", source, f"{target}/push/sparse:1")
-    assert daemon.ross("push", "-q", f"{target}/push/sparse:1").returncode == 0
+    daemon.ok("push", "-q", f"{target}/push/sparse:1")
     assert raw_manifest(f"{target}/push/sparse:1") == raw_manifest(source)
 
 

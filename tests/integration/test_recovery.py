@@ -75,7 +75,7 @@ def test_a_run_that_was_not_recorded_before_the_daemon_was_killed(
     assert daemon.ross("wait", "early").stdout == "42\n"
     (info,) = json.loads(daemon.ross("inspect", "early").stdout)
     assert before["Created"] < info["State"]["StartedAt"] < info["State"]["FinishedAt"]
-    assert daemon.ross("start", "early").returncode == 0
+    daemon.ok("start", "early")
     assert daemon.ross("wait", "early").stdout == "42\n"
 
 
@@ -117,7 +117,7 @@ def test_a_container_whose_files_were_not_made_before_the_daemon_was_killed(
         shutil.rmtree(snapshot / "fs")
     daemon.start()
     assert (snapshot / "metadata.json").exists()
-    assert daemon.ross("cp", "new:/bin/busybox", str(tmp_path)).returncode == 0
+    daemon.ok("cp", "new:/bin/busybox", str(tmp_path))
     assert daemon.ross("start", "-a", "new").stdout == f"{identity[:12]}\n"
 
 
@@ -138,7 +138,7 @@ def test_a_runtime_that_is_killed_leaves_no_start_hanging(filesystem: Path, busy
     directory = filesystem / "killed-runtime"
     directory.mkdir()
     with running_daemon(directory, settings={"ROSS_RUNTIME": str(runtime)}) as daemon:
-        assert daemon.ross("pull", "-q", busybox).returncode == 0
+        daemon.ok("pull", "-q", busybox)
         daemon.ross("create", "--name", "made", busybox, "true")
         (identity,) = (path.name for path in (daemon.root / "containers").iterdir())
         trouble.touch()
@@ -148,8 +148,8 @@ def test_a_runtime_that_is_killed_leaves_no_start_hanging(filesystem: Path, busy
         assert not (daemon.run / "monitors" / identity).exists()
         os.kill(int(orphan.read_text()), signal.SIGKILL)
         trouble.unlink()
-        assert daemon.ross("start", "-a", "made").returncode == 0
-        assert daemon.ross("rm", "made").returncode == 0
+        daemon.ok("start", "-a", "made")
+        daemon.ok("rm", "made")
 
 
 def test_what_a_killed_monitor_has_not_named_yet_keeps_no_daemon_from_beginning(daemon: Daemon, box: str) -> None:
@@ -161,7 +161,7 @@ def test_what_a_killed_monitor_has_not_named_yet_keeps_no_daemon_from_beginning(
     (left / "pid.X1Y2Z3").write_text("1")
     daemon.start()
     assert not left.exists()
-    assert daemon.ross("start", "-a", "made").returncode == 0
+    daemon.ok("start", "-a", "made")
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
@@ -170,7 +170,7 @@ def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None
     daemon.start()
     (info,) = json.loads(daemon.ross("ps", "--format", "json").stdout)
     assert (info["name"], info["state"]) == ("stays", "running")
-    assert daemon.ross("stop", "-t", "0", "stays").returncode == 0
+    daemon.ok("stop", "-t", "0", "stays")
 
 
 def test_second_daemon_on_a_root_is_told_who_holds_it(daemon: Daemon) -> None:
@@ -200,7 +200,7 @@ def test_damaged_record_costs_one_container_and_not_the_daemon(daemon: Daemon, b
     daemon.expect_log("no record that can be read")
     daemon.start()
     assert daemon.ross("ps", "-aq").stdout.count("\n") == 1
-    assert daemon.ross("start", "good").returncode == 0
+    daemon.ok("start", "good")
     assert daemon.ross("wait", "good").stdout == "0\n"
 
 
@@ -234,7 +234,7 @@ def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon, box: str, re
         daemon.ross("rm", "-f", "mine")
     until(lambda: baseline(daemon) == before)
     if what == "pull":
-        assert daemon.ross("pull", "-q", big).returncode == 0
+        daemon.ok("pull", "-q", big)
 
 
 def test_kills_at_random_moments(filesystem: Path, registry: str) -> None:
@@ -255,10 +255,10 @@ def test_image_survives_and_is_collected_with_its_last_user(daemon: Daemon, box:
     daemon.ross("pull", "-q", other)
     daemon.ross("create", "--name", "user", other, "true")
     assert "in use by the container user" in daemon.ross("rmi", other).stderr
-    assert daemon.ross("rmi", "-f", other).returncode == 0
+    daemon.ok("rmi", "-f", other)
     daemon.kill()
     daemon.start()
-    assert daemon.ross("start", "-a", "user").returncode == 0
+    daemon.ok("start", "-a", "user")
     daemon.ross("rm", "user")
     daemon.ross("rmi", box)
     snapshots = [path.name for path in (daemon.root / "snapshots").iterdir() if path.name != "empty"]

@@ -154,9 +154,7 @@ async def test_only_a_container_of_this_engine_can_be_shared(engine: Engine) -> 
 
 def test_flags(loaded: Daemon, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("there\n")
-    assert (
-        loaded.ross("run", "-d", "--name", "owner", "-v", f"{tmp_path}:/data", BUSYBOX, "sleep", "605").returncode == 0
-    )
+    loaded.ok("run", "-d", "--name", "owner", "-v", f"{tmp_path}:/data", BUSYBOX, "sleep", "605")
     flags = ["--pid", "container:owner", "--ipc", "container:owner", "--volumes-from", "owner:ro"]
     done = loaded.ross(
         "run", "--rm", *flags, BUSYBOX, "sh", "-c", "ps | grep -c '[s]leep 605'; cat /data/file; touch /data/x"
@@ -174,7 +172,7 @@ def test_flags(loaded: Daemon, tmp_path: Path) -> None:
         assert done.returncode == 125, flags
         assert words in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
-    assert loaded.ross("create", "--name", "guest", "--pid", "container:owner", BUSYBOX, "true").returncode == 0
+    loaded.ok("create", "--name", "guest", "--pid", "container:owner", BUSYBOX, "true")
     owner, guest = json.loads(loaded.ross("inspect", "owner", "guest").stdout)
     assert (owner["HostConfig"]["PidMode"], owner["HostConfig"]["IpcMode"]) == ("private", "private")
     assert (guest["HostConfig"]["PidMode"], guest["HostConfig"]["IpcMode"]) == (f"container:{owner['Id']}", "private")

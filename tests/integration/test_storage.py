@@ -57,8 +57,8 @@ def shared(registry: str) -> tuple[str, str]:
 
 def test_every_byte_is_accounted_for(daemon: Daemon, shared: tuple[str, str]) -> None:
     for image in shared:
-        assert daemon.ross("pull", "-q", image).returncode == 0
-    assert daemon.ross("run", "--name", "writer", shared[0], "sh", "-c", "yes | head -c 3000000 >/file").returncode == 0
+        daemon.ok("pull", "-q", image)
+    daemon.ok("run", "--name", "writer", shared[0], "sh", "-c", "yes | head -c 3000000 >/file")
     ingest = daemon.root / "ingest" / f"sha256-{'a' * 64}"
     ingest.mkdir()
     record = {"digest": f"sha256:{'a' * 64}", "size_bytes": 90_000, "created_at": 1}
@@ -98,7 +98,7 @@ def test_every_byte_is_accounted_for(daemon: Daemon, shared: tuple[str, str]) ->
 
 
 def test_running_container_is_active_and_not_counted_twice(daemon: Daemon, shared: tuple[str, str]) -> None:
-    assert daemon.ross("run", "-d", shared[0], "sleep", "60").returncode == 0
+    daemon.ok("run", "-d", shared[0], "sleep", "60")
     os.sync()
     alone = subprocess.run(["du", "-sx", "-B1", daemon.root], capture_output=True, check=True).stdout.split()[0]
 
@@ -111,10 +111,10 @@ def test_running_container_is_active_and_not_counted_twice(daemon: Daemon, share
 
 def test_prune_takes_what_nobody_uses_and_says_so(daemon: Daemon, shared: tuple[str, str]) -> None:
     for image in shared:
-        assert daemon.ross("pull", "-q", image).returncode == 0
+        daemon.ok("pull", "-q", image)
     running = daemon.ross("run", "-d", shared[0], "sleep", "60").stdout.strip()
     stopped = daemon.ross("run", "-d", shared[1], "true").stdout.strip()
-    assert daemon.ross("wait", stopped).returncode == 0
+    daemon.ok("wait", stopped)
 
     gentle = daemon.ross("system", "prune", "-f")
 
@@ -133,12 +133,12 @@ def test_prune_takes_what_nobody_uses_and_says_so(daemon: Daemon, shared: tuple[
     assert "deleted: sha256:" in thorough.stdout
     assert du(daemon.root) < before - 300_000
     assert daemon.ross("ps", "-q", "--no-trunc").stdout.strip() == running
-    assert daemon.ross("images", "--format", "json").returncode == 0
+    daemon.ok("images", "--format", "json")
     assert rows(measured(daemon))["images"]["reclaimable_bytes"] == 0
 
 
 def test_prune_filters(daemon: Daemon, shared: tuple[str, str]) -> None:
-    assert daemon.ross("pull", "-q", shared[1]).returncode == 0
+    daemon.ok("pull", "-q", shared[1])
     first = daemon.ross("create", "--label", "a=1", shared[1], "true").stdout.strip()
     time.sleep(0.01)
     second = daemon.ross("create", "--label", "b=1", shared[1], "true").stdout.strip()
@@ -154,7 +154,7 @@ def test_prune_filters(daemon: Daemon, shared: tuple[str, str]) -> None:
 
 
 def test_prune_asks_on_a_terminal_and_only_there(daemon: Daemon, shared: tuple[str, str]) -> None:
-    assert daemon.ross("pull", "-q", shared[1]).returncode == 0
+    daemon.ok("pull", "-q", shared[1])
     stopped = daemon.ross("create", shared[1], "true").stdout.strip()
     for words in (("system", "prune"), ("image", "prune", "-a"), ("container", "prune")):
         refused = daemon.ross(*words, input="y\n")
