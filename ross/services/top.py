@@ -23,7 +23,12 @@ from ross.linux.processes import (
 from ross.model.execs import ProcessRow, ProcessTable
 
 _MAX_ROWS: Final = 32768
-_MAX_COLUMNS: Final = 64
+_MAX_CELLS: Final = 1 << 18
+_MAX_TEXT: Final = 4096
+"""Characters of what asks for columns, titles included."""
+_COMMAND_CHARACTERS: Final = 2 << 20
+"""Of all commands of a table together: where they would be more, each is cut to its share, but to no fewer than the next one says."""
+_LEAST_COMMAND: Final = 64
 
 
 @frozen(kw_only=True)
@@ -58,7 +63,7 @@ def _processor(one: ProcessStatus, now: _Now) -> float:
     return 100 * one.cpu_seconds / max(0.01, now.time - one.started_at)
 
 
-def _command(one: ProcessStatus) -> str:
+def _command(one: ProcessStatus, _now: _Now) -> str:
     return " ".join(one.arguments) if one.arguments else f"[{one.name}]"
 
 
@@ -82,9 +87,9 @@ def _state(one: ProcessStatus) -> str:
 
 
 _COLUMNS: Final[dict[str, tuple[str, Show]]] = {
-    "args": ("COMMAND", lambda one, _now: _command(one)),
+    "args": ("COMMAND", _command),
     "c": ("C", lambda one, now: str(min(99, int(_processor(one, now))))),
-    "cmd": ("CMD", lambda one, _now: _command(one)),
+    "cmd": ("CMD", _command),
     "comm": ("COMMAND", lambda one, _now: one.name),
     "etime": ("ELAPSED", lambda one, now: _elapsed(now.time - one.started_at)),
     "etimes": ("ELAPSED", lambda one, now: str(int(now.time - one.started_at))),
@@ -125,8 +130,10 @@ def parse_columns(text: str) -> list[tuple[str, Show]]:
     """Titles and functions for ``-ef``, ``aux``, ``-eo pid,comm`` or ``pid,comm``.
 
     Raises:
-        InvalidArgument: there is no such column.
+        InvalidArgument: there is no such column, or one is asked for twice.
     """
+    if len(text) > _MAX_TEXT:
+        raise InvalidArgument(f"{len(text)} characters are too many to ask for columns with")
     words = text.replace("\t", " ").split()
     names = ""
     for index, word in enumerate(words):
@@ -139,10 +146,16 @@ def parse_columns(text: str) -> list[tuple[str, Show]]:
             names += f",{bare.removeprefix('o') if word.startswith('-o') else bare}"
         else:
             raise InvalidArgument(f"{text!r} asks for no columns", hint="write -ef, aux, or -o and names")
-    found = [_column(name) for name in (names or _FULL).strip(",").split(",")]
-    if len(found) > _MAX_COLUMNS:
-        raise InvalidArgument(f"{len(found)} columns are too many")
-    return found
+    asked = (names or _FULL).strip(",").split(",")
+    if len({_bare(name) for name in asked}) < len(asked):
+        raise InvalidArgument(f"{text!r} asks for a column twice")
+    return [_column(name) for name in asked]
+
+
+def _bare(name: str) -> str:
+    """A column without the title that it is to have."""
+    shown, _colon, other = name.partition("=")[0].partition(":")
+    return (other or shown).lower()
 
 
 def _column(name: str) -> tuple[str, Show]:
@@ -167,9 +180,16 @@ def process_table(cgroup: str, columns: str) -> ProcessTable:
     shown = parse_columns(columns)
     booted_at = boot_time()
     now = _Now(time=time.time(), memory_bytes=total_memory_bytes())
+    pids = pids_of_cgroup(cgroup)[: min(_MAX_ROWS, _MAX_CELLS // len(shown))]
+    commands = len(pids) * sum(show is _command for _title, show in shown)
+    longest = max(_LEAST_COMMAND, _COMMAND_CHARACTERS // max(1, commands))
     rows = []
-    for pid in pids_of_cgroup(cgroup)[:_MAX_ROWS]:
+    for pid in pids:
         one = process_status(pid, booted_at=booted_at)
         if one is not None:
-            rows.append(ProcessRow(values=tuple(show(one, now) for _title, show in shown)))
+            rows.append(ProcessRow(values=tuple(_cut(show(one, now), longest) for _title, show in shown)))
     return ProcessTable(titles=tuple(title for title, _show in shown), rows=tuple(rows))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -18,6 +18,7 @@ from ross.linux.process import which
 from tests.support.daemon import Daemon, command
 from tests.support.images import ImageBuilder, Layer, busybox_layer, push
 from tests.support.terminal import Terminal
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -472,3 +473,20 @@ def test_detached_exec_goes_on(shared: Daemon) -> None:
     table = json.loads(shared.ross("top", "box", "-o", "pid,args", "--format", "json").stdout)
     (pid,) = [int(row["PID"]) for row in table if row["COMMAND"] == "sleep 31415"]
     os.kill(pid, 9)
+
+
+def test_table_of_processes_is_bounded(shared: Daemon) -> None:
+    """Whatever a container calls its processes, and however many there are."""
+    many = "x=$(printf '%04000d' 0); for i in $(seq 250); do sleep 600 $x 2>&- & done; wait"
+    image = json.loads(shared.ross("inspect", "box").stdout)[0]["Config"]["Image"]
+    assert shared.ross("run", "-d", "--name", "many", image, "sh", "-c", many).returncode == 0
+
+    def top(columns: str) -> list[list[str]]:
+        return [row.split(" ") for row in shared.ross("top", "many", "-o", columns).stdout.splitlines()[1:]]
+
+    until(lambda: sum(len(row[-1]) == 4000 for row in top("args")) == 250)
+    table = json.loads(shared.ross("top", "many", "-o", "args,pid,cmd,command=OTHER", "--format", "json").stdout)
+    assert 1 << 20 < sum(len(text) for row in table for text in row.values()) <= (2 << 20) + 251 * 10
+    assert sum(row["CMD"].endswith("0\N{HORIZONTAL ELLIPSIS}") for row in table) == 250
+    assert "twice" in shared.ross("top", "many", "-o", ",".join(["args"] * 64)).stderr
+    assert shared.ross("rm", "-f", "many").returncode == 0

@@ -29,7 +29,9 @@ def test_columns_are_parsed(text: str, titles: str) -> None:
     assert [title for title, _show in parse_columns(text)] == titles.split()
 
 
-@pytest.mark.parametrize("text", ["-o nosuch", "-Z", ",".join(["pid"] * 100)])
+@pytest.mark.parametrize(
+    "text", ["-o nosuch", "-Z", "pid,args,pid", "-o pid -o PID=A", "a:args,b:args", "pid=" + "A" * 5000]
+)
 def test_what_is_no_column_is_refused(text: str) -> None:
     with pytest.raises(InvalidArgument):
         parse_columns(text)
