@@ -194,12 +194,13 @@ async def _open(
 ) -> AsyncIterator[tuple[Connection, Any]]:
     """A connection with its nursery and KJ's stream over the socket; everything of it is gone after the block."""
     async with open_background() as nursery:
-        owner = Owner(nursery, loop.limits.calls_in_flight)
+        owner = Owner(nursery, loop.limits)
         transport = Transport(
             sock,
             nursery=nursery,
             limits=loop.limits,
             run=partial(loop.run_as, owner),
+            run_read=partial(loop.run_read, owner),
             reads_while_writing=reads_while_writing,
         )
         streams: list[Any] = []

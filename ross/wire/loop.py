@@ -49,7 +49,7 @@ Translate = Callable[[BaseException], Exception]
 
 
 class TooManyCallsError(Exception):
-    """A peer has more calls in flight than it may."""
+    """A peer has more calls in flight than it may, or larger ones."""
 
 
 def _plain(error: BaseException) -> Exception:
@@ -70,16 +70,35 @@ class _Handle:
 
 
 class Owner:
-    """What the tasks of a connection belong to: its nursery, and the count of its calls."""
+    """What the tasks of a connection belong to: its nursery, and what its calls hold."""
 
-    def __init__(self, nursery: trio.Nursery, calls_in_flight: int) -> None:
+    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
         self.nursery = nursery
         self.calls = 0
-        self._limit = calls_in_flight
+        self.held_bytes = 0
+        """Of the messages of its calls in flight."""
+        self.arrived_bytes = 0
+        """Of the message that is on its way, or from which calls are just being made."""
+        self._limits = limits
 
-    @property
-    def is_full(self) -> bool:
-        return self.calls >= self._limit
+    def refusal(self) -> TooManyCallsError | None:
+        """Why no call is to be made of what has arrived."""
+        if self.calls >= self._limits.calls_in_flight:
+            return TooManyCallsError("this connection has too many calls in flight")
+        if self.calls and self.held_bytes + self.arrived_bytes > self._limits.bytes_in_flight:
+            return TooManyCallsError("the calls that this connection has in flight are too large together")
+        return None
+
+    def begin(self) -> int:
+        """Count a call, which holds what has arrived; returns how much that is."""
+        size, self.arrived_bytes = self.arrived_bytes, 0
+        self.calls += 1
+        self.held_bytes += size
+        return size
+
+    def end(self, size: int) -> None:
+        self.calls -= 1
+        self.held_bytes -= size
 
 
 class _Future:
@@ -161,11 +180,13 @@ class _Call:
         self._error: Exception | None = None
         self._cancelled = False
         self._done = False
+        self._held_bytes = 0
         self._callbacks: list[Callable[[_Call], object]] = []
 
     def start(self) -> None:
-        if self._owner.is_full:
-            self._fail_unstarted(TooManyCallsError("this connection has too many calls in flight"))
+        refusal = self._owner.refusal()
+        if refusal is not None:
+            self._fail_unstarted(refusal)
             return
         try:
             self._owner.nursery.start_soon(self._run, name=getattr(self._coroutine, "__qualname__", "call"))
@@ -173,7 +194,7 @@ class _Call:
             self._coroutine.close()
             self._cancelled = self._done = True
             return
-        self._owner.calls += 1
+        self._held_bytes = self._owner.begin()
 
     def _fail_unstarted(self, error: Exception) -> None:
         self._coroutine.close()
@@ -215,7 +236,7 @@ class _Call:
             self._error.__context__ = None
         finally:
             self._cancelled = not completed and self._error is None
-            self._owner.calls -= 1
+            self._owner.end(self._held_bytes)
             self._loop.run_as(self._owner, self._finish)
 
     def _finish(self) -> None:
@@ -247,7 +268,7 @@ class KjLoop:
         self._queue: deque[_Handle] = deque()
         self._running = False
         self._pump_task: trio.lowlevel.Task | None = None
-        self._unowned = Owner(nursery, limits.calls_in_flight)
+        self._unowned = Owner(nursery, limits)
         self._owner = self._unowned
 
     # -- what pycapnp asks of "the running asyncio loop" --------------------------------------------------------------
@@ -302,6 +323,22 @@ class KjLoop:
         try:
             cause()
             self.run_ready()
+        finally:
+            self._owner = outer
+
+    def run_read(self, owner: Owner, update: Callable[[int], object], count: int) -> None:
+        """As :meth:`run_as`, with so many bytes that have arrived: the first call that comes of them holds them until it ends, with what
+        came before and was not a whole message. KJ schedules nothing for a part of one, but for the first 64 KiB, which do not count then.
+        """
+        outer, self._owner = self._owner, owner
+        try:
+            owner.arrived_bytes += count
+            scheduled = len(self._queue)
+            update(count)
+            is_whole = len(self._queue) > scheduled
+            self.run_ready()
+            if is_whole:
+                owner.arrived_bytes = 0
         finally:
             self._owner = outer
 

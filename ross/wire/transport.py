@@ -67,7 +67,8 @@ class FdTable:
 class Transport:
     """The transport of one connection. Its tasks live in ``nursery``; ``closed`` is set when the socket is gone.
 
-    ``run`` runs what it is given, and then all that KJ schedules because of it, on behalf of this connection.
+    ``run`` runs what it is given, and then all that KJ schedules because of it, on behalf of this connection; ``run_read`` does so with
+    what takes so many bytes that have arrived.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Transport:
         nursery: trio.Nursery,
         limits: Limits,
         run: Callable[[Callable[[], object]], None],
+        run_read: Callable[[Callable[[int], object], int], None],
         reads_while_writing: bool,
     ) -> None:
         sock.setblocking(False)
@@ -86,6 +88,7 @@ class Transport:
         self._nursery = nursery
         self._limits = limits
         self._run = run
+        self._run_read = run_read
         self._reads_while_writing = reads_while_writing
         self._protocol: Any = None
         self._want_read = False
@@ -236,7 +239,7 @@ class Transport:
                     self._run(self._protocol.eof_received)
                     self._lose(None)
                     return
-                self._run(partial(self._protocol.buffer_updated, count))
+                self._run_read(self._protocol.buffer_updated, count)
                 reads += 1
                 if reads == _READS_BEFORE_YIELD:
                     reads = 0

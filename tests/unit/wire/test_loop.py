@@ -182,6 +182,77 @@ async def test_too_many_calls_fail_and_the_others_go_on(pair: Pair) -> None:
         assert server.running == 3
 
 
+MIB = 1 << 20
+
+
+def asking(client: Any, size: int) -> Any:
+    """A call of about this size, on its way."""
+    return client.list(filter={"before": "x" * size})
+
+
+async def test_calls_that_are_too_large_together_fail_and_the_others_go_on(pair: Pair) -> None:
+    server = Directory()
+    async with pair(server, limits=Limits(bytes_in_flight=5 * MIB)) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        promises = [asking(client, 2 * MIB), asking(client, 2 * MIB)]
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            with pytest.raises(ResourceExhausted, match="too large together"), translated():
+                await asking(client, 2 * MIB)
+        promises.append(asking(client, 1000))
+        await wait_all_tasks_blocked()
+        assert server.running == 3
+        promises.pop(0)
+        await wait_all_tasks_blocked()
+        promises.append(asking(client, 2 * MIB))
+        await wait_all_tasks_blocked()
+        assert server.running == 3
+
+
+async def test_one_call_may_be_as_large_as_a_message(pair: Pair) -> None:
+    server = Directory()
+    async with pair(server, limits=Limits(bytes_in_flight=MIB)) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        for _ in range(3):
+            promise = asking(client, 15 * MIB)
+            await wait_all_tasks_blocked()
+            assert server.running == 1
+            del promise
+            await wait_all_tasks_blocked()
+            assert server.running == 0
+
+
+async def test_answers_do_not_count_for_what_is_in_flight(pair: Pair) -> None:
+    """A server that calls its client gets answers, which no call of that client holds."""
+
+    class Box(schema.Container.Server):  # type: ignore[misc]
+        running = 0
+
+        async def top_context(self, context: Any) -> None:
+            Box.running += 1
+            await trio.sleep_forever()
+
+        async def logs_context(self, context: Any) -> None:
+            for _ in range(40):
+                with pytest.raises(NotFound), translated():
+                    await context.params.sink.write(chunk={})
+
+    class Sink(schema.LogSink.Server):  # type: ignore[misc]
+        async def write_context(self, context: Any) -> None:
+            raise NotFound("y" * 5000)
+
+    async with pair(Box(), limits=Limits(bytes_in_flight=100_000)) as connection:
+        client = connection.bootstrap().cast_as(schema.Container)
+        promises = [client.top()]
+        await client.logs(sink=Sink())
+        promises.append(client.top(columns="x" * 50_000))
+        await wait_all_tasks_blocked()
+        assert Box.running == 2
+        with pytest.raises(ResourceExhausted), translated():
+            await client.top(columns="x" * 60_000)
+        del promises
+
+
 async def test_what_the_block_raises_is_in_no_group(pair: Pair) -> None:
     with pytest.raises(ValueError, match="mine"):
         async with open_kj_loop() as loop:
