@@ -19,6 +19,9 @@ MAX_SIZE_BYTES: Final = 1 << 50
 MAX_LAYERS: Final = 500
 """Refused beyond; overlay itself stops at 500 lower directories."""
 
+MAX_HISTORY: Final = 8192
+"""Steps in the making of an image; honest builders make some hundreds at most, since each instruction is one."""
+
 
 @frozen(kw_only=True)
 class DocumentPlatform:
@@ -200,11 +203,15 @@ def parse_config(data: bytes, *, what: str) -> ImageConfig:
 
     Raises:
         Corrupt: it is malformed or ambiguous.
+        InvalidArgument: its history is too long.
     """
     value = parse_json(data, what=what)
     for part in (value, value.get("rootfs"), value.get("config")):
         if isinstance(part, dict):
             _check_twins(part, what)
+    history = value.get("history")
+    if isinstance(history, list) and len(history) > MAX_HISTORY:
+        raise InvalidArgument(f"{what} has a history of {len(history)} steps, more than {MAX_HISTORY}")
     return structure_document(value, ImageConfig, what=what)
 
 

@@ -274,3 +274,22 @@ def test_data_in_a_descriptor_is_the_content_or_refused() -> None:
     ):
         with pytest.raises(Corrupt, match="has data in it"):
             with_data(data, **changes).embedded()
+
+
+# -- how much a config may say ------------------------------------------------------------------------------------------
+
+
+def test_config_of_many_steps_and_long_labels_is_read() -> None:
+    """More than any builder makes: 127 layers, a history of thousands of lines, a bill of materials among the labels."""
+    steps = [{"created_by": "RUN " + "x" * 300, "empty_layer": True}] * 4000
+    config = parse_config(
+        text(CONFIG, history=steps, config={"Labels": {"io.buildpacks.build.metadata": "x" * 2_000_000}}), what="it"
+    )
+    assert config.history is not None
+    assert len(config.history) == 4000
+
+
+def test_history_without_end_is_refused() -> None:
+    """Each step is three bytes there, and hundreds in memory."""
+    with pytest.raises(InvalidArgument, match="a history of 1000000 steps"):
+        parse_config(text(CONFIG, history=[{}] * 1_000_000), what="it")
