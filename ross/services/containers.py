@@ -33,7 +33,7 @@ from ross.services.handed_mounts import identities, with_handed
 from ross.services.image_mounts import find_images
 from ross.services.names import make_id, make_name
 from ross.services.own_users import close_ways
-from ross.services.records import ContainerRecord, Records, Run, boot_id
+from ross.services.records import ContainerRecord, Records, Run, boot_id, check_new
 from ross.services.restarts import wanted_at_begin
 from ross.services.sharing import NOTHING, Shared, with_shared
 from ross.services.snapshots import measure_files
@@ -177,6 +177,7 @@ class Containers:
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)
         find_images(spec, self._images)  # or nothing is removed for it
+        check_new(evolve(self._new_record(image, spec, command, image_name), key=mode.key))
         if spec.name:
             check_new_name(spec.name, self._by_id)
         if mode.replace and spec.name in self._names:

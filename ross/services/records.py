@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from ross.errors import RossError
+from ross.errors import InvalidArgument, RossError
 from ross.linux.files import make_directory, write_atomic
 from ross.linux.pidfd import ProcessIdentity
 from ross.model.checkpoints import RestoreOptions
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NEW_RECORD_BYTES: Final = 2 << 20
+"""A record may grow to what is read of a document, twice this; in a message it takes no more than five times as much as here. The kernel
+executes nothing with arguments and variables of more than 2 MiB, or a single one of more than 128 KiB."""
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -110,6 +113,20 @@ class ContainerRecord:
     """It was to go on from its checkpoint when this was written, and what becomes of that is not done yet."""
     restored_at: int = 0
     """When its last run went on from a checkpoint; 0 if it began at the beginning."""
+
+
+def check_new(record: ContainerRecord) -> None:
+    """Refuse what is too much for a record, before anything is made.
+
+    Raises:
+        InvalidArgument: its spec, or the command of its image, is too long.
+    """
+    size = len(write_record(record))
+    if size > _NEW_RECORD_BYTES:
+        raise InvalidArgument(
+            f"what there is to say of the container takes {size} bytes, more than {_NEW_RECORD_BYTES}",
+            hint="hand large arguments, variables and the like over in files",
+        )
 
 
 class Records:
