@@ -133,8 +133,8 @@ interface Images {
   # By reference, digest, image id or a unique prefix of one. Where the name has several platforms here, `platform` chooses; null: the
   # host's own, else the one that was pulled last.
 
-  list @2 (filter :ImageFilter) -> (images :List(ImageInfo));
-  # The newest first.
+  list @2 (filter :ImageFilter) -> (images :List(ImageInfo), rest :ImagePages);
+  # The newest first. As many as a message has room for; `rest` is null if those are all. What is uncommonly long is abridged.
 
   remove @3 (name :Text, force :Bool) -> (removed :RemovedImages);
   # Takes a name away; with the last name goes the image, and what nothing else references. By id, all names go, if there is
@@ -156,13 +156,26 @@ interface Images {
   # Makes an image with one layer of the tar that the client writes to `stream`, in the same way.
 }
 
+interface ImagePages {
+  # The rest of a list, as it was when it was asked for. Implemented by the daemon. Asking again gives the same.
+
+  next @0 () -> (images :List(ImageInfo), rest :ImagePages);
+}
+
+interface LoadedPages {
+  # The rest of what was loaded. Implemented by the daemon. Asking again gives the same.
+
+  next @0 () -> (loaded :List(LoadedImage), rest :LoadedPages);
+}
+
 interface Loading {
   # An archive on its way in. Implemented by the daemon; nothing happens before `finish` is called. Dropping it ends the stream: writing to
   # it fails from then on.
 
-  finish @0 () -> (loaded :List(LoadedImage));
+  finish @0 () -> (loaded :List(LoadedImage), rest :LoadedPages);
   # Reads the stream to its end, and returns what was in it. Fails as soon as the archive is found to be bad, whether or not all of it
-  # was written. The names are set last, all of them or none. Cancelling leaves no more than a pull that was cancelled. Once only.
+  # was written. The names are set last, all of them or none. Cancelling leaves no more than a pull that was cancelled. Once only. `rest` is
+  # null unless there were more images than a message has room for; what is uncommonly long is abridged.
 }
 
 interface Image {
@@ -303,6 +316,8 @@ struct ImageInfo {
   exposedPorts @16 :List(Text);
   volumes @17 :List(Text);
   labels @18 :List(Pair);
+  abridged @19 :Bool;
+  # What its config says for containers is left out, being too long.
 }
 
 struct ImageFilter {
@@ -703,8 +718,15 @@ interface Containers {
   get @0 (name :Text) -> (container :Container);
   # By name, id or a unique prefix of an id.
 
-  list @1 (filter :ContainerFilter) -> (containers :List(ContainerInfo));
-  # From what was last observed, the newest first; never waits for a container, only for sizes if they are asked for.
+  list @1 (filter :ContainerFilter) -> (containers :List(ContainerInfo), rest :ContainerPages);
+  # From what was last observed, the newest first; never waits for a container, only for sizes if they are asked for. As many as a message
+  # has room for; `rest` is null if those are all. What is uncommonly long is abridged.
+}
+
+interface ContainerPages {
+  # The rest of a list, as it was when it was asked for. Implemented by the daemon. Asking again gives the same.
+
+  next @0 () -> (containers :List(ContainerInfo), rest :ContainerPages);
 }
 
 interface Container {
@@ -1321,6 +1343,8 @@ struct ContainerInfo {
   # Null if there is none.
   restoredAt @21 :TimeInNs;
   # 0 if its last run did not go on from a checkpoint.
+  abridged @22 :Bool;
+  # Only what is brief of its spec and its command is here; `Container.info` tells all.
 }
 
 enum ContainerState {

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from ross.capabilities.files import FileWritingServer
 from ross.capabilities.loading import FeedServer
+from ross.capabilities.pages import ContainerPagesServer, Pages, Said, say
 from ross.capabilities.processes import ProcessServer, begin_exec, claimed, found_execs, given, sink_of
 from ross.model.checkpoints import CheckpointOptions, RestoreOptions
 from ross.model.containers import AttachOptions, ContainerFilter, ContainerUpdate, WaitCondition
@@ -30,25 +31,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SPARE_MESSAGES: Final = 64
-_UNLIMITED: Final = 1 << 60
-"""How many words of a message may be read, each time counted again: it is our own."""
 
 
 class Messages:
     """What was said of containers, as it was said: who lists a thousand of which two have changed waits for two to be put into words."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[ContainerInfo, Any, Any]] = {}
+        self._said: dict[str, tuple[ContainerInfo, Said]] = {}
 
-    def of(self, info: ContainerInfo) -> Any:
-        """The struct of a container, which is copied into a list in a hundredth of the time that it takes to be made."""
-        said = self._said.get(info.id)
-        if said is None or said[0] != info:
-            # As bytes it is a tenth of what it is while it is being made: messages begin with room for much more.
-            made = schema.ContainerInfo.new_message(**to_wire(info)).to_bytes()
-            opened = schema.ContainerInfo.from_bytes(made, traversal_limit_in_words=_UNLIMITED)
-            said = self._said[info.id] = info, opened.__enter__(), opened
-        return said[1]
+    def of(self, info: ContainerInfo) -> Said:
+        """The struct of a container."""
+        known = self._said.get(info.id)
+        if known is None or known[0] != info:
+            known = self._said[info.id] = info, say(info)
+        return known[1]
 
     def forget_all_but(self, known: Collection[str]) -> None:
         """Let go of what was said of containers that are gone, as soon as they are the greater part."""
@@ -81,7 +77,7 @@ class ContainersServer(Served, schema.Containers.Server):  # type: ignore[misc] 
         if wanted.sizes:
             found = await self._containers.measure(found)
         messages = _messages.setdefault(self._engine, Messages())
-        context.results.containers = [messages.of(info) for info in found]
+        Pages("containers", ContainerPagesServer, messages.of).answer(context.results, found)
         messages.forget_all_but(self._containers.ids)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ross.capabilities.containers import ContainerServer
 from ross.capabilities.loading import FeedServer, Load, LoadingServer, Report
+from ross.capabilities.pages import ImagePagesServer, Pages, say
 from ross.capabilities.progress import open_progress
 from ross.capabilities.sharing import shared_by
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
 from ross.model.containers import ContainerSpec, CreateMode
-from ross.model.images import ImageFilter, Platform, PullOptions, PushOptions
+from ross.model.images import ImageFilter, ImageInfo, Platform, PullOptions, PushOptions
 from ross.services.feed import Feed
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ross.capabilities.session import Session
     from ross.services.engine import Engine
     from ross.services.image import Image
+
+_PAGES: Final[Pages[ImageInfo]] = Pages("images", ImagePagesServer)
+_INFO_BYTES: Final = 2 << 20
+"""Beyond this an image tells of itself abridged. A config of 4 MiB in JSON may take 20 in a message, and seconds to get there."""
 
 
 class ImagesServer(Served, schema.Images.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -48,7 +53,7 @@ class ImagesServer(Served, schema.Images.Server):  # type: ignore[misc]  # the s
 
     async def list_context(self, context: Any) -> None:
         wanted = from_wire(ImageFilter, context.params.filter)
-        context.results.images = [to_wire(image) for image in self._engine.images.list(wanted)]
+        _PAGES.answer(context.results, self._engine.images.list(wanted))
 
     async def remove_context(self, context: Any) -> None:
         removed = await self._engine.remover.remove(context.params.name, force=context.params.force)
@@ -106,7 +111,7 @@ class ImageServer(Served, schema.Image.Server):  # type: ignore[misc]
         self._holding.release()
 
     async def info_context(self, context: Any) -> None:
-        context.results.info = to_wire(self._image.info)
+        context.results.info = say(self._image.info, most_bytes=_INFO_BYTES).message
 
     async def create_context(self, context: Any) -> None:
         spec = from_wire(ContainerSpec, context.params.spec)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ross.capabilities.pages import LoadedPagesServer, Pages
 from ross.capabilities.progress import open_progress
 from ross.errors import FailedPrecondition
 from ross.model.archives import LoadedImage
 from ross.model.images import BlobProgress
 from ross.wire.bytestream import ByteStreamServer
-from ross.wire.convert import to_wire
 from ross.wire.schema import schema
 from ross.wire.serving import Served
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Report = Callable[[BlobProgress], None]
 Load = Callable[["Feed", Report], Awaitable[Sequence[LoadedImage]]]
+
+_PAGES: Final[Pages[LoadedImage]] = Pages("loaded", LoadedPagesServer)
 
 
 class FeedServer(ByteStreamServer):
@@ -51,4 +53,4 @@ class LoadingServer(Served, schema.Loading.Server):  # type: ignore[misc]  # the
             raise FailedPrecondition("this archive is loaded already, or being loaded")
         async with open_progress(self._progress) as report:
             loaded = await load(self._feed, report)
-        context.results.loaded = [to_wire(one) for one in loaded]
+        _PAGES.answer(context.results, loaded)

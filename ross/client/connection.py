@@ -14,6 +14,7 @@ import capnp
 import sniffio
 
 from ross.errors import Denied, FailedPrecondition, Reason, RossError, Unavailable
+from ross.wire.convert import from_wire
 from ross.wire.errors import from_exception, to_exception, translated
 from ross.wire.listener import open_socket
 from ross.wire.loop import open_kj_loop
@@ -158,3 +159,14 @@ async def answer(call: Awaitable[Any]) -> Any:
         return await call
     except capnp.KjException as error:
         raise from_exception(error) from None
+
+
+async def all_of(call: Awaitable[Any], cls: type[T], field: str) -> tuple[T, ...]:
+    """A whole list, of which each answer has as much as there is room for, and a reference to the rest."""
+    found: list[T] = []
+    while True:
+        answered = await answer(call)
+        found += [from_wire(cls, one) for one in getattr(answered, field)]
+        if not answered._has("rest"):  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
+            return tuple(found)
+        call = answered.rest.next()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio
 
-from ross.client.connection import Pending, answer
+from ross.client.connection import Pending, all_of, answer
 from ross.client.files import Files
 from ross.client.limits import LimitOptions, make_limits
 from ross.client.processes import (
@@ -456,8 +456,7 @@ class Containers:
             NotFound: there is no such container as the filter's ``before`` or ``since`` says.
         """
         chosen = to_wire(wanted or ContainerFilter(all=all))
-        found = (await answer(self._capability.list(filter=chosen))).containers
-        return tuple(from_wire(ContainerInfo, container) for container in found)
+        return await all_of(self._capability.list(filter=chosen), ContainerInfo, "containers")
 
 
 async def _entries(chunks: AsyncIterator[LogChunk]) -> AsyncGenerator[LogEntry, None]:

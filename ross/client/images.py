@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from ross.client.connection import Pending, answer
+from ross.client.connection import Pending, all_of, answer
 from ross.client.containers import Container
 from ross.client.processes import Completed
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
@@ -213,7 +213,7 @@ class Images:
             NotFound: the filter names an image that there is none of.
         """
         call = self._capability.list(filter=to_wire(wanted or ImageFilter(all=True)))
-        return tuple(from_wire(ImageInfo, image) for image in (await answer(call)).images)
+        return await all_of(call, ImageInfo, "images")
 
     async def untag(self, name: str, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Take names away from an image, all if none is given; nothing is deleted before the next collection. Returns them.
@@ -276,7 +276,7 @@ class Images:
         """
         options = LoadOptions(platform=parse_platform(platform) if platform else None)
         call = self._capability.load(options=to_wire(options), **_progress(on_progress))
-        return _loaded(await send_and_finish(call, source))
+        return await all_of(send_and_finish(call, source), LoadedImage, "loaded")
 
     async def import_filesystem(
         self,
@@ -309,7 +309,7 @@ class Images:
             platform=parse_platform(platform) if platform else None,
         )
         call = self._capability.importFilesystem(options=to_wire(options), **_progress(on_progress))
-        (loaded,) = _loaded(await send_and_finish(call, source))
+        (loaded,) = await all_of(send_and_finish(call, source), LoadedImage, "loaded")
         return loaded
 
     def _image(self, answered: Any) -> Image:
@@ -318,7 +318,3 @@ class Images:
 
 def _progress(on_progress: Callable[[BlobProgress], None] | None) -> dict[str, Any]:
     return {"progress": ProgressReceiver(on_progress)} if on_progress is not None else {}
-
-
-def _loaded(answered: Any) -> tuple[LoadedImage, ...]:
-    return tuple(from_wire(LoadedImage, one) for one in answered.loaded)

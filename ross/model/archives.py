@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-from ross.model.images import ImageInfo, Platform
+from ross.model.images import MOST_NAMES, ImageInfo, Platform
 
 
 class ArchiveFormat(Enum):
@@ -44,6 +44,10 @@ class LoadedImage:
     names: tuple[str, ...]
     """What the archive calls it; empty if it does not, and then its digest is the name that keeps it."""
     image: ImageInfo
+
+    def abridge(self) -> LoadedImage:
+        """The same, as short as it can be."""
+        return evolve(self, names=self.names[:MOST_NAMES], image=self.image.abridge())
 
 
 @frozen(kw_only=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from ross.model.checkpoints import CheckpointInfo
 from ross.model.health import HealthCheck, HealthInfo, HealthState
@@ -14,6 +15,10 @@ from ross.model.mounts import Mount
 from ross.model.namespaces import Namespaces, Resolution
 from ross.model.security import Security
 from ross.oci.digest import Digest
+
+_MOST_ARGUMENTS: Final = 8
+_LONGEST_TEXT: Final = 1024
+"""Of what an abridged description has."""
 
 
 class ContainerState(Enum):
@@ -206,6 +211,33 @@ class ContainerInfo:
     """What it can be restored from, while it does not run."""
     restored_at: int = 0
     """When its last run went on from a checkpoint; 0 for one that began at the beginning."""
+    abridged: bool = False
+    """Of its spec and its command only what is brief is there, since they are uncommonly long; ``Container.info`` tells all."""
+
+    def abridge(self) -> ContainerInfo:
+        """The same, as short as it can be."""
+        spec = self.spec
+        return evolve(
+            self,
+            spec=ContainerSpec(
+                name=spec.name,
+                terminal=spec.terminal,
+                stdin_open=spec.stdin_open,
+                stdin_kept=spec.stdin_kept,
+                network=spec.network,
+                read_only=spec.read_only,
+                privileged=spec.privileged,
+                init=spec.init,
+                auto_remove=spec.auto_remove,
+                stop_grace_seconds=spec.stop_grace_seconds,
+                restart=spec.restart,
+            ),
+            command=tuple(text[:_LONGEST_TEXT] for text in self.command[:_MOST_ARGUMENTS]),
+            outcome=evolve(self.outcome, error=self.outcome.error[:_LONGEST_TEXT]) if self.outcome else None,
+            error=self.error[:_LONGEST_TEXT],
+            health=evolve(self.health, results=()) if self.health else None,
+            abridged=True,
+        )
 
 
 @frozen(kw_only=True)

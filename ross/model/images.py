@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ross.oci.digest import Digest
+
+MOST_NAMES: Final = 8192
+"""Of one image, where it is told of as briefly as can be."""
+_LONGEST_WORD: Final = 64
 
 
 class PullPhase(Enum):
@@ -64,6 +69,30 @@ class ImageInfo:
     exposed_ports: tuple[str, ...]
     volumes: tuple[str, ...]
     labels: dict[str, str]
+    abridged: bool = False
+    """What its config says for containers is left out, since it is uncommonly long; it stands in the config itself."""
+
+    def abridge(self) -> ImageInfo:
+        """The same, as short as it can be."""
+        return evolve(
+            self,
+            names=self.names[:MOST_NAMES],
+            platform=Platform(
+                os=self.platform.os[:_LONGEST_WORD],
+                architecture=self.platform.architecture[:_LONGEST_WORD],
+                variant=self.platform.variant[:_LONGEST_WORD],
+            ),
+            entrypoint=(),
+            command=(),
+            env=(),
+            working_dir="",
+            user="",
+            stop_signal="",
+            exposed_ports=(),
+            volumes=(),
+            labels={},
+            abridged=True,
+        )
 
 
 @frozen(kw_only=True)

@@ -30,6 +30,10 @@ KEPT_BYTES: Final = 16 << 20
 """And no more than have texts of so many characters, but for the last one."""
 _BATCH: Final = 64
 _BATCH_BYTES: Final = 1 << 20
+_LABELS_BYTES: Final = 256 << 10
+"""What labels that are told may take: those of containers take less; an image may have any."""
+_LABEL_BYTES: Final = 32
+"""What a label takes in a message beside its text."""
 _NUMBER_BITS: Final = 40
 """Of a sequence number, for the number of the event; the rest is the number of its daemon."""
 _NO_LABELS: Final[Mapping[str, str]] = {}
@@ -74,10 +78,12 @@ class Events:
             action: What has happened.
             subject: The image's id, the container's id or the registry's host.
             name: The name under which people know it, if there is one.
-            labels: Of the container or image. They are kept as they are, and not to be changed.
+            labels: Of the container or image. They are kept as they are, and not to be changed; uncommonly many are left out.
             attributes: More about it. Nothing that may be a secret, such as arguments and variables.
         """
         self.count += 1
+        if _label_size(labels) > _LABELS_BYTES:
+            labels = _NO_LABELS
         event = Event(
             sequence=self.last,
             time=time.time_ns(),
@@ -215,5 +221,9 @@ class Reader:
 
 def _size(event: Event) -> int:
     """About what it takes, labels included, which it may share with others."""
-    texts: list[Any] = [event.subject, event.name, *event.attributes.values(), *event.labels, *event.labels.values()]
-    return sum(map(len, texts)) + sys.getsizeof(event)
+    texts: list[Any] = [event.subject, event.name, *event.attributes.values()]
+    return sum(map(len, texts)) + _label_size(event.labels) + sys.getsizeof(event)
+
+
+def _label_size(labels: Mapping[str, str]) -> int:
+    return sum(map(len, labels)) + sum(map(len, labels.values())) + _LABEL_BYTES * len(labels)

@@ -43,6 +43,8 @@ class Image:
         self.manifest = manifest
         self.config = config
         self._parts = parts
+        self._exposed_ports = tuple(sorted(config.execution.exposed_ports or ()))
+        self._volumes = tuple(sorted(config.execution.volumes or ()))
 
     def seen_as(self, target: Digest) -> Image:
         """The same image, got as a part of ``target``."""
@@ -85,8 +87,8 @@ class Image:
             working_dir=execution.working_dir,
             user=execution.user,
             stop_signal=execution.stop_signal,
-            exposed_ports=tuple(sorted(execution.exposed_ports or ())),
-            volumes=tuple(sorted(execution.volumes or ())),
+            exposed_ports=self._exposed_ports,
+            volumes=self._volumes,
             labels=execution.labels or {},
         )
 

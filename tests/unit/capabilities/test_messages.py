@@ -20,13 +20,13 @@ INFO = ContainerInfo(
 def test_a_message_says_what_is_so_now() -> None:
     messages = Messages()
     first = messages.of(INFO)
-    assert from_wire(ContainerInfo, first) == INFO
+    assert from_wire(ContainerInfo, first.message) == INFO
     assert messages.of(evolve(INFO)) is first
     running = evolve(INFO, state=ContainerState.RUNNING, pid=7)
-    assert from_wire(ContainerInfo, messages.of(running)) == running
+    assert from_wire(ContainerInfo, messages.of(running).message) == running
     other = evolve(running, id="b" * 64)
-    assert from_wire(ContainerInfo, messages.of(other)) == other
-    assert from_wire(ContainerInfo, messages.of(INFO)) == INFO
+    assert from_wire(ContainerInfo, messages.of(other).message) == other
+    assert from_wire(ContainerInfo, messages.of(INFO).message) == INFO
 
 
 def test_those_of_containers_that_are_gone_are_let_go_of() -> None:
@@ -38,7 +38,7 @@ def test_those_of_containers_that_are_gone_are_let_go_of() -> None:
     messages.forget_all_but([info.id for info in everything[:400]])
     assert len(messages._said) == 400
     assert [messages.of(info) for info in everything[:400]] == first[:400]
-    assert from_wire(ContainerInfo, messages.of(everything[900])) == everything[900]
+    assert from_wire(ContainerInfo, messages.of(everything[900]).message) == everything[900]
     messages.forget_all_but([])
     assert not messages._said
     messages.of(INFO)
@@ -51,4 +51,4 @@ def test_a_message_is_read_as_often_as_it_is_asked_for() -> None:
     messages = Messages()
     long = evolve(INFO, spec=ContainerSpec(labels={"a": "b" * 60_000}))
     for _ in range(2_000):
-        assert len(messages.of(long).spec.labels[0].value) == 60_000
+        assert len(messages.of(long).message.spec.labels[0].value) == 60_000
