@@ -128,7 +128,7 @@ class Execs:
 
     def runs_any(self) -> bool:
         """Whether somebody has something executed; the engine's own checks do not count."""
-        return any(one.listed for one in self._running.values())
+        return any(one.listed and not one.has_ended() for one in self._running.values())
 
     async def all_ended(self) -> None:
         """Wait until none runs any more. With the container's first process all others end."""
