@@ -14,6 +14,7 @@ import trio
 import ross
 from ross.errors import FailedPrecondition, NotFound
 from ross.linux.process import which
+from tests.support.archives import BUSYBOX
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-IMAGE = "localhost/busybox:1"
 NO_KERNEL = """#!/bin/sh
 echo "Error (criu/vdso.c:381): vdso: Unexpected rt vDSO area bounds" >&2
 echo "Error (criu/crtools.c:260): Could not initialize kernel features detection." >&2
@@ -49,7 +49,7 @@ def daemon(loaded: Daemon) -> Iterator[Daemon]:
 @pytest.fixture
 def up(daemon: Daemon) -> Iterator[str]:
     """A container that runs."""
-    daemon.ok("run", "-d", "--name", "up", IMAGE, "sleep", "600")
+    daemon.ok("run", "-d", "--name", "up", BUSYBOX, "sleep", "600")
     yield "up"
     daemon.ok("rm", "-f", "up")
 
@@ -106,7 +106,7 @@ def test_criu_that_does_not_work_with_the_kernel(daemon: Daemon, up: str, tmp_pa
 
 
 def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
-    daemon.ok("create", "--name", "new", IMAGE, "true")
+    daemon.ok("create", "--name", "new", BUSYBOX, "true")
     assert "is created: only of one that runs" in refused(daemon, "checkpoint", "new")
     assert "the container new has no checkpoint" in refused(daemon, "restore", "new")
     daemon.ok("start", "new")
@@ -133,7 +133,7 @@ def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
     ],
 )
 def test_of_a_kind_that_cannot_be_restored(daemon: Daemon, flags: list[str], said: str, hint: str) -> None:
-    daemon.ok("run", "-d", "--name", "kind", *flags, IMAGE, "sleep", "600")
+    daemon.ok("run", "-d", "--name", "kind", *flags, BUSYBOX, "sleep", "600")
     error = refused(daemon, "checkpoint", "kind")
     assert said in error
     assert hint in error.partition("hint: ")[2]
@@ -158,7 +158,7 @@ async def test_while_something_is_executed(daemon: Daemon, up: str) -> None:
 async def test_a_removed_one_is_not_found(daemon: Daemon) -> None:
     with trio.fail_after(120):
         async with ross.connect(daemon.socket) as engine:
-            container = await (await engine.images.get(IMAGE)).create(["true"])
+            container = await (await engine.images.get(BUSYBOX)).create(["true"])
             await container.remove()
             with pytest.raises(NotFound):
                 await container.checkpoint()
