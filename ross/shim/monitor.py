@@ -211,7 +211,9 @@ class Monitor:
         return running(self.program, about=str(self._layout.exits))
 
     def _runtimes(self) -> Iterator[tuple[int, list[str]]]:
-        return running(self._runtime.program, about=str(self._runtime.root))
+        """A monitor is none, although it names the same root, and any program may run where the runtime is a script."""
+        found = running(self._runtime.program, about=str(self._runtime.root))
+        return ((pid, argv) for pid, argv in found if str(self._layout.exits) not in argv)
 
     def is_forsaken(self, container_id: str) -> bool:
         """Whether a container's monitor is there, and no runtime: it waits for a word of one that somebody has killed."""
