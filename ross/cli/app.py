@@ -44,12 +44,13 @@ _COMMANDS: Final = (
     ("ross container", "logs", "logs"),
     ("ross container", "stats", "stats"),
     ("ross", "listing", "ps"),
-    ("container", "listing", "ls:ps"),
+    ("container", "listing", "ls:ps list:ps ps"),
+    ("container", "containers", "exists"),
     ("ross", "inspect", "inspect"),
     ("container", "inspect", "inspect:inspect_containers"),
     ("image", "inspect", "inspect:inspect_images"),
     ("ross", "images", "pull images rmi"),
-    ("image", "images", "ls:images pull rm:rmi"),
+    ("image", "images", "ls:images list:images pull rm:rmi exists"),
     ("ross image", "naming", "tag untag history"),
     ("ross image", "push", "push"),
     ("ross image", "archives", "save load import:import_"),
@@ -131,12 +132,17 @@ def execute(words: Sequence[str]) -> int:
         app = build_app()
         command, count = find_command(app, words)
         if count < len(words) and not words[count].startswith("-") and command.default_command is None:
-            return _unknown(words[: count + 1])
+            from ross.cli.usage import unknown_command
+
+            show(*unknown_command(words[: count + 1], tuple(command)))
+            return USAGE
         if command.default_command is None:
             _load(command)
         result = app(normalise(app, words), exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
-        show(_usage(error), f"see: ross {' '.join(words[: _names(words)])} --help".replace("  ", " "))
+        from ross.cli.usage import explain
+
+        show(*explain(error, words[: _names(words)]))
         return ENGINE_FAILED if running else USAGE
     except Exit as leaving:
         return leaving.code
@@ -162,13 +168,3 @@ def _load(group: App) -> None:
 def _names(words: Sequence[str]) -> int:
     _command, count = find_command(build_app(), words)
     return count
-
-
-def _unknown(words: Sequence[str]) -> int:
-    show(f"there is no command {' '.join(words)!r}", "see: ross --help")
-    return USAGE
-
-
-def _usage(error: CycloptsError) -> str:
-    text = " ".join(str(error).split())
-    return text[:1].lower() + text[1:].rstrip(".")

@@ -8,12 +8,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from attrs import frozen
+from cyclopts import CycloptsError
 
 if TYPE_CHECKING:
     from cyclopts import App
 
 PASSING_ON = frozenset({"run", "create", "exec"})
 """Commands whose first positional argument ends their own flags."""
+
+
+class NumberAsFlagError(CycloptsError):
+    """A word as ``-15``, which is no flag and would be taken for a negative number, and so for a name."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(msg=f"unknown option: {word}")
+        self.word = word
 
 
 @frozen
@@ -90,6 +99,8 @@ def _expand(argv: Sequence[str], flags: Flags, *, ends_at_positional: bool) -> t
             index += 1
             continue
         expanded = _expand_word(word, flags)
+        if word[1:2].isdigit() and word not in flags.takes_value:
+            raise NumberAsFlagError(word)
         done += expanded
         index += 1
         if "=" not in expanded[-1] and flags.takes_value.get(expanded[-1]) and index < len(argv):

@@ -44,6 +44,7 @@ _STATES: Final = {
 """Of which containers a command can make use; of any, where it is not said."""
 _FILE_FLAGS: Final = frozenset({
     "--env-file",
+    "--label-file",
     "--cidfile",
     "--input",
     "-i",

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 
 from ross.cli import output
+from ross.cli.errors import FAILED
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
 from ross.cli.session import for_each, with_engine
-from ross.errors import InvalidArgument, NotFound
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound
+from ross.model.containers import ContainerState
 
 if TYPE_CHECKING:
     from ross.client import Engine
@@ -34,7 +36,7 @@ def start(
     detach_keys: str = DETACH_KEYS,
     sig_proxy: bool = True,
 ) -> int:
-    """Start containers.
+    """Start containers; one that runs goes on.
 
     Parameters
     ----------
@@ -60,7 +62,12 @@ def start(
 
     async def body(engine: Engine) -> int:
         async def begin(name: str) -> None:
-            await engine.containers.get(name).now.start()
+            container = engine.containers.get(name).now
+            try:
+                await container.start()
+            except FailedPrecondition:
+                if (await container.info()).state is not ContainerState.RUNNING:
+                    raise
             output.write(f"{name}\n")
 
         return await for_each(container, begin)
@@ -145,6 +152,25 @@ def rm(*container: str, force: Annotated[bool, Parameter(name=["--force", "-f"],
     return with_engine(body)
 
 
+def exists(container: str, /) -> int:
+    """End with 0 if there is such a container, else with 1, and say nothing.
+
+    Parameters
+    ----------
+    container
+        Its name or id.
+    """
+
+    async def body(engine: Engine) -> int:
+        try:
+            await engine.containers.get(container)
+        except NotFound:
+            return FAILED
+        return 0
+
+    return with_engine(body)
+
+
 def wait(*container: str, condition: Literal["not-running", "next-exit", "removed", "healthy"] = "not-running") -> int:
     """Wait until containers have stopped, and print their exit codes; -1 for one that was only to be healthy.
 
@@ -167,7 +193,15 @@ def wait(*container: str, condition: Literal["not-running", "next-exit", "remove
 
     async def body(engine: Engine) -> int:
         async def until_stopped(name: str) -> None:
-            outcome = await engine.containers.get(name).now.wait(wanted)
+            container = await engine.containers.get(name)
+            if wanted is WaitCondition.NOT_RUNNING:
+                info = await container.info()
+                if (
+                    info.state is ContainerState.CREATED
+                ):  # it does not run, although the library would wait for its first end
+                    output.write(f"{info.error_code}\n")
+                    return
+            outcome = await container.wait(wanted)
             output.write(f"{-1 if wanted is WaitCondition.HEALTHY else outcome.exit_code}\n")
 
         return await for_each(container, until_stopped)

@@ -134,17 +134,47 @@ def rmi(
     image
         Names, ids or digests.
     force
-        All names of an image, and also if a container that does not run uses it.
+        All names of an image, and also if a container that does not run uses it; and what does not exist is no failure.
     """
+    from ross.cli.errors import show
+    from ross.errors import NotFound
+
     _require(image)
 
     async def body(engine: Engine) -> int:
         async def remove(name: str) -> None:
-            removed = await engine.images.remove(name, force=force)
+            try:
+                removed = await engine.images.remove(name, force=force)
+            except NotFound as error:
+                if not force:
+                    raise
+                show(error.message)
+                return
             lines = [f"Untagged: {one}" for one in removed.untagged] + [f"Deleted: {one}" for one in removed.deleted]
             output.write("".join(f"{line}\n" for line in lines))
 
         return await for_each(image, remove)
+
+    return with_engine(body)
+
+
+def exists(image: str, /) -> int:
+    """End with 0 if there is such an image, else with 1, and say nothing.
+
+    Parameters
+    ----------
+    image
+        Its name, id or digest.
+    """
+    from ross.cli.errors import FAILED
+    from ross.errors import NotFound
+
+    async def body(engine: Engine) -> int:
+        try:
+            await engine.images.get(image)
+        except NotFound:
+            return FAILED
+        return 0
 
     return with_engine(body)
 

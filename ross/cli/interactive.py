@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from ross.cli.errors import INTERRUPTED, Exit
+from ross.cli.errors import BROKEN_PIPE, INTERRUPTED, Exit
 from ross.cli.keys import DetachKeys, Manner
 from ross.cli.output import is_lost, unwritten, write_all
 from ross.errors import RossError
@@ -50,12 +51,22 @@ class Running(Signalled, Protocol):
         """Wait until it has ended."""
 
 
+class Output:
+    """What becomes of what we write to our output."""
+
+    def __init__(self) -> None:
+        self.lost: list[OSError] = []
+        """Why something that was wanted could not be written."""
+        self.unread = trio.Event()
+        """Nobody reads it any more."""
+
+
 class Attached:
     """The connection, while it lasts."""
 
-    def __init__(self, process: Running, lost: Sequence[OSError] = ()) -> None:
+    def __init__(self, process: Running, output: Output | None = None) -> None:
         self._process = process
-        self._lost = lost
+        self._output = output or Output()
         self._left = trio.Event()
         self.detached = False
         """The user has let go; the container goes on."""
@@ -70,6 +81,7 @@ class Attached:
 
         Raises:
             FailedPrecondition: it has ended, and not all that it has written could be written to our output.
+            Exit: nobody reads our output any more; it goes on.
         """
         result: Outcome | None = None
         problem: RossError | None = None
@@ -83,13 +95,20 @@ class Attached:
                     problem = error
                 nursery.cancel_scope.cancel()
 
+            async def unread() -> None:
+                await self._output.unread.wait()
+                nursery.cancel_scope.cancel()
+
             nursery.start_soon(ended)
+            nursery.start_soon(unread)
             await self._left.wait()
             nursery.cancel_scope.cancel()
         if problem is not None:
             raise problem
-        for error in self._lost:
+        for error in self._output.lost:
             raise unwritten(error)
+        if result is None and not self.detached:
+            raise Exit(BROKEN_PIPE)
         return result
 
 
@@ -107,11 +126,15 @@ async def connected(open_process: Open, *, stdin: bool, terminal: bool, manner: 
     """Be connected to a process for the length of a block. What the block raises is raised as it is."""
     size_fd = next((fd for fd in (1, 0, 2) if is_terminal(fd)), None) if terminal else None
     rows, columns = window_size(size_fd) if size_fd is not None else (0, 0)
-    lost: list[OSError] = []
+    output = Output()
     process = await open_process(
-        stdin=stdin, stdout=_writer(1, lost), stderr=None if terminal else _writer(2, lost), rows=rows, columns=columns
+        stdin=stdin,
+        stdout=_writer(1, output) if 1 in manner.outputs else None,
+        stderr=_writer(2, output) if 2 in manner.outputs and not terminal else None,
+        rows=rows,
+        columns=columns,
     )
-    attached = Attached(process, lost)
+    attached = Attached(process, output)
     raw = terminal and stdin and is_terminal(0)
     problem: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -160,14 +183,16 @@ async def _tell_gap(lost_bytes: int) -> None:
     sys.stderr.flush()
 
 
-def _writer(fd: int, lost: list[OSError]) -> Callable[[bytes], Awaitable[None]]:
+def _writer(fd: int, output: Output) -> Callable[[bytes], Awaitable[None]]:
     async def write(data: bytes) -> None:
         # In a thread: a reader of ours that stalls must not keep us from hearing signals.
         try:
             await trio.to_thread.run_sync(write_all, fd, data, abandon_on_cancel=True)
         except OSError as error:
             if is_lost(error):
-                lost.append(error)
+                output.lost.append(error)
+            elif error.errno == errno.EPIPE:
+                output.unread.set()
             raise
 
     return write

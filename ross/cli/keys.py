@@ -43,6 +43,8 @@ class Manner:
     """What lets go; nothing, if empty."""
     sig_proxy: bool = True
     """Hand signals on."""
+    outputs: frozenset[int] = frozenset({1, 2})
+    """Which of our outputs take its."""
 
 
 class DetachKeys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,8 +38,8 @@ def ps(
     all
         Also those that do not run.
     filter
-        name=PART, id=BEGINNING, status=STATE, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER, since=CONTAINER,
-        health=STATE (starting, healthy, unhealthy or none) or volume=PATH, of either side of a mount. May be repeated.
+        name=PATTERN (a regular expression), id=BEGINNING, status=STATE, exited=CODE, label=KEY[=VALUE], ancestor=IMAGE, before=CONTAINER,
+        since=CONTAINER, health=STATE (starting, healthy, unhealthy or none) or volume=PATH, of either side of a mount. May be repeated.
     last
         The so many that were created last, whether they run or not.
     latest
@@ -57,10 +58,18 @@ def ps(
     if last < 0:
         raise InvalidArgument(f"--last takes a number of containers, not {last}")
     form = output.parse_format(format)
-    wanted = evolve(parse_container_filter(filter), all=all, last=1 if latest else last, sizes=size)
+    parsed, last = parse_container_filter(filter), 1 if latest else last
+    patterns = [_pattern(text) for text in parsed.names]
+    # Names are matched here: a pattern can take for ever, and the daemon is everybody's.
+    wanted = evolve(parsed, names=(), all=all or last > 0, last=0 if patterns else last, sizes=size)
 
     async def body(engine: Engine) -> None:
         found = await engine.containers.list(wanted)
+        if patterns:
+            named = (
+                info for info in found if any(one.search(info.name) or one.search(f"/{info.name}") for one in patterns)
+            )
+            found = tuple(named)[: last or None]
         if quiet:
             output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
         elif isinstance(form, str) and form != "table":
@@ -72,6 +81,15 @@ def ps(
             output.write(output.table(headings, [_row(info, no_trunc=no_trunc, size=size) for info in found]))
 
     with_engine(body)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InvalidArgument(
+            f"{text!r} is no pattern of names: {error}", hint="write name=web or name=^web$"
+        ) from None
 
 
 def _row(info: ContainerInfo, *, no_trunc: bool, size: bool) -> tuple[str, ...]:
@@ -123,5 +141,5 @@ def status(info: ContainerInfo) -> str:
         if info.outcome.oom:
             text += " (out of memory)"
     else:
-        text = state.capitalize()
+        return state.capitalize()  # why it could not be started is in inspect: State.Error
     return f"{text}; {info.error}" if info.error else text

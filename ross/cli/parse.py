@@ -29,6 +29,8 @@ _GO_UNITS: Final = {
 _GO_PART: Final = re.compile("([0-9]+(?:[.][0-9]+)?)(ns|us|\N{MICRO SIGN}s|ms|s|m|h)")
 _GO_DURATION: Final = re.compile(f"(?:{_GO_PART.pattern})+")
 _MAX_DURATION: Final = 1 << 62
+_CONSISTENCY: Final = frozenset({"consistent", "cached", "delegated"})
+"""How far host and container may differ for a while where there is a virtual machine between them; here they never do."""
 _IMAGE_FILTERS: Final = ("dangling", "reference", "label", "before", "since")
 
 
@@ -90,6 +92,24 @@ def parse_labels(entries: Sequence[str]) -> dict[str, str]:
         if not key:
             raise InvalidArgument(f"{entry!r} is not a label", hint="write key=value")
         found[key] = value
+    return found
+
+
+def read_label_files(paths: Sequence[str]) -> dict[str, str]:
+    """The labels of files that have one a line; empty lines, and those that begin with ``#``, are none.
+
+    Raises:
+        InvalidArgument: a file cannot be read, or a line of it is no label.
+    """
+    found: dict[str, str] = {}
+    for path in paths:
+        try:
+            text = Path(path).read_bytes().decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise InvalidArgument(f"the file {path!r} cannot be read: {why}") from None
+        lines = (line.strip() for line in text.split("\n"))
+        found |= parse_labels([line for line in lines if line and not line.startswith("#")])
     return found
 
 
@@ -253,6 +273,8 @@ def parse_mount(text: str, *, here: Path) -> Mount:
             read_only = option == "ro"
         elif option in {"z", "Z"}:
             relabel = True
+        elif option in _CONSISTENCY:
+            continue
         elif option == "idmap":
             idmap = True
         elif option in PROPAGATIONS:

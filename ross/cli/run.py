@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 from cyclopts import Parameter
 
 from ross.cli import output
@@ -21,7 +21,7 @@ from ross.cli.flags.namespaces import NamespaceFlags
 from ross.cli.flags.security import SecurityFlags
 from ross.cli.flags.sharing import shared_options
 from ross.cli.keys import DETACH_KEYS, Manner, parse_detach_keys
-from ross.cli.parse import parse_env, parse_labels, read_env_files
+from ross.cli.parse import parse_env, parse_labels, read_env_files, read_label_files
 from ross.cli.session import with_engine
 from ross.cli.streams import preserved
 from ross.errors import InvalidArgument, NotFound, RossError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 PullPolicy = Literal["always", "missing", "never"]
 Begin = Callable[..., Awaitable[None]]
+_STREAMS: Final = ("stdin", "stdout", "stderr")
 
 
 @Parameter(name="*")
@@ -64,10 +65,12 @@ class CreateFlags:
     """The program in the place of the image's entrypoint; empty for none."""
     hostname: Annotated[str, Parameter(name=["--hostname", "-h"])] = ""
     """Its host name."""
-    network: str = "none"
+    network: Annotated[str, Parameter(name=["--network", "--net"])] = "none"
     """none or host."""
     label: Annotated[tuple[str, ...], Parameter(name=["--label", "-l"], negative=())] = ()
     """key=value. May be repeated."""
+    label_file: Annotated[tuple[str, ...], Parameter(negative=())] = ()
+    """A file of labels, one a line. May be repeated."""
     pull: PullPolicy = "missing"
     """When to fetch the image: always, missing or never."""
     platform: str | None = None
@@ -124,6 +127,7 @@ def run(
     detach_keys: str = DETACH_KEYS,
     sig_proxy: bool = True,
     preserve_fds: int = 0,
+    attach: Annotated[tuple[str, ...], Parameter(name=["--attach", "-a"], negative=())] = (),
     flags: CreateFlags | None = None,
 ) -> int:
     """Run a command in a new container; ends with the command's exit code.
@@ -142,9 +146,12 @@ def run(
         Hand the signals that we are sent on to it; on a terminal the keys do that.
     preserve_fds
         Hand it so many of our descriptors, from 3 on.
+    attach
+        stdin, stdout or stderr: be connected to these only. May be repeated.
     """
     wanted = flags or CreateFlags()
-    manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy)
+    streams = _streams(attach, wanted, detach=detach)
+    manner = Manner(keys=parse_detach_keys(detach_keys), sig_proxy=sig_proxy, outputs=streams - {0})
     if wanted.tty and wanted.interactive and not detach and not is_terminal(0):
         raise InvalidArgument("the input is no terminal, which -it wants", hint="use -i alone to pipe something in")
     fds = preserved(preserve_fds)
@@ -157,9 +164,24 @@ def run(
             output.write(f"{(await container.info()).id}\n")
             return 0
         run_so = _run_on_our_streams if wanted.logs.log_driver == PASSTHROUGH else _run_attached
-        return await run_so(container, wanted, manner, begin)
+        return await run_so(container, evolve(wanted, interactive=0 in streams), manner, begin)
 
     return with_engine(body)
+
+
+def _streams(names: tuple[str, ...], wanted: CreateFlags, *, detach: bool) -> frozenset[int]:
+    """Which of our three streams are to be connected, by descriptor."""
+    if not names:
+        return frozenset({*([0] if wanted.interactive else []), 1, 2})
+    unknown = [name for name in names if name.lower() not in _STREAMS]
+    if unknown:
+        raise InvalidArgument(f"{unknown[0]!r} is no stream", hint="there are stdin, stdout and stderr")
+    if detach:
+        raise InvalidArgument("--attach and --detach contradict each other", hint="leave one out")
+    if wanted.logs.log_driver == PASSTHROUGH:
+        raise InvalidArgument("with the log driver passthrough all streams are handed over", hint="leave out --attach")
+    streams = frozenset(_STREAMS.index(name.lower()) for name in names)
+    return streams if wanted.interactive else streams - {0}
 
 
 async def _run_attached(container: Container, wanted: CreateFlags, manner: Manner, begin: Begin) -> int:
@@ -265,7 +287,7 @@ def _options(wanted: CreateFlags, *, detached: bool) -> CreateOptions:
         "stdin": wanted.interactive,
         "stdin_kept": wanted.interactive and detached,
         "network": wanted.network,
-        "labels": parse_labels(wanted.label),
+        "labels": {**read_label_files(wanted.label_file), **parse_labels(wanted.label)},
         "auto_remove": wanted.rm,
         "stop_signal": wanted.stop_signal,
         "stop_timeout": wanted.stop_timeout,

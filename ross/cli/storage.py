@@ -196,18 +196,19 @@ def _report(pruned: Pruned) -> str:
 
 
 def _confirm(what: Sequence[str]) -> None:
-    """Ask on the terminal; ends the program unless the answer is yes."""
+    """Ask; ends the program unless the answer is yes."""
     from ross.cli.errors import FAILED, Exit
     from ross.errors import FailedPrecondition
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise FailedPrecondition(
-            "there is no terminal to ask on whether to remove this", hint="to remove it all the same: --force"
-        )
     listed = "".join(f"  - {one}\n" for one in what)
     sys.stderr.write(f"WARNING! This will remove:\n{listed}\nAre you sure you want to continue? [y/N] ")
     sys.stderr.flush()
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    answer = sys.stdin.readline()
+    if not answer:
+        raise FailedPrecondition(
+            "nobody has answered, so nothing was removed", hint="to remove it all the same: --force"
+        )
+    if answer.strip().lower() not in {"y", "yes"}:
         sys.stderr.write("nothing was removed\n")
         raise Exit(FAILED)
 

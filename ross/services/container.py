@@ -235,6 +235,8 @@ class Container(RestorableContainer):
         async with self._turn:
             before = self.record.name
             check_alive(before, self._state)
+            if name == before:
+                raise InvalidArgument(f"the container {name} has that name already")
             self._parts.rename(self, name)
             await self._save_durably(evolve(self.record, name=name, spec=evolve(self.record.spec, name=name)))
         self.publish("rename", oldName=before)

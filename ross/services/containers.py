@@ -163,6 +163,7 @@ class Containers:
         check_host(spec, self._parts.host)
         self._parts.monitor.check_log(spec.log)
         self._parts.groups.check_parent(spec.resources.cgroup_parent)
+        spec = evolve(spec, labels={**(image.config.execution.labels or {}), **spec.labels})
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)

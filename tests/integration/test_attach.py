@@ -30,6 +30,8 @@ class Kept:
     def __init__(self) -> None:
         self.data = bytearray()
         self.lost = 0
+        self.counted = True
+        """Not so where the monitor itself has left something out: on a host so busy that we read too late."""
 
     async def __call__(self, data: bytes) -> None:
         self.data += data
@@ -37,6 +39,7 @@ class Kept:
     async def gap(self, lost_bytes: int) -> None:
         self.data += b"<gap>"
         self.lost += lost_bytes
+        self.counted &= lost_bytes > 0
 
 
 def numbers(count: int, first: int = 1) -> bytes:
@@ -68,7 +71,8 @@ async def test_several_at_once_see_everything(plain: Image) -> None:
     for process in attached:
         assert (await process.wait()).exit_code == 0
     assert kept["log"].data == kept["block"].data == numbers(20000)
-    assert len(kept["drop"].data.replace(b"<gap>", b"")) + kept["drop"].lost == len(numbers(20000))
+    told = len(kept["drop"].data.replace(b"<gap>", b"")) + kept["drop"].lost
+    assert told == len(numbers(20000)) if kept["drop"].counted else told < len(numbers(20000))
     await container.remove()
 
 

@@ -156,15 +156,15 @@ def test_update_changes_a_live_container(daemon: Daemon, box: str) -> None:
 
 def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> None:
     daemon.ok("create", "--name", "one", box, "sh", "-c", "exit 3")
-    waiting = [
-        daemon.popen("wait", "--condition", condition, "one") for condition in ("next-exit", "not-running", "removed")
-    ]
+    assert daemon.ok("wait", "one") == "0\n"
+    waiting = [daemon.popen("wait", "--condition", condition, "one") for condition in ("next-exit", "removed")]
     time.sleep(0.5)
     daemon.ok("start", "one")
-    assert [process.communicate()[0] for process in waiting[:2]] == [b"3\n", b"3\n"]
-    assert waiting[2].poll() is None
+    assert waiting[0].communicate()[0] == b"3\n"
+    assert waiting[1].poll() is None
+    assert daemon.ok("wait", "one") == "3\n"
     daemon.ok("rm", "one")
-    assert waiting[2].communicate()[0] == b"3\n"
+    assert waiting[1].communicate()[0] == b"3\n"
 
 
 def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None:
