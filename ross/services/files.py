@@ -83,6 +83,10 @@ class Files:
         self._turn = turn
         self._live: set[trio.CancelScope] = set()
         self._at_rest: set[trio.CancelScope] = set()
+        self._wanted = 0
+        """How many want the turn for something else than a copy, or have it."""
+        self._unwanted = trio.Event()
+        """Set, and replaced, when the last of them is done."""
 
     # -- what clients do ----------------------------------------------------------------------------------------------
 
@@ -205,10 +209,22 @@ class Files:
         for scope in self._live:
             scope.cancel()
 
-    def make_way(self) -> None:
-        """Somebody wants its turn."""
+    @contextmanager
+    def making_way(self) -> Iterator[None]:
+        """While somebody wants its turn, or has it: a copy that has the turn gets a deadline, and others begin when he is done.
+
+        However many copies wait, whoever starts or removes the container waits for one of them at most.
+        """
+        self._wanted += 1
         for scope in self._at_rest:
             scope.deadline = min(scope.deadline, trio.current_time() + _WAY_SECONDS)
+        try:
+            yield
+        finally:
+            self._wanted -= 1
+            if not self._wanted:
+                self._unwanted.set()
+                self._unwanted = trio.Event()
 
     # -- its root -----------------------------------------------------------------------------------------------------
 
@@ -223,7 +239,10 @@ class Files:
                 self._check_there()
                 if container.state in ALIVE or (container.state in _AT_REST_AGAIN and not container.settled.is_set()):
                     continue  # it was started, or has ended, while we waited
-                return await self._with_mounted(work)
+                if not self._wanted:
+                    return await self._with_mounted(work)
+                unwanted = self._unwanted
+            await unwanted.wait()
 
     async def _with_live(self, work: Callable[[_Tree], Awaitable[T]], mounts: bool) -> T:
         run = self._container.record.run

@@ -49,22 +49,23 @@ class Freezer:
         if container.state in ALIVE and not pause:
             yield
             return
-        async with self._turn:  # so nobody pauses or resumes it meanwhile
-            check_alive(container.record.name, container.state)
-            if container.state not in ALIVE or container.state is ContainerState.PAUSED:
-                yield
-                return
-            write_atomic(container.layout.frozen, b"", sync=False)
-            try:
+        with container.files.making_way():
+            async with self._turn:  # so nobody pauses or resumes it meanwhile
+                check_alive(container.record.name, container.state)
+                if container.state not in ALIVE or container.state is ContainerState.PAUSED:
+                    yield
+                    return
+                write_atomic(container.layout.frozen, b"", sync=False)
                 try:
-                    await self._runtime.pause(container.id)
-                except FailedPrecondition as error:
-                    if container.state in ALIVE:
-                        raise FailedPrecondition(error.message, hint="or do it without: --pause=false") from None
-                yield
-            finally:
-                with bounded_cleanup(_THAW_SECONDS, what="letting a container go on"):
-                    await self.thaw()
+                    try:
+                        await self._runtime.pause(container.id)
+                    except FailedPrecondition as error:
+                        if container.state in ALIVE:
+                            raise FailedPrecondition(error.message, hint="or do it without: --pause=false") from None
+                    yield
+                finally:
+                    with bounded_cleanup(_THAW_SECONDS, what="letting a container go on"):
+                        await self.thaw()
 
     async def thaw(self) -> None:
         """Let the container go on if it was held still, by us or by a daemon before us."""

@@ -97,8 +97,11 @@ class RunnableContainer(TrackedContainer):
         return self._settled
 
     async def _to_the_end(self, async_fn: Callable[[], Awaitable[None]], *, name: str) -> None:
-        self.files.make_way()
-        await super()._to_the_end(async_fn, name=name)
+        async def in_its_turn() -> None:
+            with self.files.making_way():
+                await async_fn()
+
+        await super()._to_the_end(in_its_turn, name=name)
 
     @abstractmethod
     async def signal(self, name: str) -> None:
@@ -283,21 +286,23 @@ class RunnableContainer(TrackedContainer):
             self._give_up = trio.Event()
             with trio.move_on_after(self._restarts.pause(self.record, now=time.time_ns())):
                 await self._give_up.wait()
-            self.files.make_way()
-            async with self._turn:
-                if self._state is not _S.RESTARTING:
-                    return
-                self._save(evolve(self.record, restart_count=self.record.restart_count + 1))
-                try:
-                    await self._begin()
-                except RossError as error:
-                    logger.warning("the container %s could not be started again: %s", self.record.name, error.message)
-                    failed = Outcome(exit_code=125, error=error.message, finished_at=time.time_ns())
-                    if not self._restarts.wanted(self.record, failed):
-                        self._rest()
+            with self.files.making_way():
+                async with self._turn:
+                    if self._state is not _S.RESTARTING:
                         return
-                else:
-                    return
+                    self._save(evolve(self.record, restart_count=self.record.restart_count + 1))
+                    try:
+                        await self._begin()
+                    except RossError as error:
+                        logger.warning(
+                            "the container %s could not be started again: %s", self.record.name, error.message
+                        )
+                        failed = Outcome(exit_code=125, error=error.message, finished_at=time.time_ns())
+                        if not self._restarts.wanted(self.record, failed):
+                            self._rest()
+                            return
+                    else:
+                        return
 
     def _rest(self) -> None:
         """It will not be restarted."""

@@ -559,6 +559,50 @@ async def test_a_copy_gives_way(place: Path, layered: str, monkeypatch: pytest.M
         assert services.leftovers() == []
 
 
+async def test_copies_that_wait_hold_nobody_up(place: Path, layered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever starts or removes a container waits for the copy that is under way; those behind it, and what comes then, wait for him."""
+    monkeypatch.setattr(files, "_WAY_SECONDS", 0.3)
+    ended: list[str] = []
+
+    async def stuck(_data: object) -> None:
+        await trio.sleep_forever()
+
+    async with open_services(place) as services:
+        container = await start_something(services, layered)
+        await container.stop(signal="KILL", grace_seconds=5)
+
+        async def read(name: str) -> None:
+            with pytest.raises(RossError):
+                await container.files.read(b"/bin", name=b"", follow=False, write=stuck)
+            ended.append(name)
+
+        async def stat() -> None:
+            assert (await container.files.stat(b"/bin", follow=False)).name == b"bin"
+            ended.append(f"looked while it was {container.state.value}")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read, "first")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            nursery.start_soon(read, "second")
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            with trio.fail_after(10):
+                async with trio.open_nursery() as starting:
+                    starting.start_soon(container.start)
+                    await trio.testing.wait_all_tasks_blocked(0.1)
+                    starting.start_soon(stat)
+            assert ended == ["first", "looked while it was running"]
+            with trio.fail_after(10):
+                await container.stop(signal="KILL", grace_seconds=5)
+            for name in ("third", "fourth", "fifth"):
+                nursery.start_soon(read, name)
+                await trio.testing.wait_all_tasks_blocked(0.1)
+            with trio.fail_after(10):
+                await container.remove(force=True)
+        assert sorted(ended[2:]) == ["fifth", "fourth", "second", "third"]
+        await settled(services)
+        assert services.leftovers() == []
+
+
 async def test_save_load_import(place: Path, layered: str) -> None:
     """At whatever moment a load ends: no spool, no pin, no staged layer, and the same load works at once."""
     async with open_services(place) as services:
