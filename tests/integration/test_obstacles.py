@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,27 @@ def test_tree_deeper_than_there_are_descriptors(daemon: Daemon, box: str) -> Non
     removed = daemon.ross("rm", "deep")
     assert removed.returncode == 0, removed.stderr
     assert set(listed(daemon)) == {"other"}
+
+
+def test_tree_deeper_than_a_path_can_say(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    """No archive can hold it, and each way to make one says so."""
+    identity = create(daemon, box, "deep")
+    fd = os.open(daemon.root / "snapshots" / identity / "fs", os.O_RDONLY)
+    for _level in range(30):
+        os.mkdir("d" * 200, dir_fd=fd)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+    for words in (
+        ("export", "-o", str(tmp_path / "archive.tar"), "deep"),
+        ("cp", f"deep:/{'d' * 200}", str(tmp_path)),
+        ("commit", "deep", "localhost/deep:1"),
+    ):
+        refused = daemon.ross(*words)
+        assert refused.returncode == 1
+        assert "are nested deeper than a path can say" in refused.stderr
 
 
 def test_trash_that_cannot_be_removed_is_left(daemon: Daemon) -> None:

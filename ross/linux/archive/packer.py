@@ -134,6 +134,10 @@ class _Packer:
         except OSError as error:
             if error.errno in _GONE and directory.path:
                 return None
+            if error.errno == errno.ENAMETOOLONG:
+                raise FailedPrecondition(
+                    f"directories below {show(directory.name)} are nested deeper than a path can say, and no archive can hold them"
+                ) from None
             raise
 
     def _directory(self, fd: int, directory: _Directory, inside: list[_Directory]) -> Iterator[bytes]:
