@@ -154,7 +154,7 @@ class ContainerServer(Served, schema.Container.Server):  # type: ignore[misc]
         await sink.done()
 
     async def writeFiles_context(self, context: Any) -> None:  # noqa: N802
-        params, feed = context.params, Feed()
+        params, feed = context.params, Feed(self._session)
         context.results.stream = FeedServer(feed, self._session)
         context.results.writing = FileWritingServer(
             self._container, feed, self._session, path=bytes(params.path), keep_owners=params.keepOwners

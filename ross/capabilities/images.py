@@ -89,7 +89,7 @@ class ImagesServer(Served, schema.Images.Server):  # type: ignore[misc]  # the s
 
     def _begin(self, context: Any, load: Load) -> None:
         params = context.params
-        feed = Feed()
+        feed = Feed(self._session)
         context.results.stream = FeedServer(feed, self._session)
         progress = params.progress if params._has("progress") else None  # noqa: SLF001
         context.results.loading = LoadingServer(feed, load, progress, self._session)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -62,7 +62,7 @@ class _Node:
 
 def changes(
     old: Sequence[Path], new: Sequence[Path], *, checkpoint: Callable[[], None] = lambda: None
-) -> Iterator[SnapshotChange]:
+) -> Generator[SnapshotChange, None, None]:
     """What ``new`` has other than ``old``: each directory before what is inside of it.
 
     A name is modified if its kind, owner, permissions, attributes, device number, link target, content or (but for a directory) time of

@@ -31,6 +31,7 @@ from ross.services.recovery import Recovery
 from ross.services.sharing import NOTHING, Shared, with_shared
 from ross.services.snapshots import measure_files
 from ross.services.snapshotter import Snapshotter, committed_name
+from ross.services.threads import SenderThreads
 from ross.services.user_ids import allotted, pools, with_asked_users
 from ross.shim.apparmor import with_asked_profile, with_profile
 from ross.shim.command import effective_command
@@ -75,6 +76,7 @@ class Parts:
     oom_watch: OomWatch
     committer: Committer
     file_threads: trio.CapacityLimiter
+    sender_threads: SenderThreads
     """For reading and writing files of containers, which may wait for a client, or for what a container has mounted."""
     watches: Watches
     criu: Criu
@@ -122,6 +124,7 @@ class Containers:
             oom_watch=OomWatch(hierarchies),
             committer=committer,
             file_threads=trio.CapacityLimiter(_FILE_THREADS),
+            sender_threads=SenderThreads(),
             watches=Watches(),
             criu=Criu(),
             find=self._by_id.get,

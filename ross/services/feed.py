@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import trio
 
 from ross.errors import Cancelled, InvalidArgument
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
 
 class Feed:
     """A stream from one writer to one reader, neither of which need be there yet. Holds no more than one chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, sender: Hashable = None) -> None:
+        """``sender`` is the client that it comes from: all streams of one share what there is for it."""
+        self.sender = sender
         self._send, self._receive = trio.open_memory_channel[bytes](0)
         self._done = False
 

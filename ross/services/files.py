@@ -39,6 +39,7 @@ from ross.model.snapshots import FileKind
 from ross.services.own_users import Owners
 from ross.services.snapshot_mounts import mount_snapshot
 from ross.services.snapshots import Snapshots
+from ross.services.threads import hand_over
 from ross.shim.hostfiles import HOST_FILES
 from ross.shim.rootfs import Rootfs
 from ross.shim.state import ALIVE, check_alive
@@ -136,7 +137,7 @@ class Files:
                 self._check_seen(tree, fd, path)
                 if stat.S_ISSOCK(os.fstat(fd).st_mode):
                     raise FailedPrecondition(f"{show(path)} is a socket, which cannot be copied")
-                await self._in_thread(lambda: _pack(fd, name or base_name(path), write, tree.owners))
+                await self._hand_over(fd, name or base_name(path), write, tree.owners)
 
         await self._with_tree(read)
         self._container.publish("copy", direction="out")
@@ -172,7 +173,9 @@ class Files:
                     root=Root(fd=tree.fd, path=path),
                     hidden=_below(inside, tree.hidden),
                 )
-                return await self._in_thread(lambda: _place(feed, fd, how, tree.owners))
+                return await self._parts.sender_threads.run(
+                    lambda: _place(feed, fd, how, tree.owners), sender=feed.sender
+                )
 
         try:
             copied = await self._with_tree(write)
@@ -188,9 +191,7 @@ class Files:
             NotFound: the container has been removed.
             FailedPrecondition: it ended meanwhile.
         """
-        await self._with_tree(
-            lambda tree: self._in_thread(lambda: _pack(tree.fd, b".", write, tree.owners)), mounts=False
-        )
+        await self._with_tree(lambda tree: self._hand_over(tree.fd, b".", write, tree.owners), mounts=False)
         self._container.publish("export")
 
     async def diff(self, write: Callable[[Sequence[SnapshotChange]], Awaitable[None]]) -> None:
@@ -200,7 +201,7 @@ class Files:
             NotFound: the container has been removed.
         """
         self._check_there()
-        await Snapshots(self._parts.snapshotter).diff(self._container.id, write=write)
+        await Snapshots(self._parts.snapshotter, threads=self._parts.file_threads).diff(self._container.id, write=write)
 
     # -- what the container tells -------------------------------------------------------------------------------------
 
@@ -319,8 +320,14 @@ class Files:
     def _check_there(self) -> None:
         check_alive(self._container.record.name, self._container.state)
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await trio.to_thread.run_sync(work, limiter=self._parts.file_threads)
+    async def _hand_over(self, fd: int, name: bytes, write: Write, owners: Owners) -> None:
+        packed = pack(fd, name, checkpoint=trio.from_thread.check_cancelled, map_owner=owners.told)
+        try:
+            await hand_over(packed, write, threads=self._parts.file_threads)
+        except OSError as error:
+            raise FailedPrecondition(
+                f"the files of the container {self._container.record.name} cannot be read: {error.strerror}"
+            ) from error
 
     # -- paths --------------------------------------------------------------------------------------------------------
 
@@ -378,11 +385,6 @@ def _below(inside: bytes, paths: frozenset[bytes]) -> frozenset[tuple[bytes, ...
 def _identity(fd: int) -> tuple[int, int]:
     found = os.fstat(fd)
     return found.st_dev, found.st_ino
-
-
-def _pack(fd: int, name: bytes, write: Write, owners: Owners) -> None:
-    for chunk in pack(fd, name, checkpoint=trio.from_thread.check_cancelled, map_owner=owners.told):
-        trio.from_thread.run(write, chunk)
 
 
 def _place(feed: Feed, fd: int, how: Placing, owners: Owners) -> CopiedFiles:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -21,9 +22,10 @@ from ross.linux.files import no_space
 from ross.linux.usage import Meter
 from ross.model.snapshots import SnapshotFilter, SnapshotKind, SnapshotOwner, SnapshotUsage
 from ross.services.snapshot_mounts import describe_mount
+from ross.services.threads import hand_over
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from ross.model.snapshots import SnapshotChange, SnapshotInfo, SnapshotMount
@@ -38,6 +40,7 @@ MAX_LABEL_BYTES: Final = 4096
 MAX_LABELS_BYTES: Final = 64 << 10
 """Of all of them."""
 _BATCH: Final = 256
+_THREADS: Final = 8
 
 
 @frozen(kw_only=True)
@@ -51,8 +54,10 @@ class Measured:
 class Snapshots:
     """The snapshots, as clients have them."""
 
-    def __init__(self, snapshotter: Snapshotter) -> None:
+    def __init__(self, snapshotter: Snapshotter, *, threads: trio.CapacityLimiter | None = None) -> None:
+        """``threads`` are those that walk snapshots, some of which take long; some of its own if there are none to share."""
         self._snapshotter = snapshotter
+        self._threads = threads or trio.CapacityLimiter(_THREADS)
         self._measured: dict[str, tuple[SnapshotInfo, Measured]] = {}
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -85,7 +90,8 @@ class Snapshots:
             await trio.lowlevel.checkpoint()
             return known[1]
         with self._reading(info):
-            found = await trio.to_thread.run_sync(measure_files, self._snapshotter.files(info.name))
+            files = self._snapshotter.files(info.name)
+            found = await trio.to_thread.run_sync(measure_files, files, limiter=self._threads)
         if info.kind is SnapshotKind.COMMITTED:
             self._measured = {name: one for name, one in self._measured.items() if self._snapshotter.find(name)}
             self._measured[info.name] = (info, found)
@@ -119,18 +125,9 @@ class Snapshots:
         new = self._snapshotter.layers(name)
         old = self._snapshotter.layers(base or info.parent)
 
-        def walk() -> None:
-            batch: list[SnapshotChange] = []
-            for change in changes(old, new, checkpoint=trio.from_thread.check_cancelled):
-                batch.append(change)
-                if len(batch) == _BATCH:
-                    trio.from_thread.run(write, tuple(batch))
-                    batch.clear()
-            if batch:
-                trio.from_thread.run(write, tuple(batch))
-
+        found = changes(old, new, checkpoint=trio.from_thread.check_cancelled)
         with self._reading(info, *((below,) if below is not None else ())):
-            await trio.to_thread.run_sync(walk)
+            await hand_over(_batches(found), write, threads=self._threads)
 
     @contextmanager
     def _reading(self, *infos: SnapshotInfo) -> Iterator[None]:
@@ -245,6 +242,12 @@ class Snapshots:
                 f"the snapshot {name} is a layer of an image", hint="remove the image: ross rmi; build upon it: prepare"
             )
         return info
+
+
+def _batches(found: Generator[SnapshotChange, None, None]) -> Generator[tuple[SnapshotChange, ...], None, None]:
+    with closing(found):
+        while batch := tuple(islice(found, _BATCH)):
+            yield batch
 
 
 def measure_files(files: Path) -> Measured:

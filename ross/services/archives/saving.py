@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from ross.errors import Corrupt
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.pack import END, directory_header, file_header, padding
+from ross.linux.archive.stream import uncompressed
 from ross.model.archives import ArchiveFormat
 from ross.oci.archive import (
     DOCKER_FILE,
@@ -29,6 +30,7 @@ from ross.oci.digest import Digest
 from ross.oci.image import Descriptor, ImageConfig, Manifest
 from ross.oci.reference import Reference
 from ross.services.image import Image
+from ross.services.threads import hand_over
 
 Write = Callable[[bytes], Awaitable[None]]
 READ_BYTES: Final = 1 << 20
@@ -123,8 +125,8 @@ class Contents:
             references += [image.reference] if image.reference is not None else []
         self.members[DOCKER_FILE] = make_docker(entries)
 
-    async def write(self, write: Write) -> None:
-        """Write the archive.
+    async def write(self, write: Write, *, threads: trio.CapacityLimiter) -> None:
+        """Write the archive; what takes a while is done by ``threads``, of which none waits for whoever reads it.
 
         Raises:
             Corrupt: content in the store is damaged.
@@ -138,36 +140,31 @@ class Contents:
             elif isinstance(content, bytes):
                 await write(file_header(name, len(content)) + content + padding(len(content)))
             elif isinstance(content, Blob):
-                await _write_blob(name, content, write)
+                await hand_over(_blob(name, content), write, threads=threads)
             else:
-                await trio.to_thread.run_sync(_write_layer, name, content, write)
+                await hand_over(_layer(name, content), write, threads=threads)
         await write(END)
 
 
-async def _write_blob(name: str, blob: Blob, write: Write) -> None:
+def _blob(name: str, blob: Blob) -> Generator[bytes, None, None]:
     fd = os.open(blob.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         size = os.fstat(fd).st_size
-        await write(file_header(name, size))
+        yield file_header(name, size)
         found = hashlib.new(blob.digest.algorithm)
-
-        def read() -> bytes:
-            chunk = os.read(fd, READ_BYTES)
-            found.update(chunk)
-            return chunk
-
         seen = 0
-        while chunk := await trio.to_thread.run_sync(read):
+        while chunk := os.read(fd, READ_BYTES):
+            found.update(chunk)
             seen += len(chunk)
-            await write(chunk)
+            yield chunk
         if seen != size or found.hexdigest() != blob.digest.encoded:
             raise _damaged(blob.digest)
-        await write(padding(size))
+        yield padding(size)
     finally:
         os.close(fd)
 
 
-def _write_layer(name: str, layer: Layer, write: Write) -> None:
+def _layer(name: str, layer: Layer) -> Generator[bytes, None, None]:
     """Twice through it: its size stands before it. In a thread."""
     with _open_layer(layer) as source:
         while source.next_chunk():
@@ -175,11 +172,14 @@ def _write_layer(name: str, layer: Layer, write: Write) -> None:
         size = source.unpacked_bytes
         if source.hexdigest() != layer.diff_id.encoded:
             raise _damaged(layer.diff_id)
-    trio.from_thread.run(write, file_header(name, size))
-    with _open_layer(layer) as source:
-        while chunk := source.next_chunk():
-            trio.from_thread.run(write, chunk)
-    trio.from_thread.run(write, padding(size))
+    yield file_header(name, size)
+    fd = os.open(layer.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:  # not read ahead: a thread that does so would wait for the client
+        next_chunk = uncompressed(lambda: os.read(fd, READ_BYTES), limits=ArchiveLimits())
+        yield from iter(next_chunk, b"")
+    finally:
+        os.close(fd)
+    yield padding(size)
 
 
 def _open_layer(layer: Layer) -> LayerBytes:

@@ -28,6 +28,7 @@ from ross.services.documents import MAX_INDEX_DEPTH, platform_text
 from ross.services.failures import first_error
 from ross.services.snapshotter import committed_name
 from ross.services.spool import Spooled, open_spool
+from ross.services.threads import SenderThreads
 from ross.services.unpacker import LayerSource
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ross.services.unpacker import Unpacker
 
 Report = Callable[[BlobProgress], None]
+_SAVING_THREADS: Final = 8
 UNNAMED: Final = ("localhost", "untagged")
 """Where an image that came without a name is known by its digest: something has to keep it."""
 
@@ -58,6 +60,8 @@ class Archives:
         self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._pins = pins
+        self._threads = SenderThreads()
+        self._saving = trio.CapacityLimiter(_SAVING_THREADS)
 
     # -- saving -------------------------------------------------------------------------------------------------------
 
@@ -79,7 +83,7 @@ class Archives:
         with self._pins.hold() as pin:
             saved = [await self._find(name, options.platform, pin) for name in dict.fromkeys(names)]
             contents = Contents.of(saved, options.format, self._store.path)
-            await contents.write(write)
+            await contents.write(write, threads=self._saving)
         for one in saved:
             one.image.publish("save", str(one.reference or ""))
 
@@ -156,7 +160,7 @@ class Archives:
         wanted = _document_platform(options.platform) if options.platform is not None else None
         try:
             async with open_spool(self._store, purpose="load") as spool:
-                members = await trio.to_thread.run_sync(_read_members, feed, spool)
+                members = await self._threads.run(lambda: _read_members(feed, spool), sender=feed.sender)
                 plan = await trio.to_thread.run_sync(make_plan, members, wanted)
                 return await self._take_in(plan, progress, action="load")
         finally:
@@ -257,7 +261,7 @@ class Archives:
             reference = _import_name(options.name) if options.name else None
             execution = apply_changes(options.changes)
             async with open_spool(self._store, purpose="import") as spool:
-                layer = await trio.to_thread.run_sync(_read_layer, feed, spool)
+                layer = await self._threads.run(lambda: _read_layer(feed, spool), sender=feed.sender)
                 diff_id = await trio.to_thread.run_sync(_diff_id, layer)
                 data, config = make_imported_config(
                     execution,
