@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from ross.linux.cgroups import groups_of
 from ross.model.stats import CpuUse, IoUse, MemoryUse, PidsUse
 
 if TYPE_CHECKING:
@@ -122,9 +123,7 @@ def _memory_1(directory: Path | None) -> MemoryUse:
 
 def _oom_kills_1(directory: Path) -> int:
     """Each group counts its own only."""
-    return sum(
-        _table(Path(group), "memory.oom_control").get("oom_kill", 0) for group, _inner, _files in os.walk(directory)
-    )
+    return sum(_table(group, "memory.oom_control").get("oom_kill", 0) for group in groups_of(directory))
 
 
 def _io_1(directory: Path | None) -> IoUse:

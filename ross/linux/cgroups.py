@@ -8,7 +8,12 @@ import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from ross.linux.descent import Descent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _END_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.01
@@ -63,14 +68,51 @@ def remove_cgroup(path: str) -> bool:
         top = hierarchy / path.lstrip("/")
         if not top.is_dir():
             continue
-        for directory in sorted((one for one in top.rglob("*") if one.is_dir()), reverse=True):
-            with suppress(OSError):
-                directory.rmdir()
         try:
+            remove_inside(top)
             top.rmdir()
         except OSError:
             gone = False
     return gone
+
+
+def remove_inside(top: Path) -> None:
+    """Remove the groups in a group, however deep whoever was in it has nested them; those in which a process lives stay.
+
+    Raises:
+        OSError: the group is gone, or somebody else removes what is in it.
+    """
+    parent = os.open(top.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with Descent(parent, top.name) as here:
+            names, waiting = list[str](), [_groups_in(here.fd)]
+            while waiting[-1] or names:
+                if waiting[-1]:
+                    names.append(waiting[-1].pop())
+                    here.enter(names[-1])
+                    waiting.append(_groups_in(here.fd))
+                    continue
+                here.leave()
+                waiting.pop()
+                with suppress(OSError):
+                    os.rmdir(names.pop(), dir_fd=here.fd)
+    finally:
+        os.close(parent)
+
+
+def _groups_in(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def groups_of(top: Path) -> Iterator[Path]:
+    """A group and those inside of it, each before what is in it. What is removed meanwhile is left out, and what no path leads to."""
+    waiting = [top]
+    while waiting:
+        directory = waiting.pop()
+        yield directory
+        with suppress(OSError), os.scandir(directory) as entries:
+            waiting.extend(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
 
 
 def end_cgroup(path: str) -> bool:

@@ -7,15 +7,12 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from attrs import frozen
 
-from ross.linux.cgroups import hierarchies
+from ross.linux.cgroups import groups_of, hierarchies
 from ross.linux.pidfd import ProcessIdentity, identify, send_to
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _COMMAND_BYTES: Final = 4096
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -61,13 +58,8 @@ def pids_of_cgroup(path: str) -> list[int]:
     for hierarchy in hierarchies():
         top = hierarchy / path.lstrip("/")
         if (top / "cgroup.procs").exists():
-            return sorted({pid for directory in _groups(top) for pid in _pids(directory)})
+            return sorted({pid for directory in groups_of(top) for pid in _pids(directory)})
     return []
-
-
-def _groups(top: Path) -> Iterator[Path]:
-    for directory, _inner, _files in os.walk(top):
-        yield Path(directory)
 
 
 def _pids(directory: Path) -> list[int]:
