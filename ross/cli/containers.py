@@ -63,11 +63,13 @@ def start(
     async def body(engine: Engine) -> int:
         async def begin(name: str) -> None:
             container = engine.containers.get(name).now
+            refused: FailedPrecondition | None = None
             try:
                 await container.start()
-            except FailedPrecondition:
-                if (await container.info()).state is not ContainerState.RUNNING:
-                    raise
+            except FailedPrecondition as error:
+                refused = error
+            if refused is not None and (await container.info()).state is not ContainerState.RUNNING:
+                raise refused
             output.write(f"{name}\n")
 
         return await for_each(container, begin)
