@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ross.services.store import ContentStore
     from ross.services.unpacker import Unpacker
 
+_THREADS: Final = 4
 _GZIP_LEVEL: Final = 2
 _GZIP: Final = 31
 """Window bits with a gzip header, which has neither a name nor a time in it."""
@@ -71,6 +72,8 @@ class Committer:
         self._snapshotter = snapshotter
         self._unpacker = unpacker
         self._pins = pins
+        self._threads = trio.CapacityLimiter(_THREADS)
+        """Which pack what may be large: no other work waits for one of these."""
 
     async def commit(self, container: RunnableContainer, options: CommitOptions) -> Image:
         """Make an image of what a container is now.
@@ -104,7 +107,7 @@ class Committer:
             raise NotFound(f"the files of the container {container.record.name} are gone", hint="start it first")
         files = self._snapshotter.files(container.id)
         try:
-            return await trio.to_thread.run_sync(_pack, files, spool)
+            return await trio.to_thread.run_sync(_pack, files, spool, limiter=self._threads)
         except OSError as error:
             raise FailedPrecondition(
                 f"the files of the container {container.record.name} cannot be read: {error.strerror}"

@@ -297,12 +297,13 @@ class Containers:
     async def _written_bytes(self, info: ContainerInfo) -> int:
         files = self._parts.snapshotter.files(info.id)
         try:
-            return (await trio.to_thread.run_sync(measure_files, files)).usage.size_bytes
+            measured = await trio.to_thread.run_sync(measure_files, files, limiter=self._parts.file_threads)
         except FileNotFoundError:
             return 0
         except OSError as error:  # which is that container's trouble, and not that of whoever lists them all
             logger.warning("what the container %s has written cannot be measured: %s", info.name, error)
             return -1
+        return measured.usage.size_bytes
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
         records = [one.record for one in self._by_id.values()]

@@ -18,6 +18,7 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
@@ -47,6 +48,7 @@ from ross.shim.state import ALIVE, check_alive
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ross.linux.archive.stream import NextChunk
     from ross.model.snapshots import SnapshotChange
     from ross.services.containers import Parts
     from ross.services.feed import Feed
@@ -173,9 +175,7 @@ class Files:
                     root=Root(fd=tree.fd, path=path),
                     hidden=_below(inside, tree.hidden),
                 )
-                return await self._parts.sender_threads.run(
-                    lambda: _place(feed, fd, how, tree.owners), sender=feed.sender
-                )
+                return await self._parts.sender_threads.run(partial(_place, fd, how, tree.owners), feed)
 
         try:
             copied = await self._with_tree(write)
@@ -387,7 +387,7 @@ def _identity(fd: int) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _place(feed: Feed, fd: int, how: Placing, owners: Owners) -> CopiedFiles:
+def _place(fd: int, how: Placing, owners: Owners, next_chunk: NextChunk) -> CopiedFiles:
     with acting_as(*owners.users.root):
-        placed = place(lambda: trio.from_thread.run(feed.next_chunk), fd, how)
+        placed = place(next_chunk, fd, how)
     return CopiedFiles(entries=placed.entries, size_bytes=placed.size_bytes)

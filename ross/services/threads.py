@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Generator, Hashable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
+
+from ross.errors import ResourceExhausted
+
+if TYPE_CHECKING:
+    from ross.linux.archive.stream import NextChunk
+    from ross.services.feed import Feed
 
 T = TypeVar("T")
 
 TOTAL: Final = 64
 EACH: Final = 8
 """So it takes eight connections that stall in all they do, until a ninth has to wait."""
+PATIENCE_SECONDS: Final = 10.0
+"""How long nothing may come from who has a thread that others wait for."""
 
 
 async def hand_over(
@@ -39,24 +47,44 @@ async def hand_over(
 
 
 class SenderThreads:
-    """Threads that wait for what clients send, in a bounded number: each client has a share of them, so that others have some too."""
+    """Threads that wait for what clients send, in a bounded number: each client has a share of them, so that others have some too.
+
+    Where all are taken, by however many clients, and somebody waits for one, whoever has not sent for a while gives his up.
+    """
 
     def __init__(self, *, total: int = TOTAL, each: int = EACH) -> None:
         self._all = trio.CapacityLimiter(total)
         self._each = each
         self._shares: dict[Hashable, trio.Semaphore] = {}
 
-    async def run(self, work: Callable[[], T], *, sender: Hashable) -> T:
-        """Do something in a thread of a sender's share; waits for one.
+    async def run(self, work: Callable[[NextChunk], T], feed: Feed) -> T:
+        """Do something in a thread of the share that a feed's sender has; waits for one.
 
         Args:
-            work: Blocks, and may call back by ``trio.from_thread``.
-            sender: Whom it waits for.
+            work: Blocks, and reads the feed by what it is given.
+            feed: What it reads.
+
+        Raises:
+            ResourceExhausted: others wait for a thread, and nothing has come for a while.
         """
-        share = self._shares.setdefault(sender, trio.Semaphore(self._each, max_value=self._each))
+
+        def in_thread() -> T:
+            return work(lambda: trio.from_thread.run(self._next_chunk, feed))
+
+        share = self._shares.setdefault(feed.sender, trio.Semaphore(self._each, max_value=self._each))
         try:
             async with share:
-                return await trio.to_thread.run_sync(work, limiter=self._all)
+                return await trio.to_thread.run_sync(in_thread, limiter=self._all)
         finally:
             if share.value == self._each:
-                self._shares.pop(sender, None)
+                self._shares.pop(feed.sender, None)
+
+    async def _next_chunk(self, feed: Feed) -> bytes:
+        while True:
+            with trio.move_on_after(PATIENCE_SECONDS):
+                return await feed.next_chunk()
+            if self._all.statistics().tasks_waiting:
+                raise ResourceExhausted(
+                    f"nothing was sent for {PATIENCE_SECONDS:g} s while others wait to send: what was to come is broken off",
+                    hint="try again",
+                )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -160,7 +161,7 @@ class Archives:
         wanted = _document_platform(options.platform) if options.platform is not None else None
         try:
             async with open_spool(self._store, purpose="load") as spool:
-                members = await self._threads.run(lambda: _read_members(feed, spool), sender=feed.sender)
+                members = await self._threads.run(partial(_read_members, spool), feed)
                 plan = await trio.to_thread.run_sync(make_plan, members, wanted)
                 return await self._take_in(plan, progress, action="load")
         finally:
@@ -261,7 +262,7 @@ class Archives:
             reference = _import_name(options.name) if options.name else None
             execution = apply_changes(options.changes)
             async with open_spool(self._store, purpose="import") as spool:
-                layer = await self._threads.run(lambda: _read_layer(feed, spool), sender=feed.sender)
+                layer = await self._threads.run(partial(_read_layer, spool), feed)
                 diff_id = await trio.to_thread.run_sync(_diff_id, layer)
                 data, config = make_imported_config(
                     execution,
@@ -279,17 +280,12 @@ class Archives:
             feed.close()
 
 
-def _read_members(feed: Feed, spool: Spool) -> Members:
-    return read_members(_reader(feed), spool, checkpoint=trio.from_thread.check_cancelled)
+def _read_members(spool: Spool, next_chunk: NextChunk) -> Members:
+    return read_members(next_chunk, spool, checkpoint=trio.from_thread.check_cancelled)
 
 
-def _reader(feed: Feed) -> NextChunk:
-    """The feed, as a thread reads it."""
-    return lambda: trio.from_thread.run(feed.next_chunk)
-
-
-def _read_layer(feed: Feed, spool: Spool) -> Spooled:
-    layer = spool.add(iter(_reader(feed), b""))
+def _read_layer(spool: Spool, next_chunk: NextChunk) -> Spooled:
+    layer = spool.add(iter(next_chunk, b""))
     if not layer.size_bytes:
         raise InvalidArgument("there is nothing in what was to be imported")
     refuse_foreign(layer.head)

@@ -2,59 +2,81 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
+from ross.errors import ResourceExhausted
+from ross.services.feed import Feed
 from ross.services.threads import SenderThreads, hand_over
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from trio.testing import MockClock
+
+    from ross.linux.archive.stream import NextChunk
+
+
+def read_all(next_chunk: NextChunk) -> bytes:
+    return b"".join(iter(next_chunk, b""))
+
+
+async def sent(feed: Feed) -> bytes:
+    """A feed with something in it, read by whoever calls."""
+    await feed.write(b"something")
+    await feed.done()
+    return b"something"
+
 
 async def test_client_that_sends_nothing_takes_no_more_than_its_share() -> None:
     threads = SenderThreads(total=4, each=2)
-    silence, begun = threading.Event(), list[str]()
-
-    async def receive(sender: str) -> None:
-        def work() -> None:
-            begun.append(sender)
-            silence.wait()
-
-        await threads.run(work, sender=sender)
-
+    stalled = [Feed("stalled") for _number in range(5)]
+    other = Feed("other")
     async with trio.open_nursery() as nursery:
-        for _time in range(5):
-            nursery.start_soon(receive, "stalled")
+        for feed in stalled:
+            nursery.start_soon(threads.run, read_all, feed)
         await trio.testing.wait_all_tasks_blocked(0.05)
-        assert await threads.run(lambda: "done", sender="other") == "done"
-        assert begun == ["stalled"] * 2
-        silence.set()
-    assert begun == ["stalled"] * 5
+        nursery.start_soon(sent, other)
+        assert await threads.run(read_all, other) == b"something"
+        for feed in stalled:
+            await feed.done()
     assert threads._shares == {}
 
 
 async def test_share_is_given_back_by_who_is_cancelled_while_waiting_for_it() -> None:
     threads = SenderThreads(total=1, each=1)
-    go_on = threading.Event()
+    held = Feed("one")
     async with trio.open_nursery() as nursery:
-
-        async def hold() -> None:
-            await threads.run(go_on.wait, sender="one")
-
-        nursery.start_soon(hold)
+        nursery.start_soon(threads.run, read_all, held)
         await trio.testing.wait_all_tasks_blocked(0.05)
         for sender in ("one", "other"):
             with trio.CancelScope() as scope:
                 scope.cancel()
-                await threads.run(lambda: None, sender=sender)
+                await threads.run(read_all, Feed(sender))
             assert scope.cancelled_caught
-        go_on.set()
+        await held.done()
     assert threads._shares == {}
-    assert await threads.run(lambda: "done", sender="one") == "done"
+
+
+async def test_who_sends_nothing_gives_way_to_others(autojump_clock: MockClock) -> None:
+    """When all threads are taken; as long as nobody wants one, he may take his time."""
+    threads = SenderThreads(total=1, each=1)
+    stalled, other = Feed("stalled"), Feed("other")
+
+    async def stall() -> None:
+        with pytest.raises(ResourceExhausted, match="nothing was sent for 10 s while others wait"):
+            await threads.run(read_all, stalled)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stall)
+        await trio.sleep(1000)
+        assert threads._all.borrowed_tokens == 1
+        nursery.start_soon(sent, other)
+        assert await threads.run(read_all, other) == b"something"
+    assert autojump_clock.current_time() > 1000
 
 
 async def test_what_is_handed_over_holds_no_thread_meanwhile() -> None:
