@@ -168,7 +168,7 @@ def test_other_spellings(shared: Daemon, busybox: str, tmp_path: Path) -> None:
         (("network", "ls"), 2, "no networks yet"),
         (("build", "."), 2, "built by others"),
         (("pss",), 2, "did you mean 'ross ps'?"),
-        (("container", "stopp"), 2, "did you mean 'ross container stop'?"),
+        (("container", "stopx"), 2, "did you mean 'ross container stop'?"),
         (("ps", "x2"), 2, "nothing that 'x2' could be for"),
         (("qqqqq",), 2, "see: ross --help"),
     ],
