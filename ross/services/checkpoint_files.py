@@ -90,20 +90,15 @@ class CheckpointFiles:
         """Nothing comes of one that was begun."""
         remove_tree(self.part)
 
-    def finish(self, record: CheckpointRecord, *, owner: tuple[int, int]) -> CheckpointRecord:
-        """One is whole: have it on the disk for certain, and in its place. Returns its record.
-
-        Args:
-            record: As it was begun with.
-            owner: Who CRIU is when it opens the images: the root of the container, on the host.
-        """
+    def finish(self, record: CheckpointRecord) -> CheckpointRecord:
+        """One is whole: have it on the disk for certain, and in its place. Returns its record, which was begun as this."""
         if not record.keep:
             for name in (DUMP_LOG, *STATISTICS):
                 (self.part / name).unlink(missing_ok=True)
         size = sum(path.lstat().st_size for path in self.new_images.iterdir())
         record = evolve(record, made_at=time.time_ns(), size_bytes=size)
         try:
-            _sync(self.new_images, owner)
+            _sync(self.new_images)
             write_atomic(self.part / _RECORD, write_record(record))
         except OSError as error:  # by now there is nothing to go back to
             logger.error("the checkpoint in %s is not on the disk for certain: %s", self.path, error)
@@ -146,13 +141,13 @@ def _read(directory: Path) -> CheckpointRecord | None:
         return None
 
 
-def _sync(images: Path, owner: tuple[int, int]) -> None:
-    """Have files on the disk, and for their owner only. By the directories above no other gets there than the root of the host."""
-    for path in (*images.iterdir(), images):
+def _sync(images: Path) -> None:
+    """Have files on the disk for certain, for nobody but root to read."""
+    for path in images.iterdir():
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            os.fchown(fd, *owner)
-            os.fchmod(fd, 0o700 if path == images else 0o600)
+            os.fchmod(fd, 0o600)
             os.fsync(fd)
         finally:
             os.close(fd)
+    sync_directory(images)

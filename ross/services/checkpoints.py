@@ -20,7 +20,7 @@ from ross.linux.cgroups import thaw_cgroup
 from ross.linux.pidfd import identify
 from ross.model.checkpoints import CheckpointInfo, CheckpointOptions, RestoreOptions
 from ross.model.logs import LogDriver
-from ross.model.namespaces import NamespaceMode
+from ross.model.namespaces import NamespaceMode, UserMode
 from ross.nursery.cleanup import bounded_cleanup
 from ross.services.checkpoint_files import CheckpointFiles, CheckpointRecord
 from ross.shim.criu import DUMP_LOG, RESTORE_LOG, Restoring, criu_error, end_criu, flags_of, has_ended_it
@@ -110,6 +110,17 @@ class Checkpoints:
                 hint="create it without --pid",
             )
 
+        if spec.namespaces.ipc is NamespaceMode.CONTAINER:
+            raise FailedPrecondition(
+                f"the container {name} has its memory with another one, which CRIU would restore it without",
+                hint="create it without --ipc",
+            )
+        if spec.namespaces.users.mode is not UserMode.HOST:
+            raise FailedPrecondition(
+                f"the container {name} has users of its own, as whom CRIU could not restore its mounts",
+                hint="create it without --userns",
+            )
+
     async def make(self, options: CheckpointOptions, run: Run, scope: trio.CancelScope) -> None:
         """Make one, in the container's turn: it is whole and in its place when this returns, and else nothing is left of it.
 
@@ -193,7 +204,7 @@ class Checkpoints:
         if not made:
             made = self._has_come_through(run, record)
         if made:
-            self._stored = files.finish(record, owner=self._container.record.spec.namespaces.users.root)
+            self._stored = files.finish(record)
         else:
             thaw_cgroup(run.group or self._container.group)
             files.drop()

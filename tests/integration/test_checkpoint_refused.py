@@ -124,11 +124,18 @@ def test_in_the_wrong_state(daemon: Daemon, up: str) -> None:
     assert "hint: stop it first" in said
 
 
+def test_with_the_memory_of_another(daemon: Daemon, up: str) -> None:
+    daemon.ok("run", "-d", "--name", "shares", "--ipc", f"container:{up}", BUSYBOX, "sleep", "600")
+    assert "has its memory with another one" in refused(daemon, "checkpoint", "shares")
+    daemon.ok("rm", "-f", "shares")
+
+
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
         (["--rm"], "would be removed with its checkpoint", "--leave-running"),
         (["--log-driver", "passthrough"], "has the streams of whoever started it", "--log-driver"),
+        (["--userns", "auto"], "has users of its own", "--userns"),
         (["--pid", "host"], "has not its own processes only", "--pid"),
     ],
 )
