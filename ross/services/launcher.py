@@ -88,7 +88,9 @@ class Launcher:
                 try:
                     record, places = await self._nested(record, places)
                     async with Sharing(record.spec, parts.find).joined(self._layout.shm) as joined:
-                        await self._write_bundle(record, execution, joined, places, console_size=console_size)
+                        await self._write_bundle(
+                            record, execution, joined, places, console_size=console_size, restored=restoring is not None
+                        )
                         return await self._launch(record, handed, restoring)
                 finally:
                     take_binds_away(binds)
@@ -111,6 +113,7 @@ class Launcher:
         places: Places,
         *,
         console_size: tuple[int, int] | None,
+        restored: bool,
     ) -> None:
         parts, parent = self._parts, record.spec.resources.cgroup_parent
         await trio.to_thread.run_sync(
@@ -124,6 +127,7 @@ class Launcher:
                 joined=joined,
                 console_size=console_size,
                 places=places,
+                restored=restored,
             )
         )
 

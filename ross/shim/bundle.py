@@ -72,10 +72,11 @@ def write_bundle(
     joined: Joined,
     console_size: tuple[int, int] | None = None,
     places: Places,
+    restored: bool = False,
 ) -> BundleFacts:
     """Make the bundle. Blocking; the root filesystem is mounted at ``layout.rootfs``.
 
-    ``console_size`` is rows and columns that its terminal begins with.
+    ``console_size`` is rows and columns that its terminal begins with; ``restored``, whether it is to go on from a checkpoint.
 
     Raises:
         InvalidArgument: there is nothing to run, or a mount's source or a device does not exist.
@@ -114,6 +115,7 @@ def write_bundle(
         cgroups_path=cgroups_path,
         joined=joined,
         console_size=console_size if spec.terminal else None,
+        restored=restored,
     )
     config = runtime_config(spec, execution, resolved, host)
     # Not waited for: it is made anew at each start.

@@ -13,6 +13,7 @@ from ross.shim.criu import CONFIG_ANNOTATION
 from ross.shim.mounts import INIT_TARGET, mounts_of
 from ross.shim.namespaces import Joined, id_mappings_of, namespaces_of
 from ross.shim.resources import resources_of, rlimits_of
+from ross.shim.restored import hooks_of
 from ross.shim.security import (
     UNCONFINED,
     capabilities_of,
@@ -56,6 +57,8 @@ class Resolved:
     """What it has of other containers."""
     console_size: tuple[int, int] | None = None
     """Rows and columns of its terminal, to begin with."""
+    restored: bool = False
+    """It goes on from a checkpoint."""
 
 
 def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved, host: HostFacts) -> dict[str, Any]:
@@ -80,6 +83,8 @@ def runtime_config(spec: ContainerSpec, execution: Execution, resolved: Resolved
     }
     if spec.namespaces.uts is not NamespaceMode.HOST:
         config["hostname"] = resolved.hostname
+    if resolved.restored:
+        config |= hooks_of(spec)
     config["annotations"] = {**spec.annotations, CONFIG_ANNOTATION: ""}
     return config
 
