@@ -14,9 +14,10 @@ class Limits:
     calls_in_flight: int = 256
     """Method calls that run at the same time; more fail at once, before their bodies run."""
     bytes_in_flight: int = 48 << 20
-    """Of the messages of calls that run at the same time; a call that would make them more fails at once, unless it is the only one. Not
-    less than what half of the calls that may be in flight have, if each is a piece of a stream, and one of the largest beside them. To
-    stop reading instead would be no kindness: what was not read may be what ends a call, or takes it back."""
+    """Of the messages of calls that were not answered yet; a call that makes them more fails at once, unless it is small or the only one.
+    It is what half of the calls that may be in flight have, if each is a piece of a stream, and one of the largest beside them. A peer
+    that goes a message further, by what waits behind others, is disconnected: to stop reading would be no kindness, since what was not
+    read may be what ends a call, or takes it back."""
     message_bytes: int = 16 << 20
     """The largest message that is read; also bounds what following its pointers may cost."""
     nesting: int = 64

@@ -15,6 +15,7 @@ import capnp
 import trio
 
 from ross.wire.credentials import Credentials, peer_credentials
+from ross.wire.ledger import Ledger
 from ross.wire.loop import Owner, open_background
 from ross.wire.transport import Transport
 
@@ -194,13 +195,14 @@ async def _open(
 ) -> AsyncIterator[tuple[Connection, Any]]:
     """A connection with its nursery and KJ's stream over the socket; everything of it is gone after the block."""
     async with open_background() as nursery:
-        owner = Owner(nursery, loop.limits)
+        ledger = None if reads_while_writing else Ledger()
+        owner = Owner(nursery, loop.limits, ledger)
         transport = Transport(
             sock,
             nursery=nursery,
             limits=loop.limits,
             run=partial(loop.run_as, owner),
-            run_read=partial(loop.run_read, owner),
+            ledger=ledger,
             reads_while_writing=reads_while_writing,
         )
         streams: list[Any] = []

@@ -40,9 +40,13 @@ if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
+    from ross.wire.ledger import Ledger
     from ross.wire.listener import Connection
 
 logger = logging.getLogger(__name__)
+
+_SMALL_BYTES: Final = 64 << 10
+"""A call of no more than this is never refused because of others that are large: it may be what ends them."""
 
 Translate = Callable[[BaseException], Exception]
 """Makes of what a method raised the exception whose text, ``Name: message``, is sent to the caller; no traceback is."""
@@ -72,33 +76,25 @@ class _Handle:
 class Owner:
     """What the tasks of a connection belong to: its nursery, and what its calls hold."""
 
-    def __init__(self, nursery: trio.Nursery, limits: Limits) -> None:
+    def __init__(self, nursery: trio.Nursery, limits: Limits, ledger: Ledger | None = None) -> None:
         self.nursery = nursery
         self.calls = 0
-        self.held_bytes = 0
-        """Of the messages of its calls in flight."""
-        self.arrived_bytes = 0
-        """Of the message that is on its way, or from which calls are just being made."""
+        self._ledger = ledger
         self._limits = limits
 
     def refusal(self) -> TooManyCallsError | None:
-        """Why no call is to be made of what has arrived."""
+        """Why the call that has arrived is not made."""
         if self.calls >= self._limits.calls_in_flight:
             return TooManyCallsError("this connection has too many calls in flight")
-        if self.calls and self.held_bytes + self.arrived_bytes > self._limits.bytes_in_flight:
+        ledger = self._ledger
+        if (
+            ledger is not None
+            and self.calls
+            and ledger.newest_bytes > _SMALL_BYTES
+            and ledger.held_bytes > self._limits.bytes_in_flight
+        ):
             return TooManyCallsError("the calls that this connection has in flight are too large together")
         return None
-
-    def begin(self) -> int:
-        """Count a call, which holds what has arrived; returns how much that is."""
-        size, self.arrived_bytes = self.arrived_bytes, 0
-        self.calls += 1
-        self.held_bytes += size
-        return size
-
-    def end(self, size: int) -> None:
-        self.calls -= 1
-        self.held_bytes -= size
 
 
 class _Future:
@@ -180,7 +176,6 @@ class _Call:
         self._error: Exception | None = None
         self._cancelled = False
         self._done = False
-        self._held_bytes = 0
         self._callbacks: list[Callable[[_Call], object]] = []
 
     def start(self) -> None:
@@ -194,7 +189,7 @@ class _Call:
             self._coroutine.close()
             self._cancelled = self._done = True
             return
-        self._held_bytes = self._owner.begin()
+        self._owner.calls += 1
 
     def _fail_unstarted(self, error: Exception) -> None:
         self._coroutine.close()
@@ -236,7 +231,7 @@ class _Call:
             self._error.__context__ = None
         finally:
             self._cancelled = not completed and self._error is None
-            self._owner.end(self._held_bytes)
+            self._owner.calls -= 1
             self._loop.run_as(self._owner, self._finish)
 
     def _finish(self) -> None:
@@ -323,22 +318,6 @@ class KjLoop:
         try:
             cause()
             self.run_ready()
-        finally:
-            self._owner = outer
-
-    def run_read(self, owner: Owner, update: Callable[[int], object], count: int) -> None:
-        """As :meth:`run_as`, with so many bytes that have arrived: the first call that comes of them holds them until it ends, with what
-        came before and was not a whole message. KJ schedules nothing for a part of one, but for the first 64 KiB, which do not count then.
-        """
-        outer, self._owner = self._owner, owner
-        try:
-            owner.arrived_bytes += count
-            scheduled = len(self._queue)
-            update(count)
-            is_whole = len(self._queue) > scheduled
-            self.run_ready()
-            if is_whole:
-                owner.arrived_bytes = 0
         finally:
             self._owner = outer
 

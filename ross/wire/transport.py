@@ -20,6 +20,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ross.wire.ledger import Ledger
     from ross.wire.limits import Limits
 
 _FD_SIZE: Final = array.array("i").itemsize
@@ -67,8 +68,8 @@ class FdTable:
 class Transport:
     """The transport of one connection. Its tasks live in ``nursery``; ``closed`` is set when the socket is gone.
 
-    ``run`` runs what it is given, and then all that KJ schedules because of it, on behalf of this connection; ``run_read`` does so with
-    what takes so many bytes that have arrived.
+    ``run`` runs what it is given, and then all that KJ schedules because of it, on behalf of this connection. ``ledger`` is where a
+    server notes what the calls of its peer hold.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Transport:
         nursery: trio.Nursery,
         limits: Limits,
         run: Callable[[Callable[[], object]], None],
-        run_read: Callable[[Callable[[int], object], int], None],
+        ledger: Ledger | None,
         reads_while_writing: bool,
     ) -> None:
         sock.setblocking(False)
@@ -88,7 +89,7 @@ class Transport:
         self._nursery = nursery
         self._limits = limits
         self._run = run
-        self._run_read = run_read
+        self._ledger = ledger
         self._reads_while_writing = reads_while_writing
         self._protocol: Any = None
         self._want_read = False
@@ -132,6 +133,8 @@ class Transport:
         if self.closed.is_set():
             return
         rest = memoryview(data)
+        if self._ledger is not None:
+            self._ledger.send(rest)
         if not self._queue:
             try:
                 rest = rest[self._send(rest) :]
@@ -224,13 +227,15 @@ class Transport:
 
     async def _read(self) -> None:
         reads = 0
+        ledger, most_bytes = self._ledger, self._limits.bytes_in_flight + self._limits.message_bytes
         try:
             while not self.closed.is_set():
                 if not self._may_read():
                     await self._park_reader()
                     continue
                 try:
-                    count = self._receive(self._protocol.get_buffer(-1))
+                    buffer = self._protocol.get_buffer(-1)
+                    count = self._receive(buffer)
                 except BlockingIOError:
                     reads = 0
                     await trio.lowlevel.wait_readable(self._sock)
@@ -239,7 +244,15 @@ class Transport:
                     self._run(self._protocol.eof_received)
                     self._lose(None)
                     return
-                self._run_read(self._protocol.buffer_updated, count)
+                if ledger is not None:
+                    ledger.receive(buffer, count)
+                    if ledger.held_bytes > most_bytes:
+                        raise ConnectionAbortedError(
+                            "the peer has sent more calls than it may before they were answered"
+                        )
+                self._run(partial(self._protocol.buffer_updated, count))
+                if ledger is not None and ledger.newest_bytes:
+                    ledger.taken()
                 reads += 1
                 if reads == _READS_BEFORE_YIELD:
                     reads = 0

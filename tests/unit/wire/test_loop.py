@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from ross.errors import Internal, NotFound, ResourceExhausted, Unavailable
 from ross.nursery.introspect import task_tree
+from ross.wire.bytestream import ByteStreamServer
 from ross.wire.errors import translated
 from ross.wire.limits import Limits
 from ross.wire.loop import open_kj_loop
@@ -222,6 +223,74 @@ async def test_one_call_may_be_as_large_as_a_message(pair: Pair) -> None:
             assert server.running == 0
 
 
+class Stuck(schema.Container.Server):  # type: ignore[misc]
+    """Its input is taken when it is let go on."""
+
+    def __init__(self) -> None:
+        self.go = trio.Event()
+        self.taken = 0
+
+    async def attach_context(self, context: Any) -> None:
+        async def write(data: bytes) -> None:
+            await self.go.wait()
+            self.taken += len(data)
+
+        async def done() -> None:
+            pass
+
+        context.results.stdin = ByteStreamServer(write, done=done)
+
+
+async def test_what_waits_behind_a_call_counts_too(pair: Pair) -> None:
+    """KJ lets the pieces of a stream wait for the one before, and makes no call of them until then."""
+    limits, box = Limits(bytes_in_flight=2 * MIB, message_bytes=MIB), Stuck()
+    async with pair(box, limits=limits) as connection:
+        stdin = (await connection.bootstrap().cast_as(schema.Container).attach()).stdin
+
+        async def write() -> None:
+            with translated():
+                await stdin.write(data=b"x" * (MIB // 4))
+
+        async def lose() -> None:
+            with pytest.raises(Unavailable):
+                await write()
+
+        for times in (10, 1, 10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(times):
+                    nursery.start_soon(write)
+                await wait_all_tasks_blocked()
+                box.go.set()
+        assert box.taken == 21 * MIB // 4
+        box.go = trio.Event()
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(lose)
+
+
+async def test_nothing_is_held_of_calls_that_are_over(pair: Pair) -> None:
+    ends: list[Connection] = []
+    server = Directory(NotFound("none"))
+
+    def bootstrap(connection: Connection) -> Directory:
+        ends.append(connection)
+        return server
+
+    async with pair(bootstrap) as connection:
+        client = connection.bootstrap().cast_as(schema.Containers)
+        for _ in range(3):
+            with pytest.raises(NotFound), translated():
+                await client.get("x" * MIB)
+            promises = [asking(client, 1000), asking(client, MIB)]
+            await wait_all_tasks_blocked()
+            ledger = ends[0]._transport._ledger
+            assert ledger is not None
+            assert MIB < ledger.held_bytes < MIB + 2000
+            promises.clear()
+            await wait_all_tasks_blocked()
+            assert ledger.held_bytes == 0
+
+
 async def test_answers_do_not_count_for_what_is_in_flight(pair: Pair) -> None:
     """A server that calls its client gets answers, which no call of that client holds."""
 
@@ -241,15 +310,15 @@ async def test_answers_do_not_count_for_what_is_in_flight(pair: Pair) -> None:
         async def write_context(self, context: Any) -> None:
             raise NotFound("y" * 5000)
 
-    async with pair(Box(), limits=Limits(bytes_in_flight=100_000)) as connection:
+    async with pair(Box(), limits=Limits(bytes_in_flight=150_000)) as connection:
         client = connection.bootstrap().cast_as(schema.Container)
         promises = [client.top()]
         await client.logs(sink=Sink())
-        promises.append(client.top(columns="x" * 50_000))
+        promises.append(client.top(columns="x" * 80_000))
         await wait_all_tasks_blocked()
         assert Box.running == 2
         with pytest.raises(ResourceExhausted), translated():
-            await client.top(columns="x" * 60_000)
+            await client.top(columns="x" * 80_000)
         del promises
 
 
