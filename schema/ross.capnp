@@ -430,8 +430,8 @@ interface Content {
 
   info @0 (digest :Digest) -> (info :ContentInfo);
 
-  list @1 (filter :ContentFilter) -> (content :List(ContentInfo));
-  # By digest.
+  list @1 (filter :ContentFilter) -> (content :List(ContentInfo), rest :ContentPages);
+  # By digest. As many as a message has room for; `rest` is null if those are all.
 
   read @2 (digest :Digest, offset :UInt64, length :Int64 = -1, sink :ByteStream) -> ();
   # Writes content to `sink`, from `offset` on, so many bytes, or to the end if `length` is negative. It stays meanwhile.
@@ -451,6 +451,12 @@ interface Content {
 
   update @7 (digest :Digest, labels :List(Pair), forget :List(Text)) -> (info :ContentInfo);
   # Sets labels, and takes away those named by `forget`; others stay.
+}
+
+interface ContentPages {
+  # The rest of a list, as it was when it was asked for. Implemented by the daemon. Asking again gives the same.
+
+  next @0 () -> (content :List(ContentInfo), rest :ContentPages);
 }
 
 interface ContentWriter {
@@ -591,8 +597,9 @@ interface Snapshots {
   stat @0 (name :Text) -> (snapshot :SnapshotInfo);
   # What is known of one; never waits.
 
-  list @1 (filter :SnapshotFilter) -> (snapshots :List(SnapshotInfo));
-  # Those that the filter lets through, by name; all, if it is null. Never waits.
+  list @1 (filter :SnapshotFilter) -> (snapshots :List(SnapshotInfo), rest :SnapshotPages);
+  # Those that the filter lets through, by name; all, if it is null. Never waits. As many as a message has room for; `rest` is null if those
+  # are all.
 
   prepare @2 (name :Text, parent :Text, labels :List(Pair)) -> (snapshot :SnapshotInfo);
   # A new one to write into, on top of a committed one; on nothing if `parent` is empty. Done as a whole or not at all.
@@ -619,6 +626,12 @@ interface Snapshots {
   diff @9 (name :Text, base :Text, sink :ChangeSink) -> ();
   # Sends to `sink` what `name` has other than `base` (empty: than its parent), each directory before what is inside of it, and returns at
   # the end. Reads what is there meanwhile: of a snapshot that is being written to, some of the changes. Cancelling stops the reading.
+}
+
+interface SnapshotPages {
+  # The rest of a list, as it was when it was asked for. Implemented by the daemon. Asking again gives the same.
+
+  next @0 () -> (snapshots :List(SnapshotInfo), rest :SnapshotPages);
 }
 
 interface ChangeSink {
@@ -1436,6 +1449,8 @@ struct ExecInfo {
   startedAt @9 :TimeInNs;
   outcome @10 :Outcome;
   # Null while it runs.
+  abridged @11 :Bool;
+  # Its arguments are cut off, being too long for a list; `Exec.info` tells all.
 }
 
 struct FoundExec {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ross.model.content import ContentFilter
+from ross.capabilities.pages import ContentPagesServer, Pages
+from ross.model.content import ContentFilter, ContentInfo
 from ross.oci.digest import Digest
 from ross.wire.bytestream import ByteStreamSink
 from ross.wire.convert import from_wire, to_wire
@@ -14,6 +15,8 @@ from ross.wire.serving import Served
 if TYPE_CHECKING:
     from ross.capabilities.session import Session
     from ross.services.content import Content, ContentWriter
+
+_PAGES: Final[Pages[ContentInfo]] = Pages("content", ContentPagesServer)
 
 
 class ContentServer(Served, schema.Content.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -28,7 +31,7 @@ class ContentServer(Served, schema.Content.Server):  # type: ignore[misc]  # the
 
     async def list_context(self, context: Any) -> None:
         wanted = from_wire(ContentFilter, context.params.filter)
-        context.results.content = [to_wire(info) for info in await self._content.list(wanted)]
+        _PAGES.answer(context.results, await self._content.list(wanted))
 
     async def read_context(self, context: Any) -> None:
         params = context.params

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ross.services.engine import Engine
     from ross.services.image import Image
 
-_PAGES: Final[Pages[ImageInfo]] = Pages("images", ImagePagesServer)
+_PAGES: Final[Pages[ImageInfo]] = Pages("images", ImagePagesServer, say)
 _INFO_BYTES: Final = 2 << 20
 """Beyond this an image tells of itself abridged. A config of 4 MiB in JSON may take 20 in a message, and seconds to get there."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ross.capabilities.pages import LoadedPagesServer, Pages
+from ross.capabilities.pages import LoadedPagesServer, Pages, say
 from ross.capabilities.progress import open_progress
 from ross.errors import FailedPrecondition
 from ross.model.archives import LoadedImage
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Report = Callable[[BlobProgress], None]
 Load = Callable[["Feed", Report], Awaitable[Sequence[LoadedImage]]]
 
-_PAGES: Final[Pages[LoadedImage]] = Pages("loaded", LoadedPagesServer)
+_PAGES: Final[Pages[LoadedImage]] = Pages("loaded", LoadedPagesServer, say)
 
 
 class FeedServer(ByteStreamServer):

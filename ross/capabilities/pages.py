@@ -30,7 +30,7 @@ class Abridgeable(Protocol):
     def abridge(self) -> Self: ...
 
 
-R = TypeVar("R", bound=Abridgeable)
+R = TypeVar("R")
 
 
 @frozen
@@ -46,13 +46,17 @@ class Said:
 
 def say(record: Abridgeable, *, most_bytes: int = _ENTRY_BYTES) -> Said:
     """The struct of a record; of the abridged one if it would be larger."""
-    kind = getattr(schema, type(record).__name__)
     if _has_many(record, most_bytes):  # which would take seconds to be put into words
-        record = record.abridge()
+        return say_whole(record.abridge())
+    said = say_whole(record)
+    return said if said.size <= most_bytes else say_whole(record.abridge())
+
+
+def say_whole(record: Any) -> Said:
+    """The struct of a record, which is of a bounded size."""
+    kind = getattr(schema, type(record).__name__)
     # As bytes it is a tenth of what it is while it is being made: messages begin with room for much more.
     made = kind.new_message(**to_wire(record)).to_bytes()
-    if len(made) > most_bytes:
-        made = kind.new_message(**to_wire(record.abridge())).to_bytes()
     opened = kind.from_bytes(made, traversal_limit_in_words=_UNLIMITED)
     return Said(opened.__enter__(), len(made), opened)
 
@@ -80,7 +84,7 @@ class Pages(Generic[R]):
     """Its name in the results."""
     server: Callable[[Pages[R], Sequence[R]], Any]
     """Makes the object that has the rest."""
-    say: Callable[[R], Said] = say
+    say: Callable[[R], Said] = say_whole
 
     def answer(self, results: Any, records: Sequence[R]) -> None:
         """Put into the results what they have room for, and a reference to the rest if there is one."""
@@ -117,3 +121,11 @@ class ImagePagesServer(_Rest, schema.ImagePages.Server):  # type: ignore[misc]  
 
 class LoadedPagesServer(_Rest, schema.LoadedPages.Server):  # type: ignore[misc]  # as above
     """The rest of what was loaded."""
+
+
+class SnapshotPagesServer(_Rest, schema.SnapshotPages.Server):  # type: ignore[misc]  # as above
+    """The rest of a list of snapshots."""
+
+
+class ContentPagesServer(_Rest, schema.ContentPages.Server):  # type: ignore[misc]  # as above
+    """The rest of a list of content."""

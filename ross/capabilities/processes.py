@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ross.capabilities.pages import say
 from ross.errors import InvalidArgument
 from ross.linux.fds import close_all
 from ross.model.containers import AttachOptions
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from ross.services.attachment import Attachment
     from ross.services.container import Container
     from ross.services.exec import Exec
+
+_LISTED_BYTES: Final = 4 << 10
+"""What one of a list may take, of which there are as many as a container may have processes."""
 
 
 class ProcessServer(Served, schema.Process.Server):  # type: ignore[misc]
@@ -101,7 +105,10 @@ async def begin_exec(container: Container, context: Any, session: Session) -> No
 
 def found_execs(container: Container, session: Session) -> list[dict[str, Any]]:
     """``Container.execs``: each with a reference to it."""
-    return [{"info": to_wire(one.info), "exec": ExecServer(one, None, session)} for one in container.execs.list()]
+    return [
+        {"info": say(one.info, most_bytes=_LISTED_BYTES).message, "exec": ExecServer(one, None, session)}
+        for one in container.execs.list()
+    ]
 
 
 @contextmanager

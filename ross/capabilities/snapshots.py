@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ross.capabilities.pages import Pages, SnapshotPagesServer
 from ross.errors import Denied
-from ross.model.snapshots import SnapshotChange, SnapshotFilter
+from ross.model.snapshots import SnapshotChange, SnapshotFilter, SnapshotInfo
 from ross.wire.convert import from_wire, to_wire
 from ross.wire.schema import schema
 from ross.wire.serving import Served
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ross.services.snapshots import Snapshots
+
+_PAGES: Final[Pages[SnapshotInfo]] = Pages("snapshots", SnapshotPagesServer)
 
 
 class SnapshotsServer(Served, schema.Snapshots.Server):  # type: ignore[misc]  # the schema is loaded at run time
@@ -29,7 +32,7 @@ class SnapshotsServer(Served, schema.Snapshots.Server):  # type: ignore[misc]  #
     async def list_context(self, context: Any) -> None:
         params = context.params
         wanted = from_wire(SnapshotFilter, params.filter) if params._has("filter") else SnapshotFilter()  # noqa: SLF001 -- pycapnp's way to ask for a null pointer
-        context.results.snapshots = [to_wire(info) for info in self._snapshots.list(wanted)]
+        _PAGES.answer(context.results, self._snapshots.list(wanted))
 
     async def prepare_context(self, context: Any) -> None:
         params = context.params

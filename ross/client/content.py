@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ross.client.connection import answer
+from ross.client.connection import all_of, answer
 from ross.client.receive import BytesReceiver, receiving
 from ross.errors import Unavailable
 from ross.model.content import ContentFilter, ContentInfo, IngestStatus
@@ -46,8 +46,7 @@ class Content:
             labels: Each ``key=value``, or ``key`` for a label of any value.
         """
         wanted = ContentFilter(kind=kind, digest_prefix=digest_prefix, labels=tuple(labels))
-        found = (await answer(self._capability.list(filter=to_wire(wanted)))).content
-        return tuple(from_wire(ContentInfo, info) for info in found)
+        return await all_of(self._capability.list(filter=to_wire(wanted)), ContentInfo, "content")
 
     def read(
         self, digest: Digest, *, offset: int = 0, length: int = -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ross.client.connection import answer
+from ross.client.connection import all_of, answer
 from ross.client.receive import ChangeReceiver, receiving
 from ross.model.snapshots import (
     SnapshotChange,
@@ -54,8 +54,7 @@ class Snapshots:
         wanted = SnapshotFilter(
             name_prefix=prefix, kind=kind or SnapshotKind.UNKNOWN, parent=parent or "", labels=tuple(labels)
         )
-        found = (await answer(self._capability.list(filter=to_wire(wanted)))).snapshots
-        return tuple(from_wire(SnapshotInfo, info) for info in found)
+        return await all_of(self._capability.list(filter=to_wire(wanted)), SnapshotInfo, "snapshots")
 
     async def prepare(
         self, name: str, *, parent: str | None = None, labels: Mapping[str, str] | None = None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ross.model.containers import Outcome
+
+_MOST_ARGUMENTS: Final = 8
+_LONGEST_TEXT: Final = 256
+"""Of what an abridged description has."""
 
 
 class GonePolicy(Enum):
@@ -59,6 +64,18 @@ class ExecInfo:
     started_at: int
     outcome: Outcome | None
     """Absent while it runs."""
+    abridged: bool = False
+    """Its arguments are cut off, since they are uncommonly long; ``Exec.info`` tells all."""
+
+    def abridge(self) -> ExecInfo:
+        """The same, as short as it can be."""
+        return evolve(
+            self,
+            args=tuple(text[:_LONGEST_TEXT] for text in self.args[:_MOST_ARGUMENTS]),
+            user=self.user[:_LONGEST_TEXT],
+            working_dir=self.working_dir[:_LONGEST_TEXT],
+            abridged=True,
+        )
 
 
 @frozen(kw_only=True)

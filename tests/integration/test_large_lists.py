@@ -119,3 +119,30 @@ async def test_containers_that_take_more_than_a_message_are_listed(daemon: Daemo
             again = await first.rest.next()
             assert again.containers[0].id == listed[len(first.containers)].id, "as it was when it was asked for"
     assert len(daemon.ross("ps", "-aq").stdout.split()) == 299
+
+
+async def test_snapshots_that_take_more_than_a_message_are_listed(daemon: Daemon) -> None:
+    labels = {f"label{number:02}": "x" * 4000 for number in range(16)}
+    async with ross.connect(daemon.socket) as engine:
+        for number in range(300):
+            await engine.snapshots.prepare(f"many{number:03}", labels=labels)
+        listed = await engine.snapshots.list(prefix="many")
+        assert [info.name for info in listed] == [f"many{number:03}" for number in range(300)]
+        assert all(info.labels == labels for info in listed)
+        for info in listed:
+            await engine.snapshots.remove(info.name)
+
+
+async def test_execs_with_many_arguments_are_listed(daemon: Daemon, box: str) -> None:
+    """Thirty are remembered when they have ended."""
+    args = ["true", *["x" * 100_000] * 8]
+    async with ross.connect(daemon.socket) as engine:
+        container = await (await engine.images.get(box)).create(["sleep", "600"])
+        await container.start()
+        for _ in range(25):
+            await (await container.open_exec(args)).wait()
+        found = await container.execs()
+        assert len(found) == 25
+        info, first = found[0]
+        assert (info.abridged, info.args[0], len(info.args)) == (True, "true", 8)
+        assert (await first.info()).args == tuple(args)
