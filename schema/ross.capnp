@@ -1358,6 +1358,16 @@ struct ContainerInfo {
   # 0 if its last run did not go on from a checkpoint.
   abridged @22 :Bool;
   # Only what is brief of its spec and its command is here; `Container.info` tells all.
+  bounds @23 :Bounds;
+  # Null in lists.
+}
+
+struct Bounds {
+  # Documented field by field in ross.model.Bounds.
+
+  pidsLimit @0 :Int64;
+  maskedPaths @1 :List(Text);
+  readOnlyPaths @2 :List(Text);
 }
 
 enum ContainerState {

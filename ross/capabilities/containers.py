@@ -90,7 +90,7 @@ class ContainerServer(Served, schema.Container.Server):  # type: ignore[misc]
         self._engine = engine
 
     async def info_context(self, context: Any) -> None:
-        context.results.info = to_wire(self._container.info)
+        context.results.info = to_wire(self._container.described)
 
     async def start_context(self, context: Any) -> None:
         with claimed(self._session, stdio=context.params.stdio, fds=context.params.fds) as handed:

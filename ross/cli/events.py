@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.session import with_engine
-from ross.cli.template import Fields, Labels
+from ross.cli.template_values import Fields, Labels
 from ross.errors import InvalidArgument
 from ross.model.events import Event, EventFilter, EventGap
 

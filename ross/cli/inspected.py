@@ -5,18 +5,17 @@ As in Podman, a name has no slash before it. A key that Docker has and Ross has 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from ross.cli.template import Fields, Labels
-from ross.model.containers import ContainerState, RestartMode
+from ross.cli.template_values import NO_LIST, Fields, Labels
+from ross.model.containers import Bounds, ContainerState, RestartMode
 from ross.model.limits import ThrottleKind
 from ross.model.logs import LogDriver
 from ross.model.mounts import MountKind, Recursion
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ross.model.containers import ContainerInfo, ContainerSpec
     from ross.model.health import HealthInfo
     from ross.model.mounts import Mount
@@ -32,6 +31,16 @@ _RUNNING: Final = frozenset({
 })
 _DEFAULT_SHM_BYTES: Final = 64 << 20
 _LABEL_PARTS: Final = ("user", "role", "type", "level")
+_NO_ADDRESS: Final = {
+    "IPAddress": "",
+    "IPPrefixLen": 0,
+    "Gateway": "",
+    "GlobalIPv6Address": "",
+    "GlobalIPv6PrefixLen": 0,
+    "IPv6Gateway": "",
+    "MacAddress": "",
+}
+"""What Docker says of a container that has no address of its own, as none has here."""
 _THROTTLES: Final = {
     ThrottleKind.READ_BPS: "BlkioDeviceReadBps",
     ThrottleKind.WRITE_BPS: "BlkioDeviceWriteBps",
@@ -44,20 +53,23 @@ _THROTTLES: Final = {
 class StateFields(Fields):
     """A state, which may have nothing of health in it."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({"Health"})
+    absent: ClassVar[Mapping[str, Any]] = {"Health": None}
 
 
 class ConfigFields(Fields):
     """What a container was made with, which may be without a health check."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({"Healthcheck", "HealthcheckOnFailureAction"})
+    absent: ClassVar[Mapping[str, Any]] = {
+        **dict.fromkeys(("Cmd", "Entrypoint", "OnBuild"), NO_LIST),
+        **dict.fromkeys(("Healthcheck", "HealthcheckOnFailureAction")),
+    }
 
 
 class ContainerFields(Fields):
     """A container; its sizes are there if they were asked for."""
 
     also: ClassVar[Mapping[str, str]] = {"ID": "Id"}
-    absent: ClassVar[frozenset[str]] = frozenset({"SizeRw", "SizeRootFs"})
+    absent: ClassVar[Mapping[str, Any]] = dict.fromkeys(("SizeRw", "SizeRootFs"))
 
 
 def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_bytes: int = -1) -> ContainerFields:
@@ -94,12 +106,13 @@ def container_fields(info: ContainerInfo, image: Mapping[str, Any], *, root_byte
         "Seccomp": info.seccomp,
         "GraphDriver": {"Name": "overlay", "Data": {"MergedDir": info.rootfs_path}},
         **sizes,
-        "HostConfig": _host_config(info.spec),
+        "HostConfig": _host_config(info),
         "Mounts": [_mount(mount) for mount in info.spec.mounts],
         "Config": _config(info, image),
         "NetworkSettings": {
             "Ports": Labels(),
-            "Networks": Labels({info.spec.network.value: {"IPAddress": "", "Gateway": "", "MacAddress": ""}}),
+            "Networks": Labels({info.spec.network.value: dict(_NO_ADDRESS)}),
+            **_NO_ADDRESS,
             "SandboxKey": f"/proc/{info.pid}/ns/net" if info.pid and not host else "",
         },
     })
@@ -174,8 +187,10 @@ def _healthcheck(spec: ContainerSpec, image: Mapping[str, Any]) -> dict[str, Any
     return {"Healthcheck": found, "HealthcheckOnFailureAction": ours.on_failure.value}
 
 
-def _host_config(spec: ContainerSpec) -> Fields:
+def _host_config(info: ContainerInfo) -> Fields:
+    spec = info.spec
     resources, security = spec.resources, spec.security
+    bounds = info.bounds or Bounds(pids_limit=spec.limits.pids_limit, masked_paths=security.mask)
     mode = {RestartMode.ON_FAILURE: "on-failure", RestartMode.UNLESS_STOPPED: "unless-stopped"}.get(
         spec.restart.mode, spec.restart.mode.value
     )
@@ -214,15 +229,16 @@ def _host_config(spec: ContainerSpec) -> Fields:
         "IDMappings": _id_mappings(spec.namespaces.users),
         "ShmSize": resources.shm_bytes or _DEFAULT_SHM_BYTES,
         "Sysctls": Labels(security.sysctls),
-        **_resources(spec),
+        **_resources(spec, bounds),
         "Init": spec.init,
         "Annotations": Labels(spec.annotations),
-        "MaskedPaths": list(security.mask),
+        "MaskedPaths": list(bounds.masked_paths),
+        "ReadonlyPaths": list(bounds.read_only_paths),
         "UnmaskedPaths": list(security.unmask),
     })
 
 
-def _resources(spec: ContainerSpec) -> dict[str, Any]:
+def _resources(spec: ContainerSpec, bounds: Bounds) -> dict[str, Any]:
     """How much it may have of the host, and which devices."""
     limits, resources, security = spec.limits, spec.resources, spec.security
     throttles: dict[str, list[dict[str, Any]]] = {name: [] for name in _THROTTLES.values()}
@@ -248,7 +264,7 @@ def _resources(spec: ContainerSpec) -> dict[str, Any]:
         "MemorySwap": limits.memory_swap_bytes,
         "MemorySwappiness": resources.memory_swappiness,
         "OomKillDisable": resources.oom_kill_disable,
-        "PidsLimit": limits.pids_limit,
+        "PidsLimit": bounds.pids_limit,
         "Ulimits": [{"Name": one.name, "Soft": one.soft, "Hard": one.hard} for one in resources.ulimits],
     }
 

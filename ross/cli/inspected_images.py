@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ross.cli.inspected import time_text
-from ross.cli.template import Fields, Labels
+from ross.cli.template_values import NO_LIST, Fields, Labels
 from ross.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ross.model.images import ImageInfo, Referrer
+
+
+_MAPS: Final = ("ExposedPorts", "Labels", "Volumes")
 
 
 class ImageFields(Fields):
     """An image; what its registry has about it is there if it was asked for."""
 
     also: ClassVar[Mapping[str, str]] = {"ID": "Id"}
-    absent: ClassVar[frozenset[str]] = frozenset({"Referrers"})
+    absent: ClassVar[Mapping[str, Any]] = {"Referrers": None}
 
 
 class ConfigFields(Fields):
     """The ``config`` of an image, of which most may be left out."""
 
-    absent: ClassVar[frozenset[str]] = frozenset({
-        "Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "StopSignal", "User", "Volumes", "WorkingDir",
-    })  # fmt: skip
+    absent: ClassVar[Mapping[str, Any]] = {
+        **dict.fromkeys(("Cmd", "Entrypoint", "Env", "OnBuild"), NO_LIST),
+        **dict.fromkeys(_MAPS, Labels()),
+        **dict.fromkeys(("StopSignal", "User", "WorkingDir"), ""),
+        "Healthcheck": None,
+    }
 
 
 def image_fields(
@@ -86,6 +93,5 @@ def _referrer(one: Referrer) -> dict[str, Any]:
 def _execution(config: dict[str, Any]) -> ConfigFields:
     found = config.get("config")
     fields = ConfigFields(found if isinstance(found, dict) else {})
-    if isinstance(fields.get("Labels"), dict):
-        fields["Labels"] = Labels(fields["Labels"])
+    fields.update({name: Labels(fields[name]) for name in _MAPS if isinstance(fields.get(name), dict)})
     return fields

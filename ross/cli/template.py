@@ -1,36 +1,26 @@
 """``--format '{{.ID}} {{.Names}}'``: Go's text/template, as far as people use it with container engines.
 
-Fields and keys (``.Names``, ``.A.B``, ``(index .A 0).B``), variables, ``if``, ``else if``, ``else``, ``with``, ``range`` and ``end``,
-pipes, texts in double or back quotes, numbers, comments, and the functions of :mod:`ross.cli.template_functions`. ``table`` before the
-template makes columns, with headings.
+Fields and keys (``.Names``, ``.A.B``, ``(index .A 0).B``), fields that are given something (``.Label "x"``), variables, ``if``,
+``else if``, ``else``, ``with``, ``range`` and ``end``, pipes, texts in double or back quotes, numbers, comments, and the functions of
+:mod:`ross.cli.template_functions`. ``table`` before the template makes columns, with headings.
 """
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from ross.cli.template_functions import FUNCTIONS, show_value
 from ross.cli.template_syntax import ACTION, Branch, Function, Literal, Node, Path, Pipeline, Text, parse
+from ross.cli.template_values import Fields, look_up
 from ross.errors import InvalidArgument
 
 _ESCAPES: Final = {r"\t": "\t", r"\n": "\n"}
 _Scope = ChainMap[str, Any]
-
-
-class Labels(dict[str, Any]):
-    """A map whose keys are anybody's: one that is not there is no error."""
-
-
-class Fields(dict[str, Any]):
-    """A thing whose fields have other names in templates than in JSON, which are good too."""
-
-    also: ClassVar[Mapping[str, str]] = {}
-    """Names in templates, and what they stand for."""
-    absent: ClassVar[frozenset[str]] = frozenset()
-    """Fields that may be left out, and are nothing then."""
 
 
 class Template:
@@ -55,9 +45,13 @@ class Template:
         """
         return "".join(_render(self._nodes, ChainMap({".": value, "$": value})))
 
-    def headings(self) -> str:
-        """The text with the names of fields in the place of their values, in capitals."""
-        return ACTION.sub(lambda found: found["action"].split(".")[-1].upper(), self._text)
+    def headings(self, names: Mapping[str, str] | None = None) -> str:
+        """The text with the headings of fields in the place of their values: those of ``names``, else the field's own in capitals."""
+        return "".join(_headings(self._nodes, names or {}))
+
+    def asks_for(self, name: str) -> bool:
+        """Whether the template has such a field in it."""
+        return any(name in path.names for path in _paths(self._nodes))
 
 
 def is_template(text: str) -> bool:
@@ -72,6 +66,9 @@ def _outside_actions(text: str, escape: str, character: str) -> str:
         done += [text[position : found.start()].replace(escape, character), found[0]]
         position = found.end()
     return "".join(done) + text[position:].replace(escape, character)
+
+
+# -- rendering ----------------------------------------------------------------------------------------------------------
 
 
 def _render(nodes: list[Node], scope: _Scope) -> Iterator[str]:
@@ -125,9 +122,11 @@ def _evaluate(pipeline: Pipeline, scope: _Scope) -> Any:
 def _call(command: tuple[Literal | Function | Path, ...], last: list[Any], scope: _Scope) -> Any:
     head, *rest = command
     if not isinstance(head, Function):
-        if rest or last:
-            raise InvalidArgument("the template gives something to what is no function")
-        return _value(head, scope)
+        if not rest and not last:
+            return _value(head, scope)
+        if isinstance(head, Path) and head.names and (method := _method(head, scope)) is not None:
+            return _apply(method, head.names[-1], [*(_value(one, scope) for one in rest), *last])
+        raise InvalidArgument("the template gives something to what is no function")
     if head.name in {"and", "or"}:  # these look no further than they must
         if not rest and not last:
             raise InvalidArgument(f"the function {head.name} of the template has no value to look at")
@@ -136,11 +135,22 @@ def _call(command: tuple[Literal | Function | Path, ...], last: list[Any], scope
             if bool(value) is (head.name == "or"):
                 break
         return value
-    operands = [*(_value(one, scope) for one in rest), *last]
+    return _apply(FUNCTIONS[head.name], head.name, [*(_value(one, scope) for one in rest), *last])
+
+
+def _apply(function: Callable[..., Any], name: str, operands: list[Any]) -> Any:
     try:
-        return FUNCTIONS[head.name](*operands)
+        return function(*operands)
     except (TypeError, LookupError, ValueError, AttributeError) as error:
-        raise InvalidArgument(f"the function {head.name} of the template cannot do that: {error}") from None
+        raise InvalidArgument(f"the function {name} of the template cannot do that: {error}") from None
+
+
+def _method(head: Path, scope: _Scope) -> Callable[..., Any] | None:
+    """A field that is given something."""
+    *before, name = head.names
+    owner = _value(Path(head.of, tuple(before)), scope)
+    method = owner.methods.get(name) if isinstance(owner, Fields) else None
+    return partial(method, owner) if method is not None else None
 
 
 def _value(operand: Literal | Function | Path, scope: _Scope) -> Any:
@@ -155,18 +165,49 @@ def _value(operand: Literal | Function | Path, scope: _Scope) -> Any:
     else:
         raise InvalidArgument(f"the template has no variable {operand.of}")
     for name in operand.names:
-        value = _look_up(value, name)
+        value = look_up(value, name)
     return value
 
 
-def _look_up(value: Any, name: str) -> Any:
-    if isinstance(value, Fields):
-        name = value.also.get(name, name)
-        if name in value.absent:
-            return value.get(name)
-    if isinstance(value, Labels):
-        return value.get(name)
-    if not isinstance(value, Mapping) or name not in value:
-        known = ", ".join(map(str, value)) if isinstance(value, Mapping) else "none"
-        raise InvalidArgument(f"there is no field {name!r} for the template", hint=f"the fields are {known}")
-    return value[name]
+# -- headings -----------------------------------------------------------------------------------------------------------
+
+
+def _headings(nodes: list[Node], names: Mapping[str, str]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, Text):
+            yield node.text
+        elif isinstance(node, Branch):
+            yield from _headings(node.body, names)
+        elif not node.variables:
+            yield " ".join(_heading(node, names))
+
+
+def _heading(pipeline: Pipeline, names: Mapping[str, str]) -> Iterator[str]:
+    for command in pipeline.commands:
+        for position, operand in enumerate(command):
+            if not isinstance(operand, Path):
+                continue
+            given = command[position + 1 :]
+            if operand.names[-1:] == ("Label",) and given and isinstance(given[0], Literal):
+                yield re.sub("[-_]", " ", str(given[0].value).rpartition(".")[2])
+            elif operand.names:
+                yield names.get(operand.names[-1], operand.names[-1].upper())
+            elif isinstance(operand.of, Pipeline):
+                yield from _heading(operand.of, names)
+
+
+def _paths(nodes: list[Node]) -> Iterator[Path]:
+    """All that is looked at."""
+    pipelines: list[Pipeline] = []
+    for node in nodes:
+        if isinstance(node, Branch):
+            pipelines.append(node.pipeline)
+            yield from _paths([*node.body, *node.otherwise])
+        elif isinstance(node, Pipeline):
+            pipelines.append(node)
+    while pipelines:
+        for operand in chain.from_iterable(pipelines.pop().commands):
+            if isinstance(operand, Path):
+                yield operand
+                if isinstance(operand.of, Pipeline):
+                    pipelines.append(operand.of)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from ross.cli.template_values import NoList
+
 _VERBS: Final = frozenset("sdvqtxXf%")
 _MAX_WIDTH: Final = 1000
 
@@ -24,6 +26,8 @@ def show_value(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
+    if isinstance(value, NoList):
+        return "null"
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -176,6 +176,16 @@ class Outcome:
 
 
 @frozen(kw_only=True)
+class Bounds:
+    """What keeps a container in, as its runtime is told: where the spec says nothing, what the engine has chosen."""
+
+    pids_limit: int = 0
+    """-1: unlimited."""
+    masked_paths: tuple[str, ...] = ()
+    read_only_paths: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class ContainerInfo:
     """A container: the stored facts and the state last observed."""
 
@@ -202,7 +212,7 @@ class ContainerInfo:
     restart_count: int = 0
     """How often its restart policy has started it since somebody did."""
     written_bytes: int = -1
-    """What it has written to its root filesystem; -1 where nobody asked for it to be measured."""
+    """What is in the files that it has written to its root filesystem; -1 where nobody asked for it to be measured."""
     seccomp: str = ""
     """The digest of the system calls that it is allowed, as its runtime is told; empty if all are."""
     health: HealthInfo | None = None
@@ -213,6 +223,8 @@ class ContainerInfo:
     """When its last run went on from a checkpoint; 0 for one that began at the beginning."""
     abridged: bool = False
     """Of its spec and its command only what is brief is there, since they are uncommonly long; ``Container.info`` tells all."""
+    bounds: Bounds | None = None
+    """Absent in lists."""
 
     def abridge(self) -> ContainerInfo:
         """The same, as short as it can be."""

@@ -14,10 +14,11 @@ import trio
 from attrs import evolve
 
 from ross.errors import NotFound
-from ross.model.containers import ContainerInfo, ContainerState, Outcome, WaitCondition
+from ross.model.containers import Bounds, ContainerInfo, ContainerState, Outcome, WaitCondition
 from ross.model.health import HealthState
 from ross.model.logs import LogDriver
-from ross.shim.security import seccomp_digest
+from ross.shim.resources import pids_limit
+from ross.shim.security import masked_paths, read_only_paths, seccomp_digest
 from ross.shim.state import ALIVE
 
 if TYPE_CHECKING:
@@ -130,6 +131,17 @@ class TrackedContainer:
     def _seccomp(self) -> str:
         # Nothing changes a container's profile, and a list asks each container: one of its own is taken apart once.
         return seccomp_digest(self.record.spec, self._parts.host)
+
+    @property
+    def described(self) -> ContainerInfo:
+        """What is known of it, with what nobody wants to know of a thousand at once."""
+        spec = self.record.spec
+        bounds = Bounds(
+            pids_limit=pids_limit(spec),
+            masked_paths=tuple(masked_paths(spec)),
+            read_only_paths=tuple(read_only_paths(spec)),
+        )
+        return evolve(self.info, bounds=bounds)
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 

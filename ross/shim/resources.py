@@ -57,6 +57,11 @@ _THROTTLES: Final = {
 }
 
 
+def pids_limit(spec: ContainerSpec) -> int:
+    """The most processes; -1 for no limit."""
+    return spec.limits.pids_limit or DEFAULT_PIDS_LIMIT
+
+
 def resources_of(spec: ContainerSpec, host: HostFacts) -> dict[str, Any]:
     """The limits of its control group, but for devices.
 
@@ -68,7 +73,7 @@ def resources_of(spec: ContainerSpec, host: HostFacts) -> dict[str, Any]:
         memory["swappiness"] = spec.resources.memory_swappiness
     if spec.resources.oom_kill_disable:
         memory["disableOOMKiller"] = True
-    limit = spec.limits.pids_limit or DEFAULT_PIDS_LIMIT
+    limit = pids_limit(spec)
     found: dict[str, Any] = {
         "memory": memory,
         "cpu": _cpu(spec.limits),

@@ -41,10 +41,11 @@ DOCKERS = {
     "HostConfig": "Binds LogConfig NetworkMode PortBindings RestartPolicy AutoRemove CapAdd CapDrop CgroupnsMode Dns DnsOptions DnsSearch "
     "ExtraHosts GroupAdd IpcMode OomScoreAdj PidMode Privileged ReadonlyRootfs SecurityOpt Tmpfs UTSMode ShmSize Sysctls CpuShares Memory "
     "NanoCpus BlkioWeight BlkioDeviceReadBps BlkioDeviceWriteBps BlkioDeviceReadIOps BlkioDeviceWriteIOps CpuPeriod CpuQuota CpusetCpus "
-    "CpusetMems Devices MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits Init Annotations MaskedPaths",
+    "CpusetMems Devices MemoryReservation MemorySwap MemorySwappiness OomKillDisable PidsLimit Ulimits Init Annotations MaskedPaths "
+    "ReadonlyPaths",
     "Config": "Hostname User ExposedPorts Tty OpenStdin StdinOnce Env Cmd Image Volumes WorkingDir Entrypoint OnBuild Labels "
     "StopSignal StopTimeout",
-    "NetworkSettings": "Ports Networks",
+    "NetworkSettings": "Ports Networks IPAddress IPPrefixLen Gateway GlobalIPv6Address GlobalIPv6PrefixLen IPv6Gateway MacAddress",
 }  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     """A daemon with the image and two containers: up runs, compared was created with many flags."""
     for words in (
         ("pull", "-q", busybox),
-        ("run", "-d", "--name", "up", "-l", "a.b=c", busybox, "sh", "-c", "head -c 100000 /dev/zero > /new; sleep 600"),
+        ("run", "-d", "--name", "up", "-l", "z=1", "-l", "a.b=c", busybox, "sh", "-c", "head -c 100000 /dev/zero > /new; sleep 600"),
         ("create", *FLAGS, busybox, "sh", "-c", "exit 3"),
     ):  # fmt: skip
         one_daemon.ok(*words)
@@ -101,8 +102,28 @@ def test_all_of_dockers_keys_are_there(shared: Daemon) -> None:
     for text in (up["Created"], up["State"]["StartedAt"]):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", text)
     assert up["State"]["FinishedAt"] == "0001-01-01T00:00:00Z"
+    # All of the usual ones, and those of each processor; a container with other ones has those.
+    assert {"/proc/kcore", "/sys/firmware"} < set(up["HostConfig"]["MaskedPaths"])
+    assert list(up["Config"]["Labels"]) == ["a.b", "z"]
     for path in ("ResolvConfPath", "HostnamePath", "HostsPath", "LogPath"):
         assert up[path].startswith(f"{shared.root}/containers/{up['Id']}/")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--pids-limit -1", "-1 /proc/bus"),
+        ("--privileged", "4096 [] []"),
+        ("--security-opt unmask=ALL --security-opt mask=/etc/x", "4096 [/etc/x] []"),
+        ("--security-opt unmask=/proc/bus", "4096 /proc/fs"),
+    ],
+)
+def test_bounds_are_told_as_they_are_in_force(shared: Daemon, busybox: str, flags: str, expected: str) -> None:
+    assert shared.ross("create", "--name", "bound", *flags.split(), busybox, "true").returncode == 0
+    host = "{{with .HostConfig}}{{.PidsLimit}} {{if lt (len .MaskedPaths) 2}}{{.MaskedPaths}} {{end}}"
+    told = shared.ross("inspect", "-f", host + "{{range .ReadonlyPaths}}{{.}} {{else}}[]{{end}}{{end}}", "bound").stdout
+    shared.ross("rm", "bound")
+    assert told.startswith(expected)
 
 
 def test_what_has_ended_says_how(shared: Daemon, busybox: str) -> None:
@@ -135,6 +156,16 @@ def test_sizes_are_measured_where_they_are_asked_for(shared: Daemon) -> None:
         ("{{with .HostConfig}}{{.RestartPolicy.Name}} {{.NetworkMode}}{{end}}", "no none"),
         ("{{slice .Id 0 2 | len}}", "2"),
         ("{{len .ID}}", "64"),
+        ("{{.HostConfig.PidsLimit}}", "4096"),
+        ("{{.HostConfig.ReadonlyPaths}}", "[/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger]"),
+        ("{{slice .HostConfig.MaskedPaths 0 2}}", "[/proc/asound /proc/acpi]"),
+        ("{{.NetworkSettings.IPAddress}}{{.NetworkSettings.Gateway}}{{.NetworkSettings.MacAddress}}", ""),
+        ("{{.NetworkSettings.Ports}} {{json .NetworkSettings.Ports}}", "map[] {}"),
+        ("{{.NetworkSettings.Networks.none.IPAddress}}", ""),
+        ("{{range $port, $hosts := .NetworkSettings.Ports}}{{$port}}{{end}}", ""),
+        ("{{.Config.Entrypoint}} {{json .Config.Entrypoint}} {{.Config.OnBuild}}", "[] null []"),
+        ("{{.Config.Labels}}", "map[a.b:c z:1]"),
+        ("{{json .Config.Labels}}", '{"a.b":"c","z":"1"}'),
     ],
 )
 def test_templates(shared: Daemon, template: str, expected: str) -> None:
@@ -153,6 +184,8 @@ def test_images_have_dockers_names_too(shared: Daemon, busybox: str) -> None:
         "image", "inspect", "-f", "{{.Id}} {{index .RepoTags 0}} {{.Config.Healthcheck}}", busybox
     ).stdout
     assert shown == f"{image['Id']} {busybox} <no value>\n"
+    absent = "{{.Config.Entrypoint}} {{.Config.Labels}} {{.Config.Volumes}} [{{.Config.User}}]"
+    assert shared.ross("inspect", "-f", absent, busybox).stdout == "[] map[] map[] []\n"
 
 
 def test_what_is_missing_is_told_and_the_rest_shown(shared: Daemon, busybox: str) -> None:

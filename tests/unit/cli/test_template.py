@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
 import pytest
 
 from ross.cli.template import Template, is_template
+from ross.cli.template_values import NO_LIST, Fields, Labels
 from ross.errors import InvalidArgument
 
 THING = {
@@ -118,9 +122,87 @@ def test_bad_templates_are_told(template: str, why: str) -> None:
         Template(template).render(THING)
 
 
-def test_table_has_headings() -> None:
-    template = Template(r"table {{.ID}}\t{{.Names}}")
-    assert template.is_table
-    assert template.headings() == "ID\tNAMES"
+class Thing(Fields):
+    """Something with all that fields can have."""
+
+    absent: ClassVar[Mapping[str, Any]] = {"Entrypoint": NO_LIST, "User": "", "Health": None}
+    methods: ClassVar[Mapping[str, Callable[..., Any]]] = {
+        "Label": lambda thing, name: thing["Labels"].get(name, ""),
+        "Both": lambda thing, first, second: f"{first}{thing['ID']}{second}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{.Labels}}", "map[a:2 b.c:1 z:3]"),
+        ("{{json .Labels}}", '{"a":"2","b.c":"1","z":"3"}'),
+        ("{{.Labels.none}}", "<no value>"),
+        ("{{.Entrypoint}} {{len .Entrypoint}} {{json .Entrypoint}}", "[] 0 null"),
+        ("{{range .Entrypoint}}{{.}}{{else}}none{{end}}", "none"),
+        ("{{.Cmd}}", "[]"),
+        ("[{{.User}}] {{.Health}}", "[] <no value>"),
+        ('{{.Label "b.c"}}', "1"),
+        ('{{.Label "none"}}', ""),
+        ('{{"a" | .Label}} {{$.Label "z"}}', "2 3"),
+        ('{{if eq (.Label "a") "2"}}yes{{end}}', "yes"),
+        ('{{.Both "<" ">" | upper}}', "<7>"),
+        ('{{with .Inside}}{{.Label "a"}}{{end}}', "in"),
+    ],
+)
+def test_fields(template: str, expected: str) -> None:
+    """As of Docker's things: maps are sorted, lists that there are not are empty, and some fields are given something."""
+    inside = Thing({"ID": "8", "Labels": Labels({"a": "in"})})
+    labels = Labels({"z": "3", "b.c": "1", "a": "2"})
+    thing = Thing({"ID": "7", "Labels": labels, "Entrypoint": None, "Cmd": NO_LIST, "Inside": inside})
+    assert Template(template).render(thing) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{.Label}}", "no field 'Label'"),
+        ('{{.Label "a" "b"}}', "Label of the template cannot do that"),
+        ('{{.ID "a"}}', "gives something to what is no function"),
+        ("{{.None}}", "no field 'None'"),
+    ],
+)
+def test_fields_that_are_not_so(template: str, why: str) -> None:
+    with pytest.raises(InvalidArgument, match=why):
+        Template(template).render(Thing({"ID": "7", "Labels": Labels()}))
+
+
+@pytest.mark.parametrize(
+    ("template", "headings"),
+    [
+        (r"table {{.ID}}\t{{.Names}}", "CONTAINER ID\tNAMES"),
+        (r"table {{.RunningFor}}\t{{.State.Status}}", "CREATED\tSTATUS"),
+        (r'table {{.Label "com.example.the-tier_of"}}\t{{upper .ID}}', "the tier of\tCONTAINER ID"),
+        (r"table {{if .ID}}{{.ID}}{{else}}none{{end}}\tx{{/* */}}", "CONTAINER ID\tx"),
+        (r"table {{(index .Mounts 0).Source}}\t{{len (.Names | upper)}}", "SOURCE\tNAMES"),
+        ("table {{$x := .ID}}{{$x}}|{{json .}}", "|"),
+        ("table {{range .Mounts}}{{.Source}}{{end}}", "SOURCE"),
+    ],
+)
+def test_table_has_headings(template: str, headings: str) -> None:
+    parsed = Template(template)
+    assert parsed.is_table
+    assert parsed.headings({"ID": "CONTAINER ID", "RunningFor": "CREATED"}) == headings
+
+
+@pytest.mark.parametrize(
+    ("template", "asked"),
+    [
+        ("{{.Size}}", True),
+        ("{{.ID}} {{.Sizes}} Size", False),
+        ("{{if eq (.Size | upper) `0B`}}x{{end}}", True),
+        ("{{range .X}}{{else}}{{with $.Y}}{{json (json .A.Size)}}{{end}}{{end}}", True),
+    ],
+)
+def test_what_is_asked_for_is_known_before(template: str, asked: bool) -> None:
+    assert Template(template).asks_for("Size") is asked
+
+
+def test_what_is_a_template() -> None:
     assert is_template("{{.ID}}")
     assert not is_template("json")
