@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -12,6 +12,17 @@ from ross.cli.session import for_each, with_engine
 if TYPE_CHECKING:
     from ross.client import Engine, Image
     from ross.model.images import ImageInfo
+
+_UNKNOWN: Final = "N/A"
+HEADINGS: Final = {
+    "ID": "IMAGE ID",
+    "CreatedSince": "CREATED",
+    "CreatedAt": "CREATED AT",
+    "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE",
+    "UniqueSize": "UNIQUE SIZE",
+}
+"""Where they are not the names of the fields."""
 
 
 def pull(
@@ -95,7 +106,7 @@ def images(
         else:
             rows = [row for info in found for row in _rows(info, no_trunc=no_trunc)]
             if not isinstance(form, str):
-                output.write(output.rendered(form, rows))
+                output.write(output.rendered(form, rows, HEADINGS))
                 return
             fields = ("Repository", "Tag", *(("Digest",) if digests else ()), "ID", "CreatedSince", "Size")
             headings = ("REPOSITORY", "TAG", *(("DIGEST",) if digests else ()), "IMAGE ID", "CREATED", "SIZE")
@@ -112,8 +123,14 @@ def _rows(info: ImageInfo, *, no_trunc: bool) -> list[dict[str, str]]:
     rest = {
         "Digest": str(info.target),
         "ID": str(info.id) if no_trunc else info.id.short,
-        "CreatedSince": created if created == "N/A" else f"{created} ago",
+        "CreatedSince": created if created == _UNKNOWN else f"{created} ago",
+        "CreatedAt": output.moment(info.created_at),
         "Size": output.size(info.unpacked_bytes),
+        "VirtualSize": output.size(info.unpacked_bytes),
+        # Docker's list has no answers to these either; system df -v has.
+        "SharedSize": _UNKNOWN,
+        "UniqueSize": _UNKNOWN,
+        "Containers": _UNKNOWN,
     }
     references = [Reference.parse(name) for name in info.names]
     named = [

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from attrs import evolve
 from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.session import with_engine
+from ross.cli.template_values import Fields
 from ross.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from ross.client import Engine
     from ross.model.containers import ContainerInfo
+    from ross.oci.digest import Digest
 
-_COMMAND_WIDTH = 20
+_COMMAND_WIDTH: Final = 20
+_MOUNT_WIDTH: Final = 15
+HEADINGS: Final = {
+    "ID": "CONTAINER ID",
+    "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED",
+    "LocalVolumes": "LOCAL VOLUMES",
+}
+"""Where they are not the names of the fields."""
+
+
+class ContainerRow(Fields):
+    """A container, under the names of ``docker ps --format``."""
+
+    methods: ClassVar[Mapping[str, Callable[..., Any]]] = {"Label": lambda row, name: row.labels.get(name, "")}
+
+    def __init__(self, fields: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        super().__init__(fields)
+        self.labels = labels
 
 
 def ps(
@@ -47,7 +67,7 @@ def ps(
     quiet
         Print ids only.
     size
-        Show what they have written.
+        Show what they have written, and how much that is with their images.
     no_trunc
         Print ids and commands in full.
     format
@@ -58,6 +78,7 @@ def ps(
     if last < 0:
         raise InvalidArgument(f"--last takes a number of containers, not {last}")
     form = output.parse_format(format)
+    size |= not isinstance(form, str) and form.asks_for("Size") and not quiet
     parsed, last = parse_container_filter(filter), 1 if latest else last
     patterns = [_pattern(text) for text in parsed.names]
     # Names are matched here: a pattern can take for ever, and the daemon is everybody's.
@@ -72,13 +93,18 @@ def ps(
             found = tuple(named)[: last or None]
         if quiet:
             output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
-        elif isinstance(form, str) and form != "table":
+            return
+        if isinstance(form, str) and form != "table":
             output.write(output.records(found, form))
-        elif not isinstance(form, str):
-            output.write(output.rendered(form, [_fields(info, no_trunc=no_trunc) for info in found]))
+            return
+        below = {one.manifest: one.unpacked_bytes for one in await engine.images.list()} if size else None
+        rows = [_fields(info, below, no_trunc=no_trunc) for info in found]
+        if not isinstance(form, str):
+            output.write(output.rendered(form, rows, HEADINGS))
         else:
+            keys = ("ID", "Image", "Command", "RunningFor", "Status", "Names", *(("Size",) if size else ()))
             headings = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES", *(("SIZE",) if size else ()))
-            output.write(output.table(headings, [_row(info, no_trunc=no_trunc, size=size) for info in found]))
+            output.write(output.table(headings, [[row[key] for key in keys] for row in rows]))
 
     with_engine(body)
 
@@ -92,31 +118,38 @@ def _pattern(text: str) -> re.Pattern[str]:
         ) from None
 
 
-def _row(info: ContainerInfo, *, no_trunc: bool, size: bool) -> tuple[str, ...]:
-    fields = _fields(info, no_trunc=no_trunc)
-    row = tuple(fields[key] for key in ("ID", "Image", "Command", "RunningFor", "Status", "Names"))
-    return (*row, fields["Size"] or "unknown") if size else row
-
-
-def _fields(info: ContainerInfo, *, no_trunc: bool) -> dict[str, Any]:
-    """What a template may ask for, under the names of ``docker ps --format``."""
-    command = " ".join(info.command)
-    if not no_trunc and len(command) > _COMMAND_WIDTH:
-        command = command[: _COMMAND_WIDTH - 1] + "…"
-    return {
+def _fields(info: ContainerInfo, below: Mapping[Digest, int] | None, *, no_trunc: bool) -> ContainerRow:
+    """What a template may ask for; ``below`` is how large images are, where sizes are wanted."""
+    cut = (lambda text, _width: text) if no_trunc else _cut
+    mounts = [mount.source for mount in info.spec.mounts if mount.source]
+    fields = {
         "ID": info.id if no_trunc else info.id[:12],
         "Image": info.image.removeprefix("docker.io/").removeprefix("library/"),
-        "Command": f'"{command}"',
-        "CreatedAt": datetime.fromtimestamp(info.created_at // 10**9, tz=UTC).isoformat(sep=" "),
+        "Command": f'"{cut(" ".join(info.command), _COMMAND_WIDTH)}"',
+        "CreatedAt": output.moment(info.created_at),
         "RunningFor": f"{output.ago(info.created_at)} ago",
         "State": {"stopped": "exited"}.get(info.state.value, info.state.value),
         "Status": status(info),
         "Names": info.name,
-        "Labels": ",".join(f"{key}={value}" for key, value in info.spec.labels.items()),
-        "Mounts": ",".join(mount.source for mount in info.spec.mounts),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(info.spec.labels.items())),
+        "Mounts": ",".join(cut(mount, _MOUNT_WIDTH) for mount in mounts),
+        "LocalVolumes": "0",
         "Networks": info.spec.network.value,
-        "Size": output.size(info.written_bytes) if info.written_bytes >= 0 else "",
+        "Ports": "",
+        "Size": _size(info, below) if below is not None else "",
     }
+    return ContainerRow(fields, info.spec.labels)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def _size(info: ContainerInfo, below: Mapping[Digest, int]) -> str:
+    if info.written_bytes < 0:
+        return "unknown"
+    written, image = output.size(info.written_bytes), below.get(info.manifest)
+    return f"{written} (virtual {output.size(image + info.written_bytes)})" if image is not None else written
 
 
 def health(info: ContainerInfo) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
 from ross.cli import output
-from ross.cli.output import Format
 from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
     from ross.client import Engine
     from ross.model.images import History
 
-_COMMAND_CHARACTERS = 45
+_COMMAND_CHARACTERS: Final = 45
+_FIELDS: Final = ("ID", "CreatedSince", "CreatedBy", "Size", "Comment")
+HEADINGS: Final = {"ID": "IMAGE", "CreatedSince": "CREATED", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY"}
+"""Where they are not the names of the fields."""
 
 
 def tag(source: str, target: str, /) -> None:
@@ -60,7 +62,7 @@ def history(
     human: Annotated[bool, Parameter(name=["--human", "-H"], negative=())] = True,
     no_trunc: Annotated[bool, Parameter(negative=())] = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=())] = False,
-    format: Format = "table",  # noqa: A002 -- the flag's name
+    format: str = "table",  # noqa: A002 -- the flag's name
 ) -> None:
     """Show how an image was made, the last step first.
 
@@ -75,18 +77,23 @@ def history(
     quiet
         Print ids only.
     format
-        table, json or jsonl.
+        table, json, jsonl, or a template such as '{{.ID}} {{.CreatedBy}}', with 'table ' before it for columns.
     """
+    form = output.parse_format(format)
 
     async def body(engine: Engine) -> None:
         steps = await (await engine.images.get(image)).history()
         if quiet:
             output.write("".join(f"{_identity(step, no_trunc=no_trunc)}\n" for step in steps))
-        elif format != "table":
-            output.write(output.records(steps, format))
+        elif isinstance(form, str) and form != "table":
+            output.write(output.records(steps, form))
         else:
             rows = [_row(step, human=human, no_trunc=no_trunc) for step in steps]
-            output.write(output.table(("IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"), rows))
+            if not isinstance(form, str):
+                output.write(output.rendered(form, rows, HEADINGS))
+                return
+            headings = [HEADINGS.get(key, key.upper()) for key in _FIELDS]
+            output.write(output.table(headings, [[row[key] for key in _FIELDS] for row in rows]))
 
     with_engine(body)
 
@@ -97,17 +104,19 @@ def _identity(step: History, *, no_trunc: bool) -> str:
     return str(step.id) if no_trunc else step.id.short
 
 
-def _row(step: History, *, human: bool, no_trunc: bool) -> tuple[str, ...]:
+def _row(step: History, *, human: bool, no_trunc: bool) -> dict[str, str]:
+    """A step, under the names of ``docker history --format``."""
     command = " ".join(step.created_by.split())
     if not no_trunc and len(command) > _COMMAND_CHARACTERS:
         command = f"{command[: _COMMAND_CHARACTERS - 1]}\N{HORIZONTAL ELLIPSIS}"
-    return (
-        _identity(step, no_trunc=no_trunc),
-        _ago(step.created_at) if human else _date(step.created_at),
-        command,
-        output.size(step.size_bytes) if human else str(step.size_bytes),
-        step.comment,
-    )
+    return {
+        "ID": _identity(step, no_trunc=no_trunc),
+        "CreatedAt": _date(step.created_at),
+        "CreatedSince": _ago(step.created_at) if human else _date(step.created_at),
+        "CreatedBy": command,
+        "Size": output.size(step.size_bytes) if human else str(step.size_bytes),
+        "Comment": step.comment,
+    }
 
 
 def _ago(nanoseconds: int) -> str:

@@ -85,8 +85,13 @@ def parse_format(text: str) -> Format | Template:
     return cast("Format", text)
 
 
-def rendered(template: Template, values: Sequence[Mapping[str, Any]]) -> str:
+def rendered(template: Template, values: Sequence[Mapping[str, Any]], headings: Mapping[str, str] | None = None) -> str:
     """A line for each thing, by a template; in columns if it begins with ``table``.
+
+    Args:
+        template: The template.
+        values: The things.
+        headings: Of the columns whose headings are not the names of their fields.
 
     Raises:
         InvalidArgument: the template asks for what the things do not have.
@@ -94,7 +99,7 @@ def rendered(template: Template, values: Sequence[Mapping[str, Any]]) -> str:
     lines = [template.render(value) for value in values]
     if not template.is_table:
         return "".join(f"{_printable_line(one)}\n" for one in lines)
-    return table(template.headings().split("\t"), [one.split("\t") for one in lines])
+    return table(template.headings(headings).split("\t"), [one.split("\t") for one in lines])
 
 
 def records(values: Sequence[object], form: Format) -> str:
@@ -150,6 +155,13 @@ def ago(nanoseconds: int, *, now: int | None = None) -> str:
             count = seconds // length
             return f"{count} {unit}{'' if count == 1 else 's'}"
     return "N/A"
+
+
+def moment(nanoseconds: int) -> str:
+    """A time as Docker's lists have it: in our zone, without fractions."""
+    from datetime import UTC, datetime
+
+    return f"{datetime.fromtimestamp(nanoseconds // 10**9, tz=UTC).astimezone():%Y-%m-%d %H:%M:%S %z %Z}"
 
 
 def line(text: str) -> str:

@@ -76,7 +76,7 @@ def _shown(rows: Sequence[Row], form: Any, *, no_trunc: bool) -> str:
     fields = [_fields(row, no_trunc=no_trunc) for row in rows]
     if form == "table":
         return output.table(_HEADINGS, [[one[key] for key in _FIELDS] for one in fields])
-    return output.rendered(form, fields)
+    return output.rendered(form, fields, dict(zip(_FIELDS, _HEADINGS, strict=True)))
 
 
 def _plain(row: Row) -> dict[str, Any]:

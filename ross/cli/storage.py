@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
 
@@ -31,12 +31,20 @@ _TYPES = {
     "unknown": "Unknown",
 }
 _NOTHING = "-"
+_FIELDS: Final = {
+    "Type": "TYPE",
+    "TotalCount": "TOTAL",
+    "Active": "ACTIVE",
+    "Size": "SIZE",
+    "Reclaimable": "RECLAIMABLE",
+}
+"""As ``docker system df --format`` has them, with their headings."""
 
 
 def df(
     *,
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"], negative=())] = False,
-    format: Format = "table",  # noqa: A002 -- the flag's name
+    format: str = "table",  # noqa: A002 -- the flag's name
 ) -> None:
     """Show what the daemon's files occupy on the disk. The total is that of du.
 
@@ -45,13 +53,18 @@ def df(
     verbose
         Thing by thing, too.
     format
-        table, json or jsonl.
+        table, json, jsonl, or a template such as '{{.Type}} {{.Size}}', with 'table ' before it for columns.
     """
+    form = output.parse_format(format)
 
     async def body(engine: Engine) -> None:
         usage = await engine.storage.usage(items=verbose)
-        if format != "table":
-            output.write(output.document(usage, format))
+        if not isinstance(form, str):
+            rows = [dict(zip(_FIELDS, _row(row), strict=True)) for row in usage.rows]
+            output.write(output.rendered(form, rows, _FIELDS))
+            return
+        if form != "table":
+            output.write(output.document(usage, form))
             return
         output.write(_summary(usage))
         if verbose:
@@ -67,7 +80,7 @@ def _summary(usage: DiskUsage) -> str:
     total = sum(row.size_bytes for row in usage.rows)
     reclaimable = sum(row.reclaimable_bytes for row in usage.rows)
     rows.append(("Total", "", "", output.size(total), _part(reclaimable, total)))
-    table = output.table(("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"), rows)
+    table = output.table(tuple(_FIELDS.values()), rows)
     return f"{table}\n{usage.root}: {output.size(usage.free_bytes)} free\n"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import asdict, frozen
+from cyclopts import Parameter
 
 from ross.cli import output
 from ross.cli.flags.daemon import DaemonFlags
@@ -12,7 +13,13 @@ from ross.cli.output import Format
 from ross.cli.session import with_engine
 
 if TYPE_CHECKING:
+    from ross.cli.template import Template
     from ross.client import Engine
+    from ross.errors import RossError
+    from ross.model.engine import EngineInfo
+
+AnyFormat = Annotated[str, Parameter(name=["--format", "-f"])]
+"""A form, or a template."""
 
 
 def daemon(*, flags: DaemonFlags | None = None) -> int:
@@ -45,33 +52,40 @@ class Versions:
     features: tuple[str, ...]
 
 
-def version(*, format: Format = "table") -> int:  # noqa: A002 -- the flag's name
+def version(*, format: AnyFormat = "table") -> int:  # noqa: A002 -- the flag's name
     """Print the versions of this client and of the daemon, if one answers.
 
     Parameters
     ----------
     format
-        table, json or jsonl.
+        table, json, jsonl, or a template such as '{{.Server.Version}}'.
     """
     from importlib.metadata import version as distribution_version
 
     from ross.cli.errors import show
     from ross.errors import RossError
 
+    form = output.parse_format(format)
     client = distribution_version("ross-engine")
+    engine_info: EngineInfo | None = None
     found = Versions(client=client, daemon=None, protocol=None, features=())
     problem: RossError | None = None
 
     async def body(engine: Engine) -> Versions:
+        nonlocal engine_info
         answered = engine.version
+        if not isinstance(form, str):
+            engine_info = await engine.info()
         return Versions(client=client, daemon=answered.version, protocol=answered.protocol, features=answered.features)
 
     try:
         found = with_engine(body)
     except RossError as error:
         problem = error
-    if format != "table":
-        output.write(output.document(found, format))
+    if not isinstance(form, str):
+        _write_versions(form, found, engine_info, problem)
+    elif form != "table":
+        output.write(output.document(found, form))
     else:
         rows = [("client", client)]
         if found.daemon is not None:
@@ -87,27 +101,86 @@ def version(*, format: Format = "table") -> int:  # noqa: A002 -- the flag's nam
     return 0
 
 
-def info(*, format: Format = "table") -> None:  # noqa: A002 -- the flag's name
+def _write_versions(form: Template, found: Versions, engine: EngineInfo | None, problem: RossError | None) -> None:
+    """By a template. Of a daemon that does not answer there is nothing, and why that is so comes first."""
+    from ross.errors import InvalidArgument
+    from ross.oci.image import host_platform
+
+    platform = host_platform()  # the daemon's too: it is reached by a file
+    machine = {"Os": platform.os, "Arch": platform.architecture}
+    client, server = {"Version": found.client, **machine}, None
+    if engine is not None:
+        server = {
+            "Version": found.daemon,
+            **machine,
+            "KernelVersion": engine.kernel,
+            "Protocol": found.protocol,
+            "Features": list(found.features),
+        }
+    fields = {"Client": client, "Server": server}
+    try:
+        output.write(output.rendered(form, [fields]))
+    except InvalidArgument:
+        if problem is None:
+            raise
+
+
+def info(*, format: AnyFormat = "table") -> None:  # noqa: A002 -- the flag's name
     """Print what is known of the daemon and its host.
 
     Parameters
     ----------
     format
-        table, json or jsonl.
+        table, json, jsonl, or a template such as '{{.ServerVersion}}'.
     """
+    form = output.parse_format(format)
 
     async def body(engine: Engine) -> None:
         from ross.oci.codec import to_plain
 
         found = await engine.info()
-        if format != "table":
-            output.write(output.document(found, format))
+        if not isinstance(form, str):
+            output.write(output.rendered(form, [_info_fields(found)]))
+            return
+        if form != "table":
+            output.write(output.document(found, form))
             return
         plain = to_plain(found)
         rows = plain.items() if isinstance(plain, dict) else ()
         output.write("".join(f"{key.replace('_', ' ') + ':':20}{_value(key, value)}\n" for key, value in rows))
 
     with_engine(body)
+
+
+def _info_fields(info: EngineInfo) -> dict[str, Any]:
+    """Under the names of ``docker info --format``, with Ross's own beside them."""
+    from ross.cli.inspected import time_text
+
+    return {
+        "ServerVersion": info.version,
+        "DockerRootDir": info.root,
+        "RunDir": info.run,
+        "Pid": info.pid,
+        "StartedAt": time_text(info.started_at),
+        "Name": info.hostname,
+        "KernelVersion": info.kernel,
+        "OperatingSystem": info.operating_system,
+        "OSType": "linux",
+        "Architecture": info.architecture,
+        "NCPU": info.cpus,
+        "MemTotal": info.memory_bytes,
+        "Driver": "overlay",
+        "CgroupDriver": info.cgroup_manager,
+        "CgroupVersion": str(info.cgroup_version),
+        "DefaultRuntime": info.runtime,
+        "RuntimeVersion": info.runtime_version,
+        "Monitor": info.monitor,
+        "MonitorVersion": info.monitor_version,
+        "Images": info.images,
+        "Snapshots": info.snapshots,
+        "Containers": info.containers,
+        "ContainersRunning": info.containers_running,
+    }
 
 
 def _value(key: str, value: object) -> str:

@@ -291,7 +291,7 @@ class Containers:
             return None
 
     async def measure(self, infos: Sequence[ContainerInfo]) -> tuple[ContainerInfo, ...]:
-        """The same, with what each has written; 0 for one that is removed meanwhile, and -1 where it cannot be told."""
+        """The same, with what is in the files that each has written; 0 for one that is removed meanwhile, -1 where it cannot be told."""
         return tuple([evolve(info, written_bytes=await self._written_bytes(info)) for info in infos])
 
     async def _written_bytes(self, info: ContainerInfo) -> int:
@@ -303,7 +303,7 @@ class Containers:
         except OSError as error:  # which is that container's trouble, and not that of whoever lists them all
             logger.warning("what the container %s has written cannot be measured: %s", info.name, error)
             return -1
-        return measured.usage.size_bytes
+        return measured.content_bytes
 
     def _users_of(self, manifest: Digest) -> Sequence[str]:
         records = [one.record for one in self._by_id.values()]

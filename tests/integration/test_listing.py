@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.support.daemon import command
 
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
+HOST = os.uname()
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +115,82 @@ def test_what_is_wrong_is_told(several: Daemon, flags: tuple[str, ...], why: str
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "template", "expected"),
+    [
+        ("ps", "{{.Names}} [{{.Ports}}] {{.LocalVolumes}} {{.Networks}} {{.State}}", r"web \[\] 0 none running"),
+        ("ps", '{{.Label "tier"}} [{{.Label "none"}}] {{.Labels}}', r"front \[\] app=shop,tier=front"),
+        ("ps", "{{.Mounts}} {{.Command}} {{.Status}}", r'/usr/share "sleep 600" Up .*'),
+        ("ps", "{{.ID}} {{.Image}} {{.RunningFor}}", r"[0-9a-f]{12} \S+/test/busybox:1 .+ ago"),
+        ("ps --no-trunc", "{{.ID}}", r"[0-9a-f]{64}"),
+        ("ps", "{{.CreatedAt}}", r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \w+"),
+        ("ps", "{{.Size}}", r"0B \(virtual [\d.]+MB\)"),
+        ("ps -a -f name=job", "{{.Size}}", r"2B \(virtual [\d.]+MB\)"),
+        ("images other", "{{.Repository}}:{{.Tag}} {{.Size}} {{.VirtualSize}}", r"other:2 ([\d.]+MB) \1"),
+        ("images other", "{{.CreatedAt}}", r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \w+"),
+        ("images other", "{{.ID}} {{.Digest}} {{.Containers}} {{.SharedSize}} {{.UniqueSize}}", r"\w{12} sha256:\w{64} N/A N/A N/A"),
+        ("images other", "{{.CreatedSince}}", "N/A|.* ago"),
+        ("history other:2", "{{.ID}} {{.Size}} [{{.Comment}}]", r"\w{12} [\d.]+MB \[.*\]"),
+        ("history --human=false other:2", "{{.CreatedAt}} {{.CreatedSince}} {{.Size}}", r"(\S+) \1 \d+"),
+        ("info", "{{.Driver}} {{.OSType}} {{.CgroupVersion}} {{.CgroupDriver}} {{.Containers}}", r"overlay linux [12] cgroupfs 3"),
+        ("info", "{{.ContainersRunning}} {{.Images}} {{gt .NCPU 0}} {{gt .MemTotal 0}}", "1 1 true true"),
+        ("system info", "{{.Name}} {{.KernelVersion}} {{.OperatingSystem}} {{.Architecture}}", f"{HOST.nodename} {HOST.release} .*"),
+        ("version", "{{.Client.Os}} {{.Server.Os}}/{{.Server.Arch}} {{.Server.KernelVersion}}", f"linux linux/\\w+ {HOST.release}"),
+        ("version", "{{eq .Client.Version .Server.Version}} {{json .Server.Features}}", r"true \[.*\]"),
+        ("system df", "{{if eq .Type `Containers`}}{{.TotalCount}} {{.Active}} {{.Reclaimable}}{{end}}", r"\s*3 1 [\d.]+kB \(\d+%\)\s*"),
+    ],
+)  # fmt: skip
+def test_templates(several: Daemon, words: str, template: str, expected: str) -> None:
+    """The names are Docker's."""
+    done = several.ross(*words.split(), "--format", template)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(expected, done.stdout.removesuffix("\n")), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "template", "headings"),
+    [
+        ("ps", r"{{.ID}}\t{{.Names}}\t{{.RunningFor}}\t{{.CreatedAt}}", "CONTAINER ID   NAMES   CREATED   CREATED AT"),
+        ("ps", r"{{.Ports}}\t{{.LocalVolumes}}\t{{.Status}}\t{{.Size}}", "PORTS   LOCAL VOLUMES   STATUS   SIZE"),
+        ("ps", r'{{.Label "the.tier"}}\t{{.Mounts}}\t{{upper .Image}}', "tier   MOUNTS   IMAGE"),
+        ("images", r"{{.ID}}\t{{.Tag}}\t{{.CreatedSince}}\t{{.CreatedAt}}", "IMAGE ID   TAG   CREATED   CREATED AT"),
+        ("images", r"{{.Repository}}\t{{.SharedSize}}\t{{.UniqueSize}}", "REPOSITORY   SHARED SIZE   UNIQUE SIZE"),
+        ("history other:2", r"{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Comment}}", "IMAGE   CREATED   CREATED BY   COMMENT"),
+        ("system df", r"{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Reclaimable}}", "TYPE   TOTAL   ACTIVE   RECLAIMABLE"),
+        ("stats --no-stream", r"{{.Container}}\t{{.ID}}\t{{.CPUPerc}}\t{{.NetIO}}", "CONTAINER   CONTAINER ID   CPU %   NET I/O"),
+    ],
+)  # fmt: skip
+def test_headings_of_templates(several: Daemon, words: str, template: str, headings: str) -> None:
+    done = several.ross(*words.split(), "--format", f"table {template}")
+    assert done.returncode == 0, done.stderr
+    assert re.split(" {3,}", done.stdout.splitlines()[0]) == headings.split("   ")
+
+
+def test_what_can_be_told_without_a_daemon_is_told(several: Daemon) -> None:
+    """And why there is nothing of the daemon, whatever was asked for."""
+    for template, said in (("{{.Client.Os}}", "linux\n"), ("{{.Server.Version}}", ""), ("{{json .Server}}", "null\n")):
+        environment = {**several.environment(), "ROSS_SOCKET": str(several.root / "none")}
+        done = subprocess.run(
+            command("version", "-f", template), env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, said)
+        assert "no daemon answers" in done.stderr
+    for name in ("version", "info"):
+        done = several.ross(name, "-f", "{{.Nothing}}")
+        assert (done.returncode, "no field 'Nothing'" in done.stderr) == (1, True)
+        assert several.ross(name, "-f", "yaml").returncode == 1
+
+
 def test_templates_and_sizes(several: Daemon) -> None:
     table = several.ross("ps", "-a", "-s", "--format", "table {{.Names}}\\t{{.State}}\\t{{.Size}}").stdout.splitlines()
     assert table[0].split() == ["NAMES", "STATE", "SIZE"]
     assert table[2].split()[:2] == ["job", "exited"]
     assert table[2].split()[2] != table[1].split()[2], "the job has written a file"
     (row,) = [json.loads(line) for line in several.ross("ps", "--format", "{{json .}}").stdout.splitlines()]
-    assert (row["Names"], row["Labels"]) == ("web", "tier=front,app=shop")
+    assert (row["Names"], row["Labels"]) == ("web", "app=shop,tier=front")
     sized = several.ross("ps", "-as").stdout.splitlines()
     assert sized[0].endswith("SIZE")
+    assert [line.split("   ")[-1].split()[0] for line in sized[1:]] == ["0B", "2B", "0B"], "as much as is in the files"
+    assert several.ross("ps", "-aqs").stdout == several.ross("ps", "-aq", "--format", "{{.Size}}").stdout
     images = several.ross("images", "--format", "{{.Repository}}:{{.Tag}} {{len .Digest}}").stdout.splitlines()
     assert "other:2 71" in images

@@ -61,8 +61,8 @@ def test_tree_deeper_than_there_are_descriptors(daemon: Daemon, box: str) -> Non
     daemon.ok("start", "-a", "deep")
 
     sizes = listed(daemon)
-    assert sizes["deep"]["written_bytes"] > LEVELS * 4096
-    assert 0 < sizes["other"]["written_bytes"] < 100_000
+    assert sizes["deep"]["written_bytes"] == len("made\n")
+    assert sizes["other"]["written_bytes"] == 0
     usage = daemon.ross("system", "df", "-v", "--format", "json")
     assert usage.returncode == 0, usage.stderr
     assert json.loads(usage.stdout)["unmeasured"] == []
@@ -138,7 +138,7 @@ def test_snapshot_that_cannot_be_measured_is_unknown(daemon: Daemon, box: str) -
 
     sizes = listed(daemon)
     assert sizes["damaged"]["written_bytes"] == -1
-    assert sizes["other"]["written_bytes"] > 0
+    assert sizes["other"]["written_bytes"] == 0
     row = next(line for line in daemon.ross("ps", "-a", "-s").stdout.splitlines() if "damaged" in line)
     assert row.split()[-1] == "unknown"
     daemon.ok("system", "df")
