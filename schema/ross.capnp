@@ -138,7 +138,8 @@ interface Images {
 
   remove @3 (name :Text, force :Bool) -> (removed :RemovedImages);
   # Takes a name away; with the last name goes the image, and what nothing else references. By id, all names go, if there is
-  # only one or `force` is set. Refused while a container uses the image. References to it, and running pulls, keep content.
+  # only one or `force` is set. Refused while a container uses the image; with `force` the names go all the same, but not by id while
+  # one runs that does. References to it, and running pulls, keep content.
 
   untag @4 (name :Text, names :List(Text)) -> (untagged :List(Text));
   # Takes names away from the image `name`, all if `names` is empty, and deletes nothing: what has no name and no user is left to the
@@ -189,7 +190,8 @@ interface Image {
   # that one, if it was asked for in the same way. `shared` may be null.
 
   tag @2 (reference :Text) -> ();
-  # Lets a name denote what this was got as: the index, if it came by one. A name that denotes something else is moved.
+  # Lets a name denote what this was got as: the index, if it came by one. A name that denotes something else is moved; an image that
+  # loses its last name so stays without one, until it is removed or pruned.
 
   history @3 () -> (history :List(History));
   # How it was made, the last step first.
@@ -267,7 +269,7 @@ struct ImportOptions {
 
 struct LoadedImage {
   names @0 :List(Text);
-  # Empty: the archive gave it none. It is kept by its digest then, which is among the image's names.
+  # Empty: the archive gave it none. It is kept without one, until it is removed or pruned.
   image @1 :ImageInfo;
 }
 
@@ -368,6 +370,8 @@ struct RemovedImages {
   untagged @0 :List(Text);
   deleted @1 :List(Digest);
   freedBytes @2 :UInt64;
+  usedBy @3 :List(Text);
+  # Containers, for which an image stays that has no name any more.
 }
 
 # ---------------------------------------------------------------------------------------------------------------------

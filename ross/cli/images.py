@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ross.model.images import ImageInfo
 
 _UNKNOWN: Final = "N/A"
+_NONE: Final = "<none>"
 HEADINGS: Final = {
     "ID": "IMAGE ID",
     "CreatedSince": "CREATED",
@@ -121,7 +123,7 @@ def _rows(info: ImageInfo, *, no_trunc: bool) -> list[dict[str, str]]:
 
     created = output.ago(info.created_at)
     rest = {
-        "Digest": str(info.target),
+        "Digest": str(info.target) if info.names else _NONE,
         "ID": str(info.id) if no_trunc else info.id.short,
         "CreatedSince": created if created == _UNKNOWN else f"{created} ago",
         "CreatedAt": output.moment(info.created_at),
@@ -134,10 +136,10 @@ def _rows(info: ImageInfo, *, no_trunc: bool) -> list[dict[str, str]]:
     }
     references = [Reference.parse(name) for name in info.names]
     named = [
-        (reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}"), reference.tag or "<none>")
+        (reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}"), reference.tag or _NONE)
         for reference in references
     ]
-    return [{"Repository": name, "Tag": tag, **rest} for name, tag in named or [("<none>", "<none>")]]
+    return [{"Repository": name, "Tag": tag, **rest} for name, tag in named or [(_NONE, _NONE)]]
 
 
 def rmi(
@@ -151,7 +153,8 @@ def rmi(
     image
         Names, ids or digests.
     force
-        All names of an image, and also if a container that does not run uses it; and what does not exist is no failure.
+        All names of an image, also if a container uses it, which keeps it then, but not by id if that runs; and what does not exist is no
+        failure.
     """
     from ross.cli.errors import show
     from ross.errors import NotFound
@@ -169,6 +172,9 @@ def rmi(
                 return
             lines = [f"Untagged: {one}" for one in removed.untagged] + [f"Deleted: {one}" for one in removed.deleted]
             output.write("".join(f"{line}\n" for line in lines))
+            if removed.used_by:
+                users = ", ".join(removed.used_by)
+                sys.stderr.write(f"note: {name} stays without a name, for the container {users} uses it\n")
 
         return await for_each(image, remove)
 

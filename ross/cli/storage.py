@@ -126,7 +126,7 @@ def _item(item: UsageItem) -> tuple[str, ...]:
 
 
 def prune(*, all: All = False, force: Force = False, filter: Filter = ()) -> None:  # noqa: A002 -- the flags' names
-    """Remove containers that do not run, what no image and no container needs, and what is left of downloads.
+    """Remove containers that do not run, images without a name, what no image and no container needs, and what is left of downloads.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def prune(*, all: All = False, force: Force = False, filter: Filter = ()) -> Non
 
 
 def prune_images(*, all: All = False, force: Force = False, filter: Filter = ()) -> None:  # noqa: A002 -- the flags' names
-    """Remove what no image and no container needs, and what is left of downloads.
+    """Remove images without a name, what no image and no container needs, and what is left of downloads.
 
     Parameters
     ----------
@@ -178,7 +178,9 @@ def _prune(
 ) -> None:
     options = parse_prune_filter(terms)
     if not force:
-        unused = "all images without at least one container" if all else "what no image needs"
+        unused = (
+            "all images without at least one container" if all else "all images without a name, and what no image needs"
+        )
         _confirm([
             *(["all stopped containers"] if containers else []),
             *([unused, "unfinished downloads"] if images else []),

@@ -42,7 +42,7 @@ class LoadedImage:
     """An image that came out of an archive."""
 
     names: tuple[str, ...]
-    """What the archive calls it; empty if it does not, and then its digest is the name that keeps it."""
+    """What the archive calls it; empty if it does not: it is kept without a name."""
     image: ImageInfo
 
     def abridge(self) -> LoadedImage:

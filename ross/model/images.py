@@ -48,7 +48,7 @@ class ImageInfo:
     id: Digest
     """The digest of the image config, what Docker calls the image id."""
     names: tuple[str, ...]
-    """Normalised references that point to it; empty for one that only a container keeps."""
+    """Normalised references that point to it; empty for one without a name, which stays until it is removed or pruned."""
     target: Digest
     """What the names denote: the index, or the manifest where there is no index."""
     manifest: Digest
@@ -195,3 +195,5 @@ class RemovedImages:
     deleted: tuple[Digest, ...]
     """Manifests and blobs that nothing references any more."""
     freed_bytes: int
+    used_by: tuple[str, ...] = ()
+    """Containers, for which an image stays that has no name any more."""

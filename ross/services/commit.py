@@ -25,7 +25,6 @@ from ross.oci.codec import parse_json, read_document, write_plain
 from ross.oci.digest import Digest, chain_ids
 from ross.oci.image import Descriptor, ImageConfig, Manifest, parse_manifest
 from ross.oci.reference import Reference
-from ross.services.archives.service import UNNAMED
 from ross.services.failures import first_error
 from ross.services.spool import Spooled, open_spool
 from ross.services.unpacker import LayerSource
@@ -143,7 +142,7 @@ class Committer:
             digest=digest,
             manifest=_parsed(manifest),
             config=_read_config(config),
-            names=[reference or Reference(*UNNAMED, None, digest)],
+            names=[reference] if reference is not None else [],
             pending=self._images.pending(image),  # whose layers it has
             action="tag",
         )

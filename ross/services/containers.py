@@ -25,6 +25,7 @@ from ross.services.events import Events
 from ross.services.filters import select_containers
 from ross.services.handed_mounts import identities, with_handed
 from ross.services.image_mounts import find_images
+from ross.services.images import ImageUser
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, check_new
 from ross.services.recovery import Recovery
@@ -42,6 +43,7 @@ from ross.shim.groups import Groups
 from ross.shim.host_check import check_host
 from ross.shim.monitor import Monitor
 from ross.shim.runtime import Runtime
+from ross.shim.state import ACTIVE
 from ross.shim.validate import check_name, normalise_spec, validate_spec
 
 if TYPE_CHECKING:
@@ -305,10 +307,11 @@ class Containers:
             return -1
         return measured.content_bytes
 
-    def _users_of(self, manifest: Digest) -> Sequence[str]:
-        records = [one.record for one in self._by_id.values()]
+    def _users_of(self, manifest: Digest) -> Sequence[ImageUser]:
         return [
-            one.name for one in records if manifest in {one.manifest, *(other.manifest for other in one.mounted_images)}
+            ImageUser(one.record.name, one.state in ACTIVE)
+            for one in self._by_id.values()
+            if manifest in {one.record.manifest, *(other.manifest for other in one.record.mounted_images)}
         ]
 
     def mounted_by(self, container_id: str) -> Sequence[str]:

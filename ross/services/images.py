@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import frozen
 
 from ross.errors import Corrupt, NotFound, RossError
 from ross.model.images import BlobProgress, ImageFilter, ImageInfo, Platform, PullOptions
@@ -24,7 +25,7 @@ from ross.services.image_lookup import find_image
 from ross.services.publisher import Publisher
 from ross.services.settler import Settler
 from ross.services.snapshotter import committed_name
-from ross.services.tags import TagRecord, Tags, canonical, nameable
+from ross.services.tags import TagRecord, Tags, canonical, is_keeper, keeper, nameable
 from ross.services.turns import Turns
 
 if TYPE_CHECKING:
@@ -44,8 +45,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Users = Callable[[Digest], Sequence[str]]
-"""Who uses an image, by the digest of its manifest: names for messages."""
+
+@frozen
+class ImageUser:
+    """Who uses an image."""
+
+    name: str
+    """Of a container."""
+    runs: bool
+
+
+Users = Callable[[Digest], Sequence[ImageUser]]
+"""Who uses an image, by the digest of its manifest."""
 
 _INGEST_SECONDS: Final = 24 * 3600.0
 
@@ -137,12 +148,17 @@ class Images:
         action: ImageAction = "load",
     ) -> Image:
         """Know an image that has got into the store, unpacked, and let these names denote it: behind ``pending``, if there is one.
-        Each name is told of as ``action``."""
+        Each name is told of as ``action``. Without a name it is kept until somebody removes it."""
         image = Image(self._parts, target=target, digest=digest, manifest=manifest, config=config)
         self._known[digest] = image
         for reference in names:
-            self._settler.name(reference, self._record(target, digest), pending)
+            self._name(reference, self._record(target, digest), pending)
             image.publish(action, str(reference))
+        if not names:
+            if not self.tags.of(digest):
+                self.keep_nameless(target, (digest,), pending)
+            if action != "tag":
+                image.publish(action)
         self.forget_unused()
         return image
 
@@ -186,7 +202,7 @@ class Images:
                 digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
                 image = Image(self._parts, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)
                 self._known[digest] = image
-                self._settler.name(reference, self._record(target, digest), pending)
+                self._name(reference, self._record(target, digest), pending)
         self.forget_unused()
         image.publish("pull", str(reference))
         return image
@@ -197,6 +213,22 @@ class Images:
         ours = host_platform()
         first = next((one for one in here if self._known[one].is_for(ours)), manifest)
         return TagRecord(target=target, manifest=first, others=tuple(one for one in here if one != first))
+
+    def _name(self, reference: Reference, record: TagRecord, pending: Pending | None) -> None:
+        """Let a name denote an image. What it denoted before, and no other name does, is kept without one."""
+        before = self.tags.find(reference)
+        nameless = self.tags.nameless_after({canonical(reference): record})
+        if before is not None and nameless:
+            self.keep_nameless(before.target, nameless, self.tags.kept_by(nameless[0]))
+        self._settler.name(reference, record, pending)
+        if not is_keeper(reference):
+            self.tags.let_go(record.manifests)
+
+    def keep_nameless(self, target: Digest, manifests: Sequence[Digest], pending: Pending | None = None) -> None:
+        """Keep manifests of a target that have no name, until somebody removes them."""
+        known = self.tags.find(keeper(target))
+        first, *others = dict.fromkeys((*manifests, *(known.manifests if known is not None else ())))
+        self._settler.name(keeper(target), TagRecord(target=target, manifest=first, others=tuple(others)), pending)
 
     # -- naming -------------------------------------------------------------------------------------------------------
 
@@ -209,7 +241,7 @@ class Images:
         reference = nameable(name)
         self._known.setdefault(image.digest, image)
         # Just pulled, it may not be on the disk for certain; then neither is its new name.
-        self._settler.name(reference, self._record(image.target, image.digest), self.tags.kept_by(image.digest))
+        self._name(reference, self._record(image.target, image.digest), self.tags.kept_by(image.digest))
         self.forget_unused()
         image.publish("tag", str(reference))
 
@@ -235,11 +267,11 @@ class Images:
     # -- looking ------------------------------------------------------------------------------------------------------
 
     def known(self) -> tuple[Image, ...]:
-        """The images that have a name or are in use."""
+        """The images that have a name, are kept without one, or are in use."""
         return tuple(self._known.values())
 
     def list(self, wanted: ImageFilter | None = None) -> tuple[ImageInfo, ...]:
-        """The images that have a name or are in use, the newest first.
+        """The images that have a name, are kept without one, or are in use; the newest first.
 
         Raises:
             NotFound: the filter names an image that there is none of.
@@ -300,14 +332,14 @@ class Images:
         """Ask ``users`` who uses an image, before it is removed and when content is collected."""
         self._users.append(users)
 
-    def used_by(self, digest: Digest) -> tuple[str, ...]:
+    def used_by(self, digest: Digest) -> tuple[ImageUser, ...]:
         """Who uses an image, by the digest of its manifest."""
         return tuple(user for users in self._users for user in users(digest))
 
     def forget_unused(self) -> None:
-        """Know those no more that have neither a name nor anybody who uses them."""
+        """Know those no more that have neither a name nor anybody who uses them, and that nothing keeps without one."""
         for digest in tuple(self._known):
-            if not self.tags.of(digest) and not self.used_by(digest):
+            if not self.tags.reach(digest) and not self.used_by(digest):
                 self._known.pop(digest).publish("delete")
 
     def _named(self) -> Iterable[Digest]:

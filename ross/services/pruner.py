@@ -33,7 +33,7 @@ class Pruner:
         self._events = events
 
     async def prune(self, options: PruneOptions) -> Pruned:
-        """Remove what nobody uses, containers first: what they were made of may be unused then.
+        """Remove what nobody uses, containers first: what they were made of may be unused then. Of images those without a name, or all.
 
         What cannot be removed, or is used again meanwhile, stays; the rest goes.
         """
@@ -51,7 +51,7 @@ class Pruner:
         if options.images:
 
             def unwanted(image: ImageInfo) -> bool:
-                return options.all and _fits(options, image.created_at, image.labels)
+                return (options.all or not image.names) and _fits(options, image.created_at, image.labels)
 
             removed = await self._remover.prune(unwanted)
             self._events.publish("image", "prune", subject="", reclaimed=str(removed.freed_bytes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -14,13 +14,15 @@ from ross.oci.digest import Digest
 from ross.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from ross.layout import StateLayout
     from ross.services.pending import Pending
 
 logger = logging.getLogger(__name__)
+
+_KEEPING: Final = ("localhost", "untagged")
 
 
 @frozen(kw_only=True)
@@ -76,8 +78,22 @@ class Tags:
         return self._known.get(canonical(reference))
 
     def of(self, manifest: Digest) -> tuple[Reference, ...]:
-        """The names of an image, sorted; also those that denote it for another platform than the first."""
-        return tuple(sorted((ref for ref, record in self._known.items() if manifest in record.manifests), key=str))
+        """The names of an image, sorted; also those that denote it for another platform than the first. Without keepers."""
+        found = (ref for ref, record in self._known.items() if manifest in record.manifests and not is_keeper(ref))
+        return tuple(sorted(found, key=str))
+
+    def reach(self, manifest: Digest) -> bool:
+        """Some name leads to this manifest, or a keeper does."""
+        return any(manifest in record.manifests for record in self._known.values())
+
+    def let_go(self, manifests: Iterable[Digest]) -> None:
+        """These have names again: they need no keepers any more."""
+        keepers = [(reference, record) for reference, record in self._known.items() if is_keeper(reference)]
+        for reference, record in keepers:
+            left: TagRecord | None = record
+            for manifest in manifests:
+                left = left.without(manifest) if left is not None else None
+            self.change(reference, left)
 
     def denote(self, manifest: Digest) -> bool:
         """Some name denotes this very manifest, if no platform is asked for."""
@@ -167,6 +183,16 @@ class Tags:
     def _path(self, reference: Reference) -> Path:
         last = f"@{reference.digest}" if reference.digest else f":{reference.tag}"
         return self._root / reference.host / reference.path / last
+
+
+def keeper(target: Digest) -> Reference:
+    """Under what an image without a name is kept. Nobody is told of it as of a name, but whoever types it finds the image."""
+    return Reference(*_KEEPING, None, target)
+
+
+def is_keeper(reference: Reference) -> bool:
+    """Whether it keeps an image without a name."""
+    return (reference.host, reference.path) == _KEEPING and reference.digest is not None
 
 
 def nameable(name: str) -> Reference:

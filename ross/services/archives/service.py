@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[BlobProgress], None]
 _SAVING_THREADS: Final = 8
-UNNAMED: Final = ("localhost", "untagged")
-"""Where an image that came without a name is known by its digest: something has to keep it."""
 
 
 class Archives:
@@ -231,13 +229,12 @@ class Archives:
         self, brought: Brought, references: Sequence[Reference], pending: Pending | None, action: ImageAction
     ) -> ImageInfo:
         """Let names denote an image that is in the store; without an await, so that all are set or, after a crash, the first."""
-        names = references or [Reference(*UNNAMED, None, brought.target)]
         image = self._images.add(
             target=brought.target,
             digest=brought.digest,
             manifest=brought.manifest,
             config=brought.config,
-            names=names,
+            names=references,
             pending=pending,
             action=action,
         )

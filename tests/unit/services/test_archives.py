@@ -219,13 +219,18 @@ async def test_dockers_old_form_with_links_and_a_layer_that_stands_twice(tmp_pat
         assert [str(digest) for digest in loaded.image.layers] == [digest_of(tar) for tar in (*TARS, TARS[0])]
 
 
-async def test_images_without_a_name_are_kept_by_their_digest(tmp_path: Path) -> None:
+async def test_images_without_a_name_are_kept(tmp_path: Path) -> None:
     async with opened(tmp_path) as place:
         (loaded,) = await place.load(oci_layout([IMAGE], [entry_of(IMAGE)]).tar())
         assert loaded.names == ()
-        assert loaded.image.names == (f"localhost/untagged@{IMAGE.digest}",)
+        assert loaded.image.names == ()
         await place.remover.collect()
         assert place.images.get(str(loaded.image.id)).digest == loaded.image.manifest
+        await place.load(oci_layout([IMAGE], [entry_of(IMAGE, NAME)]).tar())
+        (again,) = await place.load(oci_layout([IMAGE], [entry_of(IMAGE)]).tar())
+        assert again.image.names == (NAME,), "it has a name already"
+        assert (await place.remover.remove(NAME, force=False)).untagged == (NAME,)
+        assert place.images.list() == (), "with a name it is not kept without one too"
 
 
 async def test_the_platform_is_chosen_of_what_came_along(tmp_path: Path) -> None:

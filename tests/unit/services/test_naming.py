@@ -18,7 +18,7 @@ from ross.oci.image import Descriptor, HistoryItem, ImageConfig, Manifest, RootF
 from ross.oci.reference import Reference
 from ross.services.filters import select_images
 from ross.services.history import history_of
-from ross.services.tags import TagRecord, Tags
+from ross.services.tags import TagRecord, Tags, is_keeper, keeper
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,6 +37,22 @@ def test_a_name_is_kept_with_all_of_its_platforms(tmp_path: Path) -> None:
     assert again.of(ONE) == again.of(TWO) == (A,)
     assert (again.denote(ONE), again.denote(TWO)) == (True, False)
     assert again.manifests_of(INDEX) == (ONE, TWO)
+
+
+def test_keepers_are_no_names(tmp_path: Path) -> None:
+    layout = StateLayout(root=tmp_path)
+    tags = Tags(layout)
+    kept = keeper(INDEX)
+    tags.set(kept, TagRecord(target=INDEX, manifest=ONE, others=(TWO,)))
+    assert (is_keeper(kept), is_keeper(A), is_keeper(Reference.parse("localhost/untagged:1"))) == (True, False, False)
+    assert (tags.of(ONE), tags.reach(ONE), tags.reach(TWO), tags.reach(THREE)) == ((), True, True, False)
+
+    tags.set(A, TagRecord(target=INDEX, manifest=TWO))
+    tags.let_go((TWO, THREE))
+    assert (tags.of(TWO), tags.find(kept)) == ((A,), TagRecord(target=INDEX, manifest=ONE))
+    tags.let_go((ONE,))
+    assert tags.find(kept) is None
+    assert not layout.tags.joinpath("localhost").exists()
 
 
 def test_what_names_no_image_goes_and_only_what_no_killed_write_left_is_warned_of(
