@@ -17,7 +17,7 @@ import logging
 import secrets
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import evolve
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_REMOVING_THREADS: Final = 8
+
 
 def committed_name(chain_id: Digest) -> str:
     """The name of the snapshot that holds these layers."""
@@ -61,6 +63,8 @@ class Snapshotter:
         self.layout = layout
         self._known: dict[str, SnapshotInfo] = {}
         self._busy: set[str] = set()
+        self._removing = trio.CapacityLimiter(_REMOVING_THREADS)
+        """Threads of its own: who has filled a snapshot with a million files has nobody but removals wait for them."""
         self._init: Path | None = None
 
     async def recover(self) -> None:
@@ -322,5 +326,5 @@ class Snapshotter:
         del self._known[name]
         freed = 0
         with trio.CancelScope(shield=True):
-            freed += await trio.to_thread.run_sync(remove_or_leave, doomed)
+            freed += await trio.to_thread.run_sync(remove_or_leave, doomed, limiter=self._removing)
         return freed

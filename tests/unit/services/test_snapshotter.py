@@ -427,3 +427,15 @@ async def test_more_layers_than_can_be_mounted(tmp_path: Path, monkeypatch: pyte
     await service.view("too-many", parent=below)
     with pytest.raises(FailedPrecondition, match="has 4 layers below it, more than the 3 that can be mounted"):
         service.mounts("too-many")
+
+
+async def test_removal_takes_no_thread_of_others(tmp_path: Path) -> None:
+    """Of what is large it takes long: whoever runs or stops something must not wait for a thread meanwhile, nor the other way round."""
+    snapshotter = await recovered(tmp_path)
+    await snapshotter.prepare("made", parent=None, owner=SnapshotOwner.NOBODY)
+    usual = trio.to_thread.current_default_thread_limiter()
+    usual.total_tokens = 1
+    async with usual:
+        with trio.fail_after(10):
+            await snapshotter.remove("made")
+    assert not list(snapshotter.layout.trash.iterdir())
