@@ -159,7 +159,14 @@ def end_criu(directory: Path) -> bool:
 
 def _working_on(directory: Path) -> list[int]:
     """Those with something of the directory open: also what they are making into processes of a container."""
-    return [pid for pid, argv in everybody() if argv[1:2] == ["swrk"] and _has_open(pid, directory)]
+    return [pid for pid, _argv in everybody() if _is_criu(pid) and _has_open(pid, directory)]
+
+
+def _is_criu(pid: int) -> bool:
+    """By the name of the program: its command line says what it is doing."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_bytes() == b"criu\n"
+    return False
 
 
 def _has_open(pid: int, directory: Path) -> bool:

@@ -97,9 +97,9 @@ def test_flags() -> None:
 
 
 def test_that_which_works_on_a_directory_is_ended(tmp_path: Path) -> None:
-    """Also one that ignores the wish to end; and none that works elsewhere, or is none."""
+    """Also one that ignores the wish to end, and whose command line is another by now; and none that works elsewhere, or is none."""
     ours, other = tmp_path / "ours", tmp_path / "other"
-    started = [begun(ours, "swrk"), begun(other, "swrk"), begun(ours, "service")]
+    started = [begun(ours, "criu"), begun(other, "criu"), begun(ours, "runc")]
     try:
         assert end_criu(ours)
         assert [one.poll() for one in started] == [-9, None, None]
@@ -110,13 +110,12 @@ def test_that_which_works_on_a_directory_is_ended(tmp_path: Path) -> None:
             one.wait()
 
 
-def begun(directory: Path, verb: str) -> subprocess.Popen[bytes]:
-    """Something that is called as CRIU is, at work in a directory."""
+def begun(directory: Path, name: str) -> subprocess.Popen[bytes]:
+    """A program of some name, at work in a directory."""
     directory.mkdir(exist_ok=True)
-    (directory / verb).write_text(
-        "import signal, time; signal.signal(15, signal.SIG_IGN); open('up', 'w'); time.sleep(600)"
-    )
-    process = subprocess.Popen(["criu", verb, "3"], executable=sys.executable, cwd=directory)
+    (directory / name).symlink_to(Path(sys.executable).resolve())
+    script = "import signal, time; signal.signal(15, signal.SIG_IGN); open('up', 'w'); time.sleep(600)"
+    process = subprocess.Popen([directory / name, "-I", "-S", "-c", script], cwd=directory)
     deadline = time.monotonic() + 30
     while not (directory / "up").exists():
         assert time.monotonic() < deadline
