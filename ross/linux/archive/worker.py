@@ -49,7 +49,11 @@ class _Worker:
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         while True:
             request, fds = self._jobs.get()
-            self._send(self._answer(request, fds))
+            answer = self._answer(request, fds)
+            try:
+                self._send(answer)
+            except OSError:  # nobody is there any more; `_receive` is just being told so, too
+                os._exit(0)
 
     def _receive(self) -> None:
         """Requests and arrivals, in the order in which they come; the end of the socket is the end of all."""
