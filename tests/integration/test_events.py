@@ -248,7 +248,7 @@ def test_text_is_dockers(shared: Daemon, busybox: str) -> None:
         ("{{.Type}} {{.Action}} {{.Status}} {{.Actor.Attributes.name}}", "container create create filtered"),
         ("{{.From}} {{.Scope}} {{.Actor.Attributes.none}}", "{busybox} local <no value>"),
         ("{{.ID}}={{.Actor.ID}}", "{id}={id}"),
-        ("{{json .Actor.Attributes}}", '{{"app":"shop","name":"filtered","image":"{busybox}"}}'),
+        ("{{json .Actor.Attributes}}", '{{"app":"shop","image":"{busybox}","name":"filtered"}}'),
     ],
 )
 def test_templates(shared: Daemon, busybox: str, life: str, template: str, expected: str) -> None:
