@@ -17,6 +17,8 @@ _SHELL: Final = ("/bin/sh", "-c")
 _NONE: Final = "NONE"
 _KINDS: Final = ("CMD", "CMD-SHELL", _NONE)
 _MIN_NS: Final = 1_000_000
+_MAX_NS: Final = 1 << 62
+"""A hundred years and more; an image may say any number."""
 _DEFAULT_SECONDS: Final = 30.0
 _DEFAULT_START_INTERVAL_SECONDS: Final = 5.0
 _DEFAULT_RETRIES: Final = 3
@@ -99,4 +101,4 @@ def _command(test: tuple[str, ...], execution: Execution) -> tuple[str, ...]:
 
 def _seconds(wanted_ns: int, image: ImageHealthcheck | None, name: str, default: float) -> float:
     nanoseconds = wanted_ns or (int(getattr(image, name)) if image is not None else 0)
-    return nanoseconds / 1e9 if nanoseconds >= _MIN_NS else default
+    return min(nanoseconds, _MAX_NS) / 1e9 if nanoseconds >= _MIN_NS else default

@@ -217,3 +217,9 @@ def test_times_of_an_image_that_make_no_sense_are_the_defaults() -> None:
 def test_what_cannot_be_is_refused(wrong: HealthCheck) -> None:
     with pytest.raises(InvalidArgument):
         check_health(wrong)
+
+
+def test_any_number_that_an_image_says_is_a_time() -> None:
+    found = effective_check(HealthCheck(), image(test=("CMD", "x"), interval=10**400, retries=10**400))
+    assert found is not None
+    assert found.interval > 10**9
