@@ -113,7 +113,7 @@ def test_tables_and_templates(shared: Daemon, busybox: str, names: list[str]) ->
     assert {(len(one[0]), one[1]) for one in lines} == {(64, "up"), (64, "down")}
     assert next(one[2:] for one in lines if one[1] == "down") == ["0", "0.00%"]
     assert shared.ok("stats", "--no-stream", "--format", "table {{.Name}}\t{{.MemPerc}}", "down").split() == [
-        *("NAME", "MEMPERC", "down", "0.00%"),
+        *("NAME", "MEM", "%", "down", "0.00%"),
     ]
     done = shared.ross("stats", "--no-stream", "nobody")
     assert (done.returncode, "no container" in done.stderr) == (1, True)
