@@ -232,7 +232,8 @@ def test_line_without_an_end(shared: Daemon, busybox: str) -> None:
     assert peak < early + 8 * MiB
     assert monitor_peak < 16 * MiB
     last = shared.ross("logs", "--tail", "1", "line")
-    assert 0 < len(last.stdout) <= 31 * MiB, "of the log there is what its bounds allow"
+    # Three files of 10 MiB, and what each grows by until the daemon, on a busy host, gets to change it.
+    assert 0 < len(last.stdout) <= 40 * MiB, "of the log there is what its bounds allow"
     assert set(last.stdout.rpartition("\n")[2]) == {"x"}
     assert shared.rss_bytes() < early + 8 * MiB
     shared.ross("rm", "line")

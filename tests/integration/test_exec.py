@@ -402,8 +402,10 @@ async def test_top_reads_the_kernel_and_runs_nothing_of_the_image(box: Container
     executed = await box.open_exec(["sh", "-c", "sleep 4242; true"], user="12345", when_gone="kill")
     pid = (await executed.info()).pid
     with trio.fail_after(10):
-        while len((table := await box.top()).rows) < 3:  # noqa: ASYNC110 -- of another process
+        table = await box.top()
+        while "sleep 4242" not in {row.values[-1] for row in table.rows}:
             await trio.sleep(0.02)
+            table = await box.top()
     assert table.titles == ("UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD")
     rows = {row.values[1]: row.values for row in table.rows}
     assert rows[str(pid)][0] == "12345"
