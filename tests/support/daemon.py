@@ -160,6 +160,13 @@ class Daemon:
         if identities:
             self.ross("rm", "-f", *identities)
 
+    def lasting_leaks(self, *, seconds: float = 10) -> list[str]:
+        """What is left for longer than it takes a daemon to tidy up behind a client that has broken something off just now."""
+        deadline = time.monotonic() + seconds
+        while (found := self.leaks()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
+
     def leaks(self) -> list[str]:
         """What is left on the host and in the directories although there is no container any more."""
         top = str(self.root.parent)
@@ -217,7 +224,7 @@ def running_daemon(directory: Path, *, settings: Mapping[str, str] | None = None
         failed = False
     finally:
         daemon.clean_up()
-        leaks = daemon.leaks()
+        leaks = daemon.lasting_leaks()
         code = daemon.terminate()
         if not failed:
             assert not leaks, leaks
