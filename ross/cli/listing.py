@@ -15,6 +15,8 @@ from ross.cli.template_values import Fields
 from ross.errors import InvalidArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from ross.client import Engine
     from ross.model.containers import ContainerInfo
     from ross.oci.digest import Digest
@@ -87,10 +89,7 @@ def ps(
     async def body(engine: Engine) -> None:
         found = await engine.containers.list(wanted)
         if patterns:
-            named = (
-                info for info in found if any(one.search(info.name) or one.search(f"/{info.name}") for one in patterns)
-            )
-            found = tuple(named)[: last or None]
+            found = _named(found, patterns)[: last or None]
         if quiet:
             output.write("".join(f"{info.id if no_trunc else info.id[:12]}\n" for info in found))
             return
@@ -107,6 +106,13 @@ def ps(
             output.write(output.table(headings, [[row[key] for key in keys] for row in rows]))
 
     with_engine(body)
+
+
+def _named(infos: Iterable[ContainerInfo], patterns: Sequence[re.Pattern[str]]) -> tuple[ContainerInfo, ...]:
+    """Those whose name, with or without a slash before it, one of the patterns finds something in."""
+    return tuple(
+        info for info in infos if any(one.search(info.name) or one.search(f"/{info.name}") for one in patterns)
+    )
 
 
 def _pattern(text: str) -> re.Pattern[str]:
