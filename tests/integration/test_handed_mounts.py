@@ -20,24 +20,13 @@ from tests.support.daemon import let_others_pass
 from tests.support.waiting import baseline, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from ross.client import Engine, Image
+    from ross.client import Image
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-async def engine(shared: Daemon) -> AsyncIterator[Engine]:
-    async with ross.connect(shared.socket) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def image(engine: Engine, busybox: str) -> Image:
-    return await engine.images.get(busybox)
 
 
 @pytest.fixture
@@ -70,11 +59,11 @@ def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("userns", ["host", "auto"])
-async def test_directory_and_file_are_mounted_as_they_were_opened(image: Image, given: Path, userns: str) -> None:
+async def test_directory_and_file_are_mounted_as_they_were_opened(plain: Image, given: Path, userns: str) -> None:
     script = "cat /d/file; echo more >/d/new; cat /f; echo x 2>/dev/null >/f || echo read-only"
     mounts = [Mount(target="/d"), Mount(target="/f", read_only=True)]
     with opened(given) as directory, opened(given / "file") as file:
-        done = await image.run(
+        done = await plain.run(
             ["sh", "-c", script],
             network="none",
             userns=userns,
@@ -105,9 +94,9 @@ def replaced(given: Path) -> Iterator[None]:
     elsewhere.rename(given.parent)
 
 
-async def test_what_is_at_the_path_later_is_not_mounted(image: Image, given: Path) -> None:
+async def test_what_is_at_the_path_later_is_not_mounted(plain: Image, given: Path) -> None:
     with opened(given) as directory:
-        box = await image.create(
+        box = await plain.create(
             ["cat", "/d/file"], network="none", mounts=[Mount(target="/d")], mount_fds={"/d": directory}
         )
     await box.start()
@@ -122,12 +111,12 @@ async def test_what_is_at_the_path_later_is_not_mounted(image: Image, given: Pat
     await box.remove()
 
 
-async def test_others_have_it_as_it_was_handed_over_too(image: Image, given: Path) -> None:
+async def test_others_have_it_as_it_was_handed_over_too(plain: Image, given: Path) -> None:
     with opened(given) as directory:
-        first = await image.create(["true"], network="none", mounts=[Mount(target="/d")], mount_fds={"/d": directory})
-    done = await image.run(["cat", "/d/file"], network="none", volumes_from=[first])
+        first = await plain.create(["true"], network="none", mounts=[Mount(target="/d")], mount_fds={"/d": directory})
+    done = await plain.run(["cat", "/d/file"], network="none", volumes_from=[first])
     assert done.stdout == b"mine\n"
-    second = await image.create(["cat", "/d/file"], network="none", volumes_from=[first])
+    second = await plain.create(["cat", "/d/file"], network="none", volumes_from=[first])
     for _instead in replaced(given):
         with pytest.raises(FailedPrecondition, match="is not at"):
             await second.start()
@@ -151,9 +140,9 @@ def shared_below(given: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("recursion", [Recursion.ENABLED, Recursion.DISABLED])
-async def test_what_is_mounted_below_is_seen_and_stays(image: Image, given: Path, recursion: Recursion) -> None:
+async def test_what_is_mounted_below_is_seen_and_stays(plain: Image, given: Path, recursion: Recursion) -> None:
     with shared_below(given) as below, opened(given) as directory:
-        done = await image.run(
+        done = await plain.run(
             ["sh", "-c", "ls /d/below; grep -c ' /d/inner ' /proc/self/mountinfo"],
             network="none",
             mounts=[Mount(target="/d", recursion=recursion), Mount(target="/d/inner", kind=MountKind.TMPFS)],
@@ -163,7 +152,7 @@ async def test_what_is_mounted_below_is_seen_and_stays(image: Image, given: Path
         assert (below / "name").exists()
 
 
-async def test_what_is_not_opened_or_not_meant_is_refused(image: Image, given: Path) -> None:
+async def test_what_is_not_opened_or_not_meant_is_refused(plain: Image, given: Path) -> None:
     mount = Mount(target="/d")
     deleted = given.with_name("deleted")
     deleted.mkdir()
@@ -185,9 +174,9 @@ async def test_what_is_not_opened_or_not_meant_is_refused(image: Image, given: P
             ([Mount(target="/d", idmap=True)], {"/d": directory}, "cannot be mapped"),
         ):
             with pytest.raises(InvalidArgument, match=message):
-                await image.create(["true"], network="none", mounts=mounts, mount_fds=fds)
+                await plain.create(["true"], network="none", mounts=mounts, mount_fds=fds)
         with pytest.raises(FailedPrecondition, match=r"is not at .*deleted"):
-            await image.create(["true"], network="none", mounts=[mount], mount_fds={"/d": gone})
+            await plain.create(["true"], network="none", mounts=[mount], mount_fds={"/d": gone})
         os.close(read_end)
         os.close(write_end)
 

@@ -20,5 +20,9 @@ def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
 
 
 def baseline(daemon: Daemon) -> tuple[int, int]:
-    """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected."""
+    """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected.
+
+    Behind a pull a daemon holds its root open until the disk has all: that is waited for.
+    """
+    until(lambda: not any((daemon.root / "pending").iterdir()))
     return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
