@@ -45,6 +45,7 @@ def test_pause_freezes_and_unpause_goes_on(daemon: Daemon, box: str) -> None:
     assert daemon.ok("pause", "one") == "one\n"
     assert status(daemon, "one") == "paused"
     assert "(Paused)" in daemon.ok("ps")
+    time.sleep(0.3)  # for what was in the monitor's pipe
     before = daemon.ok("logs", "one")
     time.sleep(0.3)
     assert daemon.ok("logs", "one") == before
@@ -158,7 +159,7 @@ def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> Non
     daemon.ok("create", "--name", "one", box, "sh", "-c", "exit 3")
     assert daemon.ok("wait", "one") == "0\n"
     waiting = [daemon.popen("wait", "--condition", condition, "one") for condition in ("next-exit", "removed")]
-    time.sleep(0.5)
+    until(lambda: daemon.ok("debug", "tasks").count("ContainerServer.wait") == len(waiting))
     daemon.ok("start", "one")
     assert waiting[0].communicate()[0] == b"3\n"
     assert waiting[1].poll() is None
