@@ -128,6 +128,27 @@ def test_container_that_cannot_be_removed_keeps_no_daemon_from_starting(daemon: 
     assert not list((daemon.root / "containers").iterdir())
 
 
+def test_usage_names_what_it_may_not_read_and_counts_the_rest(daemon: Daemon, box: str) -> None:
+    """A daemon without the right to read what others keep to themselves, as a unit may have it."""
+    daemon.expect_log("cannot be measured: ")
+    identity = create(daemon, box, "closed")
+    kept = daemon.root / "snapshots" / identity / "fs" / "kept"
+    kept.mkdir(mode=0o700)
+    os.chown(kept, 65534, 65534)
+    before = json.loads(daemon.ok("system", "df", "--format", "json"))
+    assert before["unmeasured"] == []
+    restart(daemon, under=("setpriv", "--bounding-set", "-dac_override,-dac_read_search"))
+
+    usage = json.loads(daemon.ok("system", "df", "--format", "json"))
+    assert usage["unmeasured"] == [f"snapshots/{identity}"]
+    images = [next(row for row in found["rows"] if row["kind"] == "images") for found in (before, usage)]
+    assert images[0] == images[1]
+    line = f"not counted, since it cannot be measured: snapshots/{identity}\n"
+    assert daemon.ok("system", "df").endswith(line)
+    os.chown(kept, 0, 0)
+    assert json.loads(daemon.ok("system", "df", "--format", "json"))["unmeasured"] == []
+
+
 def test_snapshot_that_cannot_be_measured_is_unknown(daemon: Daemon, box: str) -> None:
     daemon.expect_log("cannot be measured")
     identity = create(daemon, box, "damaged")
