@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
+from ross.errors import FailedPrecondition
+from ross.linux.archive.tar import show
 from ross.linux.archive.whiteouts import OPAQUE_XATTR, is_whiteout
 from ross.linux.openat2 import Resolve, openat2
 from ross.model.snapshots import ChangeKind, FileKind, SnapshotChange
@@ -74,7 +76,8 @@ def changes(
         checkpoint: Called often; may raise to end it.
 
     Raises:
-        OSError: a directory cannot be read; ENAMETOOLONG if it is nested too deep.
+        FailedPrecondition: directories are nested deeper than a path can say.
+        OSError: a directory cannot be read.
     """
     with ExitStack() as stack:
         before, after = ([_open_layer(path, stack) for path in paths] for paths in (old, new))
@@ -127,6 +130,10 @@ class _Directory:
             except OSError as error:
                 if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                     continue  # it was there a moment ago
+                if error.errno == errno.ENAMETOOLONG:
+                    raise FailedPrecondition(
+                        f"directories below {show(path)} are nested deeper than a path can say, and no list can name them"
+                    ) from None
                 raise
             self._fds[layer] = fd
             self._read(layer, fd)

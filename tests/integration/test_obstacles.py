@@ -72,7 +72,7 @@ def test_tree_deeper_than_there_are_descriptors(daemon: Daemon, box: str) -> Non
 
 
 def test_tree_deeper_than_a_path_can_say(daemon: Daemon, box: str, tmp_path: Path) -> None:
-    """No archive can hold it, and each way to make one says so."""
+    """No archive can hold it, and no list name it: each way to make one says so."""
     identity = create(daemon, box, "deep")
     fd = os.open(daemon.root / "snapshots" / identity / "fs", os.O_RDONLY)
     for _level in range(30):
@@ -86,6 +86,7 @@ def test_tree_deeper_than_a_path_can_say(daemon: Daemon, box: str, tmp_path: Pat
         ("export", "-o", str(tmp_path / "archive.tar"), "deep"),
         ("cp", f"deep:/{'d' * 200}", str(tmp_path)),
         ("commit", "deep", "localhost/deep:1"),
+        ("diff", "deep"),
     ):
         refused = daemon.ross(*words)
         assert refused.returncode == 1
