@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio
@@ -23,7 +23,7 @@ from ross.client.processes import (
     sinks,
 )
 from ross.client.receive import LogReceiver, StatsReceiver, receiving
-from ross.errors import FailedPrecondition, InvalidArgument, NotFound
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ross.model.checkpoints import CheckpointOptions, RestoreOptions
 from ross.model.containers import (
     AttachOptions,
@@ -419,13 +419,16 @@ class Container:
         """
         await answer(self._capability.remove(force=force))
 
-    async def discard(self) -> None:
-        """Remove it, running or not, there or not, and although the caller is being cancelled."""
-        with anyio.CancelScope(shield=True):
-            try:
-                await self.remove(force=True)
-            except NotFound:
-                return
+    async def discard(self, *, seconds: float = 90.0) -> None:
+        """Remove it, running or not, there or not, and although the caller is being cancelled: for so long, at most.
+
+        Raises:
+            Unavailable: the daemon did not answer in time; it may remove it yet.
+        """
+        with anyio.move_on_after(seconds, shield=True) as scope, suppress(NotFound):
+            await self.remove(force=True)
+        if scope.cancelled_caught:
+            raise Unavailable(f"the daemon did not remove the container within {seconds:g} s; it may do so yet")
 
 
 class Containers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,6 +135,26 @@ def test_cancelling_a_call_ends_it_in_the_daemon(daemon: Daemon, box: str, run: 
             await container.stop(timeout=0)
             assert (await container.wait()).signal == 9
             await container.remove()
+
+    run(body)
+
+
+def test_discarding_waits_for_no_daemon_that_is_stopped(daemon: Daemon, box: str, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            image = await engine.images.get(box)
+            container = await image.create(["true"], name="mine")
+            os.kill(daemon.pid, signal.SIGSTOP)
+            try:
+                with anyio.CancelScope() as scope:
+                    scope.cancel()
+                    with pytest.raises(Unavailable, match=r"did not remove the container within 0\.1 s"):
+                        await container.discard(seconds=0.1)
+            finally:
+                os.kill(daemon.pid, signal.SIGCONT)
+            await container.discard()
+            assert await engine.containers.list(all=True) == ()
+            await container.discard()
 
     run(body)
 
