@@ -74,7 +74,7 @@ def _tls(authority: Authority, *, wants_client: bool) -> str:
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"docker-registry ended with {process.returncode}: {log.read_text()}")

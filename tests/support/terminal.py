@@ -34,7 +34,7 @@ class Terminal:
     def send(self, data: bytes) -> None:
         os.write(self._fd, data)
 
-    def read_until(self, wanted: bytes, *, seconds: float = 10) -> bytes:
+    def read_until(self, wanted: bytes, *, seconds: float = 60) -> bytes:
         seen = b""
         deadline = time.monotonic() + seconds
         while wanted not in seen and time.monotonic() < deadline:
@@ -46,7 +46,7 @@ class Terminal:
         assert wanted in seen, seen
         return seen
 
-    def read_to_the_end(self, *, seconds: float = 30) -> bytes:
+    def read_to_the_end(self, *, seconds: float = 60) -> bytes:
         """What is still written, until the command has ended."""
         seen = b""
         deadline = time.monotonic() + seconds
