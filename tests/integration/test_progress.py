@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.daemon import command
-from tests.support.faulty_registry import faulty_registry
+from tests.support.faulty_registry import FaultyRegistry, faulty_registry
 from tests.support.images import ImageBuilder, Layer
 from tests.support.terminal import Terminal
 
@@ -26,15 +28,26 @@ _COLOR = re.compile(rb"\x1b\[(?:3|4|9)[0-9;]*m")
 
 
 @pytest.fixture
-def slow() -> Iterator[str]:
+def source() -> Iterator[FaultyRegistry]:
+    with faulty_registry() as registry:
+        registry.bytes_per_second = 400_000
+        yield registry
+
+
+@pytest.fixture
+def slow(source: FaultyRegistry) -> str:
     """An image whose three layers take about a second to arrive."""
     builder = ImageBuilder()
     for number in range(3):
         builder.layer(Layer().add(f"f{number}", bytes([number]) * 400_000), compression="")
-    with faulty_registry() as registry:
-        reference = registry.serve("slow", "1", builder.build())
-        registry.bytes_per_second = 400_000
-        yield reference
+    return source.serve("slow", "1", builder.build())
+
+
+@pytest.fixture
+def slower(source: FaultyRegistry, slow: str) -> str:
+    """One that does not arrive before something is done about it, or the registry is let go faster."""
+    source.bytes_per_second = 20_000
+    return slow
 
 
 @pytest.fixture
@@ -62,10 +75,15 @@ def test_every_width_has_room(daemon: Daemon, slow: str, terminal: pytest.Monkey
     assert (b"MB" in shown or b"kB" in shown) is (columns >= 60)
 
 
-def test_terminal_that_gets_narrower_meanwhile(daemon: Daemon, slow: str, terminal: pytest.MonkeyPatch) -> None:
-    pulling = Terminal(daemon, "pull", slow, size=(24, 120))
+def test_terminal_that_gets_narrower_meanwhile(
+    daemon: Daemon, source: FaultyRegistry, slower: str, terminal: pytest.MonkeyPatch
+) -> None:
+    pulling = Terminal(daemon, "pull", slower, size=(24, 120))
     pulling.read_until(b"Downloading")
     pulling.resize(24, 30)
+    for _time in range(3):
+        pulling.read_until(b"Downloading")
+    source.bytes_per_second = 0
     shown = pulling.read_to_the_end()
     assert pulling.wait() == 0
     drawn = shown[: shown.rindex(SHOW)].split(b"\x1b[2K")
@@ -102,8 +120,8 @@ def test_without_a_terminal_there_are_few_plain_lines(daemon: Daemon, slow: str)
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_interrupted_pull_restores_the_terminal(daemon: Daemon, slow: str, terminal: pytest.MonkeyPatch) -> None:
-    pulling = Terminal(daemon, "pull", slow, size=(24, 80))
+def test_interrupted_pull_restores_the_terminal(daemon: Daemon, slower: str, terminal: pytest.MonkeyPatch) -> None:
+    pulling = Terminal(daemon, "pull", slower, size=(24, 80))
     before = pulling.modes()
     shown = pulling.read_until(b"Downloading")
     pulling.send(b"\x03")
@@ -150,6 +168,20 @@ def test_an_interrupt_in_the_middle_of_what_the_daemon_calls_is_one(daemon: Daem
     daemon.ok("system", "prune", "-f")
 
 
+@contextmanager
+def unending(daemon: Daemon) -> Iterator[None]:
+    """A check does not come to its end within the block: one of the files is a fifo that nobody writes to."""
+    blob = next(path for path in (daemon.root / "blobs").rglob("*") if path.is_file())
+    kept, fifo = blob.rename(daemon.root.parent / "kept"), daemon.root.parent / "fifo"
+    os.mkfifo(fifo)
+    blob.hardlink_to(fifo)
+    try:
+        yield
+    finally:
+        kept.replace(blob)
+        os.close(os.open(fifo, os.O_RDWR))  # whoever waits for a writer has had one
+
+
 def test_check_shows_how_it_goes_and_can_be_interrupted(daemon: Daemon, box: str, terminal: pytest.MonkeyPatch) -> None:
     checking = Terminal(daemon, "system", "check", size=(24, 80))
     shown = checking.read_to_the_end()
@@ -161,11 +193,12 @@ def test_check_shows_how_it_goes_and_can_be_interrupted(daemon: Daemon, box: str
     done = subprocess.run(command("system", "check"), env=daemon.environment(), capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
 
-    checking = Terminal(daemon, "system", "check", size=(24, 80))
-    shown = checking.read_until(HIDE)
-    checking.send(b"\x03")
-    shown += checking.read_to_the_end()
-    assert b"Traceback" not in shown
-    assert shown.rindex(SHOW) > shown.rfind(HIDE)
-    assert checking.wait() == 130
+    with unending(daemon):
+        checking = Terminal(daemon, "system", "check", size=(24, 80))
+        shown = checking.read_until(HIDE)
+        checking.send(b"\x03")
+        shown += checking.read_to_the_end()
+        assert b"Traceback" not in shown
+        assert shown.rindex(SHOW) > shown.rfind(HIDE)
+        assert checking.wait() == 130
     assert daemon.ross("system", "check").returncode == 0, "nothing of the first one is left in its way"
