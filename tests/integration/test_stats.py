@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ross.model.stats import ContainerStats
     from tests.support.daemon import Daemon
@@ -56,17 +56,18 @@ def outcome(daemon: Daemon, name: str) -> dict[str, Any]:
 
 
 def test_what_a_busy_container_uses(shared: Daemon, busybox: str, names: list[str]) -> None:
-    script = f"head -c 8000000 /dev/zero > /dev/shm/held; sleep 600 & {BUSY}"
+    script = f"head -c 8000000 /dev/zero > /dev/shm/held; sleep 600 & echo held; {BUSY}"
     begun(shared, busybox, names, "busy", script, "--cpus", "0.2", "-m", "64m", "--pids-limit", "77")
     begun(shared, busybox, names, "idle", SLEEP)
+    until_logged(shared, "busy", "held")
+    until(lambda: sampled(shared, "busy")["busy"]["cpu"]["throttled_periods"])
+    until(lambda: sampled(shared, "idle")["idle"]["cpu_percent"] < 2)
 
     found = sampled(shared)
 
     busy, idle = found["busy"], found["idle"]
     assert 2 < busy["cpu_percent"] < 60
-    assert idle["cpu_percent"] < 2
     assert busy["cpu"]["time_ns"] > 0
-    assert busy["cpu"]["throttled_periods"] > 0
     assert busy["cpu"]["throttled_ns"] > 0
     assert busy["memory"]["limit_bytes"] == 64 << 20
     assert 8_000_000 <= busy["memory"]["used_bytes"] < 32 << 20
@@ -75,14 +76,18 @@ def test_what_a_busy_container_uses(shared: Daemon, busybox: str, names: list[st
     assert busy["pids"] == {"count": 2, "limit": 77}
     assert idle["pids"]["count"] >= 1
     assert idle["memory"]["limit_bytes"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    begins = time.time_ns() - busy["elapsed_ns"]
+    begins = (busy["sampled_at"] - busy["elapsed_ns"]) / 1e9
     (info,) = json.loads(shared.ok("inspect", "busy"))
-    started = datetime.fromisoformat(info["State"]["StartedAt"][:19] + "Z").timestamp()
-    assert abs(begins / 1e9 - started) < 6
+    created, started = (
+        datetime.fromisoformat(text).timestamp() for text in (info["Created"], info["State"]["StartedAt"])
+    )
+    assert created - 1 < begins < started + 1, "the clock of the processes is coarse"
 
 
 def test_the_cache_of_files_is_no_use(shared: Daemon, busybox: str, names: list[str]) -> None:
-    begun(shared, busybox, names, "one", "head -c 20000000 /dev/zero > /file; sync; echo done; exec sleep 600")
+    begun(
+        shared, busybox, names, "one", "dd if=/dev/zero of=/file bs=1M count=20 conv=fsync; echo done; exec sleep 600"
+    )
     until_logged(shared, "one", "done")
 
     memory = sampled(shared, "one")["one"]["memory"]
@@ -137,7 +142,7 @@ def test_a_stream_follows_who_comes_and_goes(shared: Daemon, busybox: str, names
             seconds = seconds + 1 if json.loads(process.stdout.readline())["name"] == "second" else 0
         process.send_signal(signal.SIGINT)
         process.stdout.read()
-        assert process.wait(10) == 130
+        assert process.wait(60) == 130
     finally:
         process.kill()
         process.communicate()
@@ -152,9 +157,7 @@ def test_who_hangs_delays_nobody(shared: Daemon, busybox: str, names: list[str])
     monitor = int((shared.run / "monitors" / info["Id"] / "monitor.pid").read_text())
     os.kill(monitor, signal.SIGSTOP)
     try:
-        began = time.monotonic()
-        found = sampled(shared)
-        assert time.monotonic() - began < 10
+        found = sampled(shared)  # which would wait in vain for as long as the monitor is stopped
         assert found.keys() == {"paused", "stuck", "fine"}
         assert all(one["pids"]["count"] >= 1 for one in found.values())
     finally:
@@ -171,15 +174,15 @@ def test_the_library_streams_until_the_end(shared: Daemon, busybox: str, backend
             await container.start()
             assert (await container.sample()).pids.count >= 1  # the runtime has threads, until it executes the command
             samples: list[ContainerStats] = []
+            used = 0.0
             async with container.stats(interval=0.05) as found:
                 async for one in found:
                     samples.append(one)
-                    if len(samples) == 5:
+                    if len(samples) >= 5 and not used and (used := one.processors_since(samples[0])):
                         await container.kill()
-            assert len(samples) >= 5
+            assert used > 0
             times = [one.cpu.time_ns for one in samples]
             assert times == sorted(times)
-            assert samples[4].processors_since(samples[0]) > 0
             async with container.stats() as found:
                 with pytest.raises(FailedPrecondition):
                     await anext(found)
@@ -209,10 +212,15 @@ def test_out_of_memory_is_counted_and_told(shared: Daemon, busybox: str, names: 
     assert (second["ExitCode"], second["OOMKilled"]) == (4, False)
 
 
-def test_out_of_memory_while_there_was_no_daemon(shared: Daemon, busybox: str, names: list[str]) -> None:
-    begun(shared, busybox, names, "alone", f"sleep 2; exec {EATER}", "-m", "16m", "--memory-swap", "16m")
+def test_out_of_memory_while_there_was_no_daemon(
+    shared: Daemon, busybox: str, names: list[str], tmp_path: Path
+) -> None:
+    script = f"until [ -e /told/go ]; do sleep 0.05; done; exec {EATER}"
+    flags = ("-m", "16m", "--memory-swap", "16m", "-v", f"{tmp_path}:/told:ro")
+    begun(shared, busybox, names, "alone", script, *flags)
     (info,) = json.loads(shared.ok("inspect", "alone"))
     shared.kill()
+    (tmp_path / "go").touch()
     until((shared.run / "exits" / info["Id"]).exists)
     shared.start()
 
@@ -223,6 +231,7 @@ def test_out_of_memory_while_there_was_no_daemon(shared: Daemon, busybox: str, n
 def test_the_live_screen(shared: Daemon, busybox: str, names: list[str]) -> None:
     begun(shared, busybox, names, "seen", BUSY, "--cpus", "0.2")
     begun(shared, busybox, names, "gone", "exit 0")
+    shared.ok("wait", "gone")
     screen = Terminal(shared, "top", size=(12, 100))
     screen.read_until(b"\x1b[?1049h")
     assert b"gone" not in screen.read_until(b"seen")
