@@ -73,6 +73,8 @@ def text(entries: list[LogEntry], stream: Stream | None = None) -> bytes:
 
 
 def journal(*words: str) -> list[dict[str, Any]]:
+    """What the journal has, when it has taken in all that it was sent."""
+    subprocess.run(["journalctl", "--sync"], check=True)
     done = subprocess.run(["journalctl", "-q", "-o", "json", *words], capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -141,7 +143,6 @@ def forge(identity: str) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ours:
             os._exit(ours.sendto(forged, str(SOCKET)) != len(forged))
     assert os.waitpid(child, 0)[1] == 0
-    subprocess.run(["journalctl", "--sync"], check=True)
 
 
 async def test_what_others_write_in_its_name_is_not_its_log(loaded: Daemon) -> None:
@@ -214,7 +215,7 @@ async def test_follows_until_the_end(loaded: Daemon) -> None:
                     await container.exec(["touch", "/go"])
         assert text(found, Stream.STDOUT) == b"begin\n" + b"".join(b"%d\n" % number for number in range(1, 501))
         assert text(found, Stream.STDERR) == b"end\n"
-    assert not readers(loaded)
+    await trio.to_thread.run_sync(until, lambda: not readers(loaded))
 
 
 async def test_last_lines_and_what_comes(loaded: Daemon) -> None:

@@ -32,6 +32,13 @@ def status(daemon: Daemon, name: str) -> str:
     return str(inspect(daemon, name)["State"]["Status"])
 
 
+def is_quiet(daemon: Daemon, name: str) -> bool:
+    """Whether nothing is logged for a while."""
+    before = daemon.ok("logs", name)
+    time.sleep(0.3)
+    return daemon.ok("logs", name) == before
+
+
 def refused(daemon: Daemon, *words: str) -> str:
     done = daemon.ross(*words)
     assert done.returncode not in {0, 70}, done.stdout
@@ -45,10 +52,8 @@ def test_pause_freezes_and_unpause_goes_on(daemon: Daemon, box: str) -> None:
     assert daemon.ok("pause", "one") == "one\n"
     assert status(daemon, "one") == "paused"
     assert "(Paused)" in daemon.ok("ps")
-    time.sleep(0.3)  # for what was in the monitor's pipe
+    until(lambda: is_quiet(daemon, "one"))  # what was in the monitor's pipe comes yet
     before = daemon.ok("logs", "one")
-    time.sleep(0.3)
-    assert daemon.ok("logs", "one") == before
     assert "it is paused already" in refused(daemon, "pause", "one")
     assert "ross unpause" in refused(daemon, "start", "one")
     assert "remove it with --force" in refused(daemon, "rm", "one")
@@ -74,7 +79,7 @@ def test_paused_container_is_stopped_by_its_signal(daemon: Daemon, box: str) -> 
 
 
 def test_pause_survives_the_daemon(daemon: Daemon, box: str) -> None:
-    daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
+    daemon.ok("run", "-d", "--name", "one", box, "sleep", "600")
     daemon.ok("pause", "one")
     daemon.kill()
     daemon.start()
@@ -98,7 +103,7 @@ def test_restart_is_a_stop_and_a_start(daemon: Daemon, box: str) -> None:
 
 
 def test_rename(daemon: Daemon, box: str) -> None:
-    daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
+    daemon.ok("run", "-d", "--name", "one", box, "sleep", "600")
     daemon.ok("create", "--name", "two", box)
     daemon.ok("rename", "one", "three")
     assert "no such object: one" in refused(daemon, "inspect", "one")
@@ -112,7 +117,7 @@ def test_rename(daemon: Daemon, box: str) -> None:
 
 def test_no_name_hides_an_id(daemon: Daemon, box: str) -> None:
     """As in Docker a whole id comes first, then a name; and nobody gets a name by which another one could be meant."""
-    victim = daemon.ok("run", "-d", "--name", "victim", box, "sleep", "60").strip()
+    victim = daemon.ok("run", "-d", "--name", "victim", box, "sleep", "600").strip()
     other = daemon.ok("create", "--name", "other", box).strip()
     for name, why in (
         (victim, "looks like an id"),
@@ -232,9 +237,9 @@ def test_policies_are_parsed_and_checked(daemon: Daemon, box: str) -> None:
 
 
 def test_replace_puts_a_container_in_the_place_of_another(daemon: Daemon, box: str) -> None:
-    first = daemon.ok("run", "-d", "--name", "one", box, "sleep", "60")
+    first = daemon.ok("run", "-d", "--name", "one", box, "sleep", "600")
     assert "--replace" in refused(daemon, "create", "--name", "one", box)
-    second = daemon.ok("run", "-d", "--replace", "--name", "one", box, "sleep", "60")
+    second = daemon.ok("run", "-d", "--replace", "--name", "one", box, "sleep", "600")
     assert first != second
     assert daemon.ok("ps", "-aq", "--no-trunc") == second
 

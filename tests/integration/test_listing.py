@@ -25,7 +25,7 @@ def several(one_daemon: Daemon, busybox: str) -> Daemon:
     for words in (
         ("pull", "-q", busybox),
         ("tag", busybox, "other:2"),
-        (*"run -d --name web -l tier=front -l app=shop -v /usr/share:/mnt/share".split(), busybox, "sleep", "600"),
+        (*"run -d --name web -l tier=front -l app=shop -v /usr/share:/mnt/share".split(), busybox, "sleep", "100000"),
         (
             "run",
             "-d",
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_told(several: Daemon, flags: tuple[str, ...], why: str
     [
         ("ps", "{{.Names}} [{{.Ports}}] {{.LocalVolumes}} {{.Networks}} {{.State}}", r"web \[\] 0 none running"),
         ("ps", '{{.Label "tier"}} [{{.Label "none"}}] {{.Labels}}', r"front \[\] app=shop,tier=front"),
-        ("ps", "{{.Mounts}} {{.Command}} {{.Status}}", r'/usr/share "sleep 600" Up .*'),
+        ("ps", "{{.Mounts}} {{.Command}} {{.Status}}", r'/usr/share "sleep 100000" Up .*'),
         ("ps", "{{.ID}} {{.Image}} {{.RunningFor}}", r"[0-9a-f]{12} \S+/test/busybox:1 .+ ago"),
         ("ps --no-trunc", "{{.ID}}", r"[0-9a-f]{64}"),
         ("ps", "{{.CreatedAt}}", r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} \w+"),

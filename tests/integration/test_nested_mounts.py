@@ -173,7 +173,7 @@ def test_what_is_shared_with_the_host_stays_there(loaded: Daemon, filesystem: Pa
         bind(other, place / "before")
         subprocess.run(["mount", "--make-shared", place / "before"], check=True)
         flags = ("-v", f"{volume}:/v", "-v", f"{place}:/v/s:rshared", "-v", f"{place}:/v/r:rslave", "--privileged")
-        loaded.ok("run", "-d", "--name", "long", *flags, BUSYBOX, "sleep", "100")
+        loaded.ok("run", "-d", "--name", "long", *flags, BUSYBOX, "sleep", "600")
         assert (place / "before/name").exists()
         bind(other, place / "later")
         for at in ("s", "r"):
@@ -247,7 +247,7 @@ def test_device_in_a_volume_is_refused(loaded: Daemon, volume: Path) -> None:
 
 
 def test_nothing_is_mounted_in_memory_that_is_shared(loaded: Daemon, linked: str, volume: Path) -> None:
-    loaded.ok("run", "-d", "--name", "owner", BUSYBOX, "sleep", "100")
+    loaded.ok("run", "-d", "--name", "owner", BUSYBOX, "sleep", "600")
     for flags in (f"-v {volume}:/dev/shm/v", f"-v {volume}:/memory/v"):
         for ipc in ("container:owner", "host"):
             told = refused(loaded, linked, f"--ipc {ipc} {flags}")

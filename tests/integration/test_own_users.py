@@ -13,6 +13,7 @@ import pytest
 
 from ross.linux.mount import mounts_below
 from tests.support.archives import BUSYBOX
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ def test_root_is_nobody_on_the_host(loaded: Daemon) -> None:
     assert f"Uid:\t{root}\t{root}\t{root}\t{root}" in status
     assert root >= 1 << 31
     assert info["HostConfig"]["UsernsMode"] == "auto"
+    until(lambda: loaded.ross("exec", "one", "test", "-e", "/made").returncode == 0)
     assert loaded.ok("exec", "one", "stat", "-c", "%u:%g", "/made", "/bin/busybox").split() == ["0:0", "0:0"]
     layer = loaded.root / "snapshots" / info["Id"] / "fs/made"
     assert (layer.stat().st_uid, layer.stat().st_gid) == (0, 0)  # as any other container's, on the disk
@@ -193,10 +195,11 @@ def test_it_is_a_container_as_any_other(loaded: Daemon) -> None:
     loaded.ok(
         "run", "-d", "--name", "one", "--userns", "auto", BUSYBOX, "sh", "-c", "echo x >> /count; cat /count; sleep 600"
     )
+    until(lambda: loaded.ok("logs", "one") == "x\n")
     before = first_user(loaded, "one")
     loaded.ok("restart", "-t", "0", "one")
     assert first_user(loaded, "one") == before
-    assert loaded.ok("exec", "one", "wc", "-l", "/count").split()[0] == "2"
+    until(lambda: loaded.ok("logs", "one") == "x\nx\nx\n")
 
 
 def test_it_makes_no_devices_and_mounts_nothing_of_the_host(loaded: Daemon) -> None:

@@ -163,8 +163,10 @@ def test_a_start_that_nobody_waits_for_any_more_keeps_its_streams_and_leaks_none
             image = await engine.images.get(busybox)
             box = await image.create(["echo", "still here"], name="left", network="none", log_driver="passthrough")
             null = os.open(os.devnull, os.O_RDWR)
-            with trio.move_on_after(0.005):
-                await box.start(stdio=[null, write_end, write_end])
+            starting = box.start(stdio=[null, write_end, write_end])
+            await box.info()  # answered behind what was asked before
+            with trio.move_on_after(0):
+                await starting
             os.close(null)
             os.close(write_end)
             with trio.move_on_after(30):

@@ -31,7 +31,7 @@ OPEN = "for fd in 0 1 2 3 4 5 6 7 8 9; do if [ -L /proc/$$/fd/$fd ]; then echo $
 @pytest.fixture(scope="module")
 def beside(shared: Daemon, busybox: str) -> Iterator[str]:
     """A container that something can be executed in."""
-    shared.ok("run", "-d", "--name", "beside", busybox, "sleep", "600")
+    shared.ok("run", "-d", "--name", "beside", busybox, "sleep", "100000")
     yield "beside"
     shared.ross("rm", "-f", "beside")
 

@@ -37,19 +37,23 @@ def test_containers_go_on_without_the_daemon(daemon: Daemon, box: str, tmp_path:
     for name in ("one", "two"):
         daemon.ross("run", "-d", "--name", name, *flags, box, "sh", "-c", COUNT_UNTIL.format("all"))
     daemon.ross("run", "-d", "--name", "ended", *flags, box, "sh", "-c", COUNT_UNTIL.format("first"))
-    ended = json.loads(daemon.ross("inspect", "ended").stdout)[0]["State"]["Pid"]
+    ended = json.loads(daemon.ross("inspect", "ended").stdout)[0]["Id"]
+    until(lambda: all(daemon.ok("logs", name).count("\n") > 1 for name in ("one", "two", "ended")))
     daemon.kill()
     (tmp_path / "first").touch()
-    until(lambda: not Path(f"/proc/{ended}").exists())
+    until((daemon.run / "exits" / ended).exists)
     daemon.start()
-    running = {info["name"] for info in json.loads(daemon.ross("ps", "--format", "json").stdout)}
-    assert running == {"one", "two"}
+    until(lambda: running(daemon) == {"one", "two"})
     (tmp_path / "all").touch()
     assert daemon.ross("wait", "one", "two", "ended").stdout == "42\n42\n42\n"
     for name in ("one", "two", "ended"):
         numbers = [int(line) for line in daemon.ross("logs", name).stdout.split()]
         assert numbers == list(range(len(numbers)))
         assert len(numbers) > 1
+
+
+def running(daemon: Daemon) -> set[str]:
+    return {info["name"] for info in json.loads(daemon.ok("ps", "--format", "json"))}
 
 
 @pytest.mark.parametrize("ended_before", [False, True])
@@ -165,7 +169,7 @@ def test_what_a_killed_monitor_has_not_named_yet_keeps_no_daemon_from_beginning(
 
 
 def test_orderly_end_leaves_containers_running(daemon: Daemon, box: str) -> None:
-    daemon.ross("run", "-d", "--name", "stays", box, "sleep", "60")
+    daemon.ross("run", "-d", "--name", "stays", box, "sleep", "600")
     assert daemon.terminate() == 0
     daemon.start()
     (info,) = json.loads(daemon.ross("ps", "--format", "json").stdout)
@@ -180,11 +184,14 @@ def test_second_daemon_on_a_root_is_told_who_holds_it(daemon: Daemon) -> None:
     assert "hint: " in done.stderr
 
 
-def test_killed_monitor_is_told(daemon: Daemon, box: str) -> None:
-    daemon.ross("run", "-d", "--name", "orphan", box, "sleep", "5")
+def test_killed_monitor_is_told(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    """Once its container has ended, however long that takes."""
+    script = "until [ -e /told/end ]; do sleep 0.01; done; exit 7"
+    daemon.ok("run", "-d", "--name", "orphan", "-v", f"{tmp_path}:/told:ro", box, "sh", "-c", script)
     identity = json.loads(daemon.ross("inspect", "orphan").stdout)[0]["Id"]
     pid = int((daemon.run / "monitors" / identity / "monitor.pid").read_text())
     os.kill(pid, signal.SIGKILL)
+    (tmp_path / "end").touch()
     assert daemon.ross("wait", "orphan").stdout == "255\n"
     (info,) = json.loads(daemon.ross("inspect", "orphan").stdout)
     assert "its monitor was killed" in info["State"]["Error"]
@@ -209,7 +216,7 @@ def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon, box: str, re
     big = push(
         registry, "test/slow:1", ImageBuilder().layer(Layer().add("x", os.urandom(60_000_000)), compression="").build()
     )
-    daemon.ross("run", "-d", "--name", "long", box, "sleep", "60")
+    daemon.ross("run", "-d", "--name", "long", box, "sleep", "600")
     before = baseline(daemon)
     words = {
         "pull": ["pull", big],
@@ -237,12 +244,14 @@ def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon, box: str, re
         daemon.ok("pull", "-q", big)
 
 
+@pytest.mark.timeout(600)
 def test_kills_at_random_moments(filesystem: Path, registry: str) -> None:
     directory = filesystem / "chaos"
     directory.mkdir()
     assert chaos.run(directory, registry, rounds=8, seed=20_260_124) == []
 
 
+@pytest.mark.timeout(600)
 def test_kills_at_random_moments_of_work_on_images(filesystem: Path, registry: str) -> None:
     directory = filesystem / "image-chaos"
     directory.mkdir()
@@ -266,6 +275,7 @@ def test_image_survives_and_is_collected_with_its_last_user(daemon: Daemon, box:
     assert list((daemon.root / "blobs/sha256").iterdir()) == []
 
 
+@pytest.mark.timeout(600)
 def test_container_chaos(filesystem: Path, registry: str) -> None:
     directory = filesystem / "container-chaos"
     directory.mkdir()

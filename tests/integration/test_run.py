@@ -133,7 +133,7 @@ def test_image_with_a_hostile_etc(daemon: Daemon, registry: str) -> None:
 def test_image_that_would_make_the_runtime_hang(daemon: Daemon, registry: str, name: str) -> None:
     layer = busybox_layer().add(name, type=b"6")
     image = push(registry, f"test/{name.replace('/', '-')}:1", ImageBuilder().layer(layer).build())
-    done = daemon.ross("run", "--rm", image, "true", timeout=20)
+    done = daemon.ross("run", "--rm", image, "true")
     assert done.returncode == 125
     assert f"the image's /{name} is not a regular file" in done.stderr
 
@@ -196,13 +196,13 @@ def test_interrupt_reaches_the_container(daemon: Daemon, box: str) -> None:
     assert client.stdout is not None
     assert client.stdout.readline() == b"ready\n"
     client.send_signal(2)
-    out, _err = client.communicate(timeout=20)
+    out, _err = client.communicate(timeout=60)
     assert (out, client.returncode) == (b"caught\n", 3)
 
 
 def test_life_of_a_container(daemon: Daemon, box: str) -> None:
     created = daemon.ross(
-        "create", "--name", "one", "--label", "a=b", box, "sh", "-c", "echo hello; sleep 60"
+        "create", "--name", "one", "--label", "a=b", box, "sh", "-c", "echo hello; sleep 600"
     ).stdout.strip()
     assert len(created) == 64
     assert "Created" in daemon.ross("ps", "-a").stdout

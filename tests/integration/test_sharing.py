@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +16,7 @@ from ross.model.mounts import Mount
 from ross.model.namespaces import NamespaceMode, Namespaces
 from ross.wire.schema import schema
 from tests.support.archives import BUSYBOX
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
+
+ANSWERS = "until [ -s /dev/shm/note ]; do sleep 0.05; done; cat /dev/shm/note; readlink /proc/self/ns/ipc; touch /dev/shm/answer"
 
 
 @pytest.fixture
@@ -67,6 +69,7 @@ async def test_processes_of_another(engine: Engine) -> None:
     await first.kill()
     ended = await second.wait()
     assert (ended.exit_code, ended.signal) == (137, 9)
+    await first.wait()
     with pytest.raises(FailedPrecondition, match="namespace this one shares, does not run"):
         await second.start()
     await first.start()
@@ -91,14 +94,12 @@ async def test_shared_memory_and_queues_of_another(engine: Engine, loaded: Daemo
         "echo kept > /dev/shm/note; readlink /proc/self/ns/ipc; while [ ! -e /dev/shm/answer ]; do sleep 0.05; done"
     )
     first = await begun(engine, "sh", "-c", script)
-    second = await begun(
-        engine, "sh", "-c", "cat /dev/shm/note; readlink /proc/self/ns/ipc; touch /dev/shm/answer", ipc=first
-    )
+    second = await begun(engine, "sh", "-c", ANSWERS, ipc=first)
     note, namespace = (await said(second)).splitlines()
     assert note == "kept"
     assert (await said(first)).splitlines() == [namespace]
     assert (await first.wait()).exit_code == 0
-    assert not list((loaded.root / "containers").glob("*/shm"))
+    await trio.to_thread.run_sync(until, lambda: not list((loaded.root / "containers").glob("*/shm")))
     assert not [path for path in mounts_below(loaded.root) if path.name == "shm"]
     with pytest.raises(InvalidArgument, match="has the size it has"):
         await begun(engine, ipc=first, shm_size=1 << 20)
@@ -176,6 +177,4 @@ def test_flags(loaded: Daemon, tmp_path: Path) -> None:
     owner, guest = json.loads(loaded.ross("inspect", "owner", "guest").stdout)
     assert (owner["HostConfig"]["PidMode"], owner["HostConfig"]["IpcMode"]) == ("private", "private")
     assert (guest["HostConfig"]["PidMode"], guest["HostConfig"]["IpcMode"]) == (f"container:{owner['Id']}", "private")
-    began = time.monotonic()
-    loaded.ross("rm", "-f", "owner", "guest")
-    assert time.monotonic() - began < 30
+    loaded.ok("rm", "-f", "owner", "guest")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.integration
 
 WORK = """
 echo new > /etc/new; echo root:x:0:0:::/bin/sh > /etc/passwd; rm /etc/group; chmod 700 /root; mkdir -p /var/a/b; ln -s x /var/a/link
-echo x >> /etc/hosts; touch /dev/shm/x /dev/x; sleep 60
+echo x >> /etc/hosts; touch /dev/shm/x /dev/x; sleep 600
 """
 
 
@@ -45,7 +45,7 @@ def test_what_a_container_has_changed(daemon: Daemon, box: str) -> None:
             before = await snapshots.usage(identity)
             assert before.inodes == 2, "its top directory and /etc; nothing of the init layer"
             await container.start()
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 while not any(change.text == "/var/a/link" for change in await snapshots.changes(identity)):  # noqa: ASYNC110 -- nobody tells when a file appears
                     await anyio.sleep(0.05)
             changes = await snapshots.changes(identity)

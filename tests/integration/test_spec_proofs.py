@@ -55,9 +55,9 @@ async def test_files_of_users_that_do_not_end(shared: Daemon, engine: Engine, re
     for number, plant in enumerate(PLANTS.values()):
         layer = plant(busybox_layer(), path)
         image = await pulled(engine, registry, f"test/endless-{path[4:]}:{number}", ImageBuilder().layer(layer))
-        with trio.fail_after(20), pytest.raises(FailedPrecondition, match="which is refused"):
+        with trio.fail_after(60), pytest.raises(FailedPrecondition, match="which is refused"):
             await image.run(["id"], memory=64 * MiB)
-    assert shared.rss_bytes() < before + 8 * MiB
+    assert shared.rss_bytes() < before + 32 * MiB
 
 
 async def test_files_of_users_that_are_huge(shared: Daemon, plain: Image) -> None:
@@ -66,13 +66,13 @@ async def test_files_of_users_that_are_huge(shared: Daemon, plain: Image) -> Non
     await container.start()
     before = shared.rss_bytes()
     assert (await container.exec(["truncate", "-s", "1G", "/etc/group"])).outcome.exit_code == 0
-    with trio.fail_after(20), pytest.raises(FailedPrecondition, match="is larger than"):
+    with trio.fail_after(60), pytest.raises(FailedPrecondition, match="is larger than"):
         await container.exec(["id"], user="nobody")
     await container.kill()
     await container.wait()
-    with trio.fail_after(20), pytest.raises(FailedPrecondition, match="is larger than"):
+    with trio.fail_after(60), pytest.raises(FailedPrecondition, match="is larger than"):
         await container.start()
-    assert shared.rss_bytes() < before + 8 * MiB
+    assert shared.rss_bytes() < before + 32 * MiB
     await container.remove(force=True)
 
 
@@ -337,13 +337,13 @@ async def test_sets_of_processors_are_bounded(shared: Daemon, engine: Engine, pl
     """CVE-2018-20699: a large number took the daemon's time and memory."""
     before = shared.rss_bytes()
     container = await plain.create(["true"])
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         for option in ("cpuset_cpus", "cpuset_mems"):
             with pytest.raises(InvalidArgument):
                 await plain.create(["true"], **{option: text})  # type: ignore[arg-type]  # one of them
             with pytest.raises(InvalidArgument):
                 await container.update(**{option: text})  # type: ignore[arg-type]  # one of them
-    assert shared.rss_bytes() < before + 4 * MiB
+    assert shared.rss_bytes() < before + 32 * MiB
     await container.remove()
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.integration
 CALLS = 50
 """More than there are threads for anything."""
 NAME = "localhost/bulky:1"
-FILES = "cd /tmp; i=0; while [ $i -lt 1200 ]; do : > $(printf %0200d $i); i=$((i+1)); done; exec sleep 600"
+FILES = "cd /tmp; i=0; while [ $i -lt 1200 ]; do : > $(printf %0200d $i); i=$((i+1)); done; exec sleep 100000"
 """So many changes that telling them takes more than is on its way at a time."""
 
 
@@ -50,7 +50,7 @@ def busy(one_daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     for words in (
         ("load", "-i", str(path)),
         ("run", "-d", "--name", "held", "--network", "none", NAME, "sh", "-c", FILES),
-        ("run", "-d", "--name", "other", "--network", "none", NAME, "sleep", "600"),
+        ("run", "-d", "--name", "other", "--network", "none", NAME, "sleep", "100000"),
         ("exec", "held", "sh", "-c", "until [ $(ls /tmp | wc -l) = 1200 ]; do sleep 0.1; done"),
     ):
         done = one_daemon.ross(*words)

@@ -76,7 +76,7 @@ def test_cve_2021_41089_41091_41103_2024_25621_strangers_reach_nothing_whatever_
         ("push", "-q", f"{registry}/test/setuid:2"),
         ("save", "-o", str(saved), setuid),
         ("create", "--name", "made", setuid, "true"),
-        ("run", "-d", "--name", "runs", setuid, "sh", "-c", "cp -p /bin/root /made; chmod 4755 /made; sleep 100"),
+        ("run", "-d", "--name", "runs", setuid, "sh", "-c", "cp -p /bin/root /made; chmod 4755 /made; sleep 600"),
         ("logs", "runs"),
         ("import", str(tree), "imported:1"),
         ("stop", "-t", "0", "runs"),
@@ -85,7 +85,7 @@ def test_cve_2021_41089_41091_41103_2024_25621_strangers_reach_nothing_whatever_
         ("rmi", setuid, f"{registry}/test/setuid:2"),
         ("load", "-i", str(saved)),
         ("system", "check", "--repair"),
-        ("run", "-d", "--name", "stays", setuid, "sleep", "100"),
+        ("run", "-d", "--name", "stays", setuid, "sleep", "600"),
         ("kill the daemon",),
         ("system", "prune", "-f"),
     ]
@@ -136,7 +136,7 @@ def dumps_core(pid: int, number: int) -> bool:
 
 
 def test_daemon_that_is_aborted_leaves_no_core_and_shows_its_memory_to_nobody(daemon: Daemon, tmp_path: Path) -> None:
-    argv = with_core([sys.executable, "-c", "print(flush=True); import time; time.sleep(100)"], tmp_path)
+    argv = with_core([sys.executable, "-c", "print(flush=True); import time; time.sleep(600)"], tmp_path)
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as control:
         assert control.stdout is not None
         control.stdout.readline()
@@ -160,7 +160,7 @@ def test_daemon_that_is_aborted_leaves_no_core_and_shows_its_memory_to_nobody(da
 
 def test_containers_are_dumpable_as_ever(daemon: Daemon, box: str) -> None:
     """The daemon's memory is its own affair: nothing of that is inherited by what it starts."""
-    daemon.ross("run", "-d", "--name", "one", box, "sleep", "100")
+    daemon.ross("run", "-d", "--name", "one", box, "sleep", "600")
     (info,) = json.loads(daemon.ross("inspect", "one").stdout)
     pid = info["State"]["Pid"]
     limits = Path(f"/proc/{pid}/limits").read_text()

@@ -17,6 +17,7 @@ import ross
 from tests.support.daemon import Daemon, running_daemon
 from tests.support.faulty_registry import USER, Auth, FaultyRegistry, Request, faulty_registry
 from tests.support.images import BuiltImage, ImageBuilder, Layer, busybox_layer
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from ross.model.events import Event, EventGap
@@ -150,6 +151,7 @@ async def test_secrets_are_in_no_log_error_event_or_file(
         said += "".join(told)
         assert "pull" in "".join(told)
         said += daemon.log
+        until(lambda: not any((daemon.root / "pending").iterdir()))  # nothing goes away any more
         kept = b"".join(
             path.read_bytes() for path in daemon.root.rglob("*") if path.is_file() and not path.is_symlink()
         )
