@@ -49,6 +49,7 @@ from ross.services.puller import Puller
 from ross.services.pusher import Pusher
 from ross.services.registries import Registries
 from ross.services.remover import Remover
+from ross.services.run_owner import own_run_directory
 from ross.services.snapshotter import Snapshotter
 from ross.services.space import DiskSpace
 from ross.services.storage import Storage
@@ -96,7 +97,11 @@ async def run_daemon(settings: Settings) -> None:
     state, runtime = StateLayout(root=settings.root), RuntimeLayout(run=settings.run)
     _prepare_process()
     _make_directories(state, runtime)
-    with _one_daemon(state):
+    with (
+        _only_daemon(state.lock, what=f"the root {state.root}"),
+        _only_daemon(runtime.lock, what=f"the run directory {runtime.run}"),
+    ):
+        own_run_directory(state, runtime)
         async with open_service_tree() as tree:
             with trio.CancelScope() as serving:
                 await tree.start("signals", _watch_signals, serving.cancel)
@@ -281,14 +286,14 @@ def _make_directories(state: StateLayout, runtime: RuntimeLayout) -> None:
 
 
 @contextmanager
-def _one_daemon(state: StateLayout) -> Iterator[None]:
+def _only_daemon(lock: Path, *, what: str) -> Iterator[None]:
     try:
-        with hold_lock(state.lock):
+        with hold_lock(lock):
             yield
     except LockHeldError as error:
         holder = f"process {error.pid}" if error.pid else "another process"
         raise FailedPrecondition(
-            f"the root {state.root} is in use by another daemon, {holder}",
+            f"{what} is in use by another daemon, {holder}",
             hint=f"stop it first (kill {error.pid or 'PID'}), or choose another --root, --run and --socket",
         ) from None
 

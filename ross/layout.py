@@ -160,6 +160,16 @@ class RuntimeLayout:
         return self.run / "ross.sock"
 
     @property
+    def lock(self) -> Path:
+        """Held locked by the one daemon of this run directory; contains its pid."""
+        return self.run / "lock"
+
+    @property
+    def owner(self) -> Path:
+        """Which root the containers belong to that run here."""
+        return self.run / "owner"
+
+    @property
     def runtime_root(self) -> Path:
         """The OCI runtime's ``--root`` (0700)."""
         return self.run / "runtime"

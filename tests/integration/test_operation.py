@@ -1,0 +1,61 @@
+"""What happens to a daemon that runs for years on many hosts: mistakes in its unit, upgrades, signals, a reader of its log that hangs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.support.daemon import Daemon
+
+
+def _pid(daemon: Daemon, name: str) -> int:
+    return int(daemon.ok("inspect", "-f", "{{.State.Pid}}", name))
+
+
+def _refused(daemon: Daemon, root: Path, run: Path) -> str:
+    """What a daemon says with this root and run directory, where it must not start."""
+    done = daemon.ross("daemon", "--root", str(root), "--run", str(run))
+    assert done.returncode == 1
+    assert "hint: " in done.stderr
+    return done.stderr
+
+
+def test_run_directory_of_another_daemon_is_left_alone(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
+    before = _pid(daemon, "runs")
+    said = _refused(daemon, tmp_path / "other", daemon.run)
+    assert f"the run directory {daemon.run} is in use by another daemon, process {daemon.pid}" in said
+    assert _pid(daemon, "runs") == before
+
+
+def test_another_root_ends_no_containers_that_run(daemon: Daemon, box: str) -> None:
+    daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
+    before = _pid(daemon, "runs")
+    daemon.terminate()
+    said = _refused(daemon, daemon.root.parent / "other", daemon.run)
+    assert f"has containers of another root, {daemon.root}" in said
+    assert str(daemon.run / "owner") in said
+    daemon.start()
+    assert _pid(daemon, "runs") == before
+
+
+def test_run_directory_without_containers_goes_over_to_another_root(daemon: Daemon) -> None:
+    daemon.terminate()
+    first, daemon.root = daemon.root, daemon.root.parent / "other"
+    daemon.start()
+    daemon.terminate()
+    daemon.root = first
+    daemon.start()
+
+
+def test_root_that_is_moved_keeps_its_containers(daemon: Daemon, box: str) -> None:
+    daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
+    before = _pid(daemon, "runs")
+    daemon.terminate()
+    moved = daemon.root.rename(daemon.root.with_name("moved"))
+    daemon.root = moved
+    daemon.start()
+    assert _pid(daemon, "runs") == before
