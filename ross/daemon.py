@@ -49,6 +49,7 @@ from ross.services.puller import Puller
 from ross.services.pusher import Pusher
 from ross.services.registries import Registries
 from ross.services.remover import Remover
+from ross.services.root_format import see_format
 from ross.services.run_owner import own_run_directory
 from ross.services.snapshotter import Snapshotter
 from ross.services.space import DiskSpace
@@ -101,6 +102,7 @@ async def run_daemon(settings: Settings) -> None:
         _only_daemon(state.lock, what=f"the root {state.root}"),
         _only_daemon(runtime.lock, what=f"the run directory {runtime.run}"),
     ):
+        see_format(state)
         own_run_directory(state, runtime)
         async with open_service_tree() as tree:
             with trio.CancelScope() as serving:

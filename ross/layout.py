@@ -28,6 +28,11 @@ class StateLayout:
         return self.root / "epoch"
 
     @property
+    def format(self) -> Path:
+        """The number of the records' format: what no earlier version may use."""
+        return self.root / "format"
+
+    @property
     def reserve(self) -> Path:
         """Space that is given up when the disk is full, so that things can be removed."""
         return self.root / "reserve"

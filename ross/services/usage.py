@@ -162,6 +162,7 @@ class Usage:
             known[layout.ingest(key)] = _Thing("ingest", key)
         for path in (
             layout.lock,
+            layout.format,
             layout.epoch,
             layout.reserve,
             layout.pending,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,3 +58,24 @@ def test_root_that_is_moved_keeps_its_containers(daemon: Daemon, box: str) -> No
     daemon.root = moved
     daemon.start()
     assert _pid(daemon, "runs") == before
+
+
+def test_root_of_a_later_version_is_refused_and_loses_nothing(daemon: Daemon, box: str) -> None:
+    daemon.ok("run", "--name", "data", box, "sh", "-c", "echo precious > /file")
+    daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
+    before = _pid(daemon, "runs")
+    daemon.terminate()
+    written = daemon.root / "format"
+    number = int(written.read_text())
+    written.write_text(f"{number + 1}\n")
+    records = {path: path.read_text() for path in (daemon.root / "containers").glob("*/metadata.json")}
+    for path, text in records.items():
+        path.write_text(json.dumps({**json.loads(text), "field_of_a_later_version": 1}))
+    said = _refused(daemon, daemon.root, daemon.run)
+    assert f"its format is {number + 1}, and this version knows {number}" in said
+    for path, text in records.items():
+        path.write_text(text)
+    written.write_text(f"{number}\n")
+    daemon.start()
+    assert _pid(daemon, "runs") == before
+    assert daemon.ok("cp", "data:/file", "-")
