@@ -32,7 +32,7 @@ ANSWERS = "until [ -s /dev/shm/note ]; do sleep 0.05; done; cat /dev/shm/note; r
 
 @pytest.fixture
 async def engine(loaded: Daemon) -> AsyncIterator[Engine]:
-    with trio.fail_after(60):
+    with trio.fail_after(150):
         async with ross.connect(loaded.socket) as connected:
             yield connected
             for info in await connected.containers.list(all=True):

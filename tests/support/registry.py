@@ -64,7 +64,7 @@ def running_registry(
             yield address
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _tls(authority: Authority, *, wants_client: bool) -> str:

@@ -9,7 +9,6 @@ import select
 import socket
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,12 +31,12 @@ def ours() -> Iterator[socket.socket]:
         process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), stderr=subprocess.PIPE)
     with ours:
         yield ours
-        _output, errors = process.communicate(timeout=20)
+        _output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, b"")
 
 
 def begin(ours: socket.socket, directory: Path) -> None:
-    """Have it unpack what comes in only as far as the second report."""
+    """Have it unpack what comes in only as far as the first report."""
     blob = directory / "blob"
     blob.write_bytes(gzip.compress(os.urandom(3 << 20)))
     root = directory / "root"
@@ -56,7 +55,6 @@ def test_it_ends_with_whoever_started_it(ours: socket.socket, tmp_path: Path, *,
     """What dies without having read the reports leaves a socket that is reset, not closed."""
     begin(ours, tmp_path)
     if not unread:
-        time.sleep(0.2)  # the second report, so that nothing is unread; one that comes later makes this a reset too
         ours.recv(1 << 16)
     ours.close()
 
@@ -68,4 +66,4 @@ def test_it_ends_without_a_word_when_nobody_takes_its_answer(ours: socket.socket
     ours.send(json.dumps({"available": 4 << 20}).encode() + b"\n")
     ended = select.poll()
     ended.register(ours, 0)
-    assert ended.poll(20_000), "before its socket is closed"
+    assert ended.poll(60_000), "before its socket is closed"

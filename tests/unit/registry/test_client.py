@@ -257,7 +257,7 @@ async def test_a_short_blob_is_transient(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "timing",
     [
-        pytest.param(Timing(silence_seconds=0.1), id="silent"),
+        pytest.param(Timing(silence_seconds=1), id="silent"),
         pytest.param(Timing(window_seconds=0.05, window_bytes=1000), id="dripping"),
     ],
 )
@@ -413,5 +413,5 @@ async def test_cancelling_a_silent_exchange_leaves_no_connection(tmp_path: Path)
         nursery.start_soon(client.open(reference(server)).resolve)
         await asked.wait()
         nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True), trio.fail_after(5):
+        with trio.CancelScope(shield=True), trio.fail_after(60):
             await gone.wait()

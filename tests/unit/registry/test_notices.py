@@ -116,7 +116,7 @@ async def test_being_asked_to_wait_is_told_and_so_is_the_quota_that_is_used_up(t
         else:
             await serve_image(IMAGE, request, stream)
 
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         seen = await resolve_from(handle, tmp_path)
 
     assert [(one.kind, one.text) for one in seen] == [

@@ -43,14 +43,14 @@ def processes() -> Iterator[list[Waiting]]:
 @pytest.mark.parametrize("after", ["exec sleep 60", "exit 0"])
 async def test_who_waits_begins(directory: Path, processes: list[Waiting], after: str) -> None:
     processes.append(Waiting(directory, f"printf 0 > exec.fifo; {after}"))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await let_begin(directory, processes[0].identity)
     assert not (directory / "exec.fifo").exists()
 
 
 async def test_who_has_not_come_so_far_is_waited_for(directory: Path, processes: list[Waiting]) -> None:
     processes.append(Waiting(directory, "sleep 0.3; printf 0 > exec.fifo; exec sleep 60"))
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await let_begin(directory, processes[0].identity)
 
 
@@ -64,14 +64,14 @@ async def test_a_brief_one_that_is_gone_already_has_begun(
         processes[0].process.wait()
 
     monkeypatch.setattr("ross.shim.direct.open_pidfd", gone)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         assert await let_begin(directory, processes[0].identity)
 
 
 @pytest.mark.parametrize("script", ["exit 1", "sleep 0.3; exit 1", "kill -9 $$"])
 async def test_who_ends_first_has_not_begun(directory: Path, processes: list[Waiting], script: str) -> None:
     processes.append(Waiting(directory, script))
-    with trio.fail_after(10), pytest.raises(FailedPrecondition, match="ended before it began"):
+    with trio.fail_after(60), pytest.raises(FailedPrecondition, match="ended before it began"):
         await let_begin(directory, processes[0].identity)
     assert (directory / "exec.fifo").exists()
 

@@ -361,13 +361,17 @@ class Follower:
 
     def __init__(self, directory: Path, nursery: trio.Nursery, **options: Any) -> None:
         self.files = files_of(directory)
+        self.begun = trio.Event()
+        """It is known where it begins."""
         self.ended = trio.Event()
         self.found: list[bytes] = []
         self.done = trio.Event()
         nursery.start_soon(self._follow, LogOptions(follow=True, **options))
 
     async def _follow(self, options: LogOptions) -> None:
-        found = read_log(self.files, options, ended=self.ended.is_set, wait_ended=self.ended.wait)
+        begin = await trio.to_thread.run_sync(find_begin, self.files, options)
+        self.begun.set()
+        found = read_log(self.files, options, ended=self.ended.is_set, wait_ended=self.ended.wait, begin=begin)
         async with aclosing(found):
             async for chunk in found:
                 self.found += [entry.data for entry in entries(chunk)]
@@ -394,6 +398,8 @@ async def test_following_goes_on_in_the_next_file(tmp_path: Path) -> None:
     path.write_bytes(record("first"))
     async with trio.open_nursery() as nursery:
         followers = [Follower(tmp_path, nursery, tail=tail) for tail in (-1, 0, 5)]
+        for follower in followers:
+            await follower.begun.wait()
         await wait_all_tasks_blocked(0.05)
         with path.open("ab") as file:
             path.rename(tmp_path / "log.1")
@@ -434,7 +440,7 @@ async def test_following_ends_at_a_time(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(record("x"))
     async with trio.open_nursery() as nursery:
         follower = Follower(tmp_path, nursery, until=time.time_ns() + SECOND // 10)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await follower.done.wait()
 
 
@@ -489,7 +495,7 @@ async def test_write_before_the_waiting_is_not_missed(tmp_path: Path) -> None:
     watches = Watches()
     (tmp_path / "x").touch()
     fd = os.open(tmp_path / "x", os.O_RDONLY)
-    with watches.armed(fd) as watch, trio.fail_after(5):
+    with watches.armed(fd) as watch, trio.fail_after(60):
         (tmp_path / "x").write_bytes(b"x")
         await watch.changed()
     os.close(fd)
