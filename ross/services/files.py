@@ -303,6 +303,8 @@ class Files:
         await mount_snapshot(self._parts.snapshotter, container.id, container.layout.rootfs)
         try:
             with trio.CancelScope() as scope:
+                if self._wanted:  # since it is being mounted
+                    scope.deadline = trio.current_time() + _WAY_SECONDS
                 self._at_rest.add(scope)
                 tree = self._open_own(_AS_STORED)
                 try:
