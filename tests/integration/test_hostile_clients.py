@@ -40,7 +40,7 @@ def test_descriptors_that_nobody_asked_for_are_closed(daemon: Daemon) -> None:
             for _ in range(10):
                 try:
                     socket.send_fds(sock, [b"\0"], [file.fileno()] * 10)
-                except BrokenPipeError:
+                except ConnectionError:  # broken, or reset: it had not read everything
                     break
     daemon.ok("health")
     until(lambda: daemon.open_fds() <= before)
@@ -65,7 +65,7 @@ async def main():
 trio.run(main)
 """
     argv = [sys.executable, "-c", script, str(daemon.socket)]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert "does not let you use the engine / run this as root" in done.stdout, done.stderr
 
 

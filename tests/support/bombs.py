@@ -37,8 +37,8 @@ RESIDENT_BYTES: Final = 512 * MIB
 """What the daemon and its workers may have in memory, together, at any time."""
 FLOOR_BYTES: Final = 128 * MIB
 _SLACK_BYTES: Final = 24 * MIB
-_SETTLED_SECONDS = 20
 """What is written between two looks at what is free, and the filesystem's own books."""
+_SETTLED_SECONDS: Final = 60
 _ZEROS: Final = bytes(MIB)
 
 Chunks = Iterator[bytes]
@@ -323,12 +323,15 @@ def _judge(outcome: Outcome, daemon: Daemon, done: subprocess.CompletedProcess[A
 def _left(daemon: Daemon) -> list[str]:
     """What is left of it when it has failed. Verified blobs are kept until the next collection, and then they go."""
     deadline = time.monotonic() + _SETTLED_SECONDS
-    while any((daemon.root / "pending").glob("*")) and time.monotonic() < deadline:
+    while (found := _besides_blobs(daemon)) and time.monotonic() < deadline:
         time.sleep(0.05)  # the disk gets what was verified while the answer is on its way
-    found = [str(path) for place in ("ingest", "trash", "pending") for path in (daemon.root / place).glob("*")]
-    found += [str(path) for path in (daemon.root / "snapshots").glob("*") if path.name != "empty"]
     daemon.ross("system", "prune", "-f")
     return found + [str(path) for path in daemon.root.glob("blobs/*/*")]
+
+
+def _besides_blobs(daemon: Daemon) -> list[str]:
+    found = [str(path) for place in ("ingest", "trash", "pending") for path in (daemon.root / place).glob("*")]
+    return found + [str(path) for path in (daemon.root / "snapshots").glob("*") if path.name != "empty"]
 
 
 def resident_bytes(daemon: Daemon) -> int:

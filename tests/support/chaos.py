@@ -58,7 +58,7 @@ def one_round(daemon: Daemon, reference: str, rng: random.Random) -> list[str]:
             if waited.stdout.strip() not in {"0", "3"} and "no container" not in waited.stderr:
                 wrong.append(f"{info['command']} ended with {waited.stdout} {waited.stderr}")
     daemon.clean_up()
-    wrong += daemon.leaks()
+    wrong += daemon.lasting_leaks()
     return [f"after {' '.join(words[:2])} killed at {delay:.3f} s: {one}" for one in wrong]
 
 

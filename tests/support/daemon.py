@@ -140,6 +140,11 @@ class Daemon:
             found += target.removeprefix("socket:[").removesuffix("]") not in tcp
         return found
 
+    def connections(self) -> int:
+        """How many clients' connections it holds, and has not accepted yet."""
+        held = [line.split()[-1] for line in _lines(f"/proc/{self.pid}/net/unix")]
+        return sum(name.startswith(str(self.socket)) for name in held) - 1  # that which listens
+
     def monitors(self) -> set[int]:
         """The processes of all monitors: of containers, and of what is executed."""
         return {int(path.read_text()) for path in self.run.rglob("monitor.pid")}
@@ -160,7 +165,7 @@ class Daemon:
         if identities:
             self.ross("rm", "-f", *identities)
 
-    def lasting_leaks(self, *, seconds: float = 10) -> list[str]:
+    def lasting_leaks(self, *, seconds: float = 30) -> list[str]:
         """What is left for longer than it takes a daemon to tidy up behind a client that has broken something off just now."""
         deadline = time.monotonic() + seconds
         while (found := self.leaks()) and time.monotonic() < deadline:

@@ -61,7 +61,7 @@ EAGER: Final = Splitting(
 """Several connections whenever there is more than a few pieces to come."""
 DEADLINE_SECONDS: Final = 60
 """For one pull. None comes near, but for one that hangs."""
-LEFT_SECONDS: Final = 5
+LEFT_SECONDS: Final = 30
 
 
 @frozen

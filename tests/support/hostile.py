@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.support.daemon import Daemon
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,17 +190,19 @@ def attack(path: Path, rng: random.Random) -> str:
 
 
 def run(daemon: Daemon, *, connections: int, seed: int) -> tuple[int, int]:
-    """Attack; returns the daemon's resident bytes after the first fifth, which warms it up, and at the end."""
+    """Attack; returns the daemon's resident bytes after the first fifth, which warms it up, and at the end: with nobody connected."""
     rng = random.Random(seed)
     warm = 0
     for number in range(connections):
         attack(daemon.socket, rng)
         if number == connections // 5:
+            until(lambda: not daemon.connections())
             warm = daemon.rss_bytes()
         if number % 500 == 0 and daemon.ross("health").returncode != 0:
             raise RuntimeError(
                 f"the daemon does not answer after {number} connections of seed {seed}:\n{daemon.log[-3000:]}"
             )
+    until(lambda: not daemon.connections())
     return warm, daemon.rss_bytes()
 
 
@@ -214,6 +217,8 @@ def main() -> int:
         before = daemon.open_fds()
         warm, end = run(daemon, connections=options.connections, seed=options.seed)
         answers = daemon.ross("health").returncode == 0
+        with suppress(AssertionError):
+            until(lambda: daemon.open_fds() <= before)
         after = daemon.open_fds()
         daemon.terminate()
     growth = (end - warm) / warm

@@ -82,7 +82,7 @@ def one_round(place: Place) -> list[str]:
         wrong.append(f"the next pull failed: {done.stderr}")
     if operation == "pull":
         wrong += _fetched_again(place.source, there)
-    wrong += _check(daemon) + daemon.leaks()
+    wrong += _check(daemon) + daemon.lasting_leaks()
     return [f"after {operation}, killed at {delay:.3f} s: {one}" for one in wrong]
 
 

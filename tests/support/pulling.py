@@ -112,7 +112,7 @@ def engine_thread(root: Path) -> Iterator[EngineThread]:
 
     thread = threading.Thread(target=trio.run, args=(serve,), name="engine")
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     try:
         yield made[0]
     finally:

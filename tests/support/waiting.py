@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
 
-def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait until something is so; fail if it does not come to pass."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -22,7 +22,8 @@ def until(condition: Callable[[], object], *, seconds: float = 30) -> None:
 def baseline(daemon: Daemon) -> tuple[int, int]:
     """File descriptors of the daemon, and lines of its task tree, with nobody but the asker connected.
 
-    Behind a pull a daemon holds its root open until the disk has all: that is waited for.
+    Waited for is what would never come again: that all of a pull is on the disk, behind which the daemon holds its root open, and that it
+    has let go of whoever was connected last.
     """
     until(lambda: not any((daemon.root / "pending").iterdir()))
     found = _held(daemon)
@@ -32,4 +33,5 @@ def baseline(daemon: Daemon) -> tuple[int, int]:
 
 
 def _held(daemon: Daemon) -> tuple[int, int]:
+    until(lambda: not daemon.connections())
     return daemon.open_fds(), daemon.ross("debug", "tasks").stdout.count("\n")
