@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -341,7 +342,16 @@ def big_archive(megabytes: int) -> bytes:
 
 def spooled(daemon: Daemon) -> int:
     """How many bytes of archives are on their way."""
-    return sum(path.stat().st_size for path in (daemon.root / "ingest").glob("spool-*/*"))
+    found = 0
+    for path in (daemon.root / "ingest").glob("spool-*/*"):
+        with suppress(FileNotFoundError):  # it has come to its end meanwhile
+            found += path.stat().st_size
+    return found
+
+
+def until_spooling(daemon: Daemon, loading: subprocess.Popen[bytes]) -> None:
+    """Wait until a load is under way; one that has been too quick to be seen is as well."""
+    until(lambda: spooled(daemon) > 0 or loading.poll() is not None)
 
 
 def test_killed_client_leaves_nothing_in_the_daemon(daemon: Daemon) -> None:
@@ -378,7 +388,7 @@ def test_killed_daemon_starts_clean_and_the_same_load_works(daemon: Daemon, tmp_
         daemon.ok("rmi", "-f", "localhost/big:1")
         loading = daemon.popen("load", "-q", "-i", str(path))
         if round_ % 2:
-            until(lambda: spooled(daemon) > 0)
+            until_spooling(daemon, loading)
             time.sleep(rng.uniform(0, whole / 4))
         else:
             time.sleep(rng.uniform(0, whole))

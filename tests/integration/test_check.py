@@ -139,7 +139,7 @@ def test_changed_layers_are_found_and_unpacked_again(daemon: Daemon, image: str)
 
 
 def test_layer_is_not_exchanged_under_a_running_container(daemon: Daemon, image: str) -> None:
-    daemon.ok("run", "-d", "--name", "user", image, "sleep", "60")
+    daemon.ok("run", "-d", "--name", "user", image, "sleep", "100000")
     (layers(daemon)[0] / "bin" / "intruder").write_text("x")
     code, findings = check(daemon, "--repair")
     assert code == 1

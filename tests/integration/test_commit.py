@@ -15,6 +15,7 @@ from ross.client import connect
 from ross.linux.mount import mount_overlay, unmount
 from tests.support.daemon import Daemon, command
 from tests.support.tree import differences, read_tree
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -173,6 +174,7 @@ def test_a_container_is_paused_while_it_is_read(shared: Daemon, busybox: str) ->
     """What it writes to two files at a time is the same in both, and it goes on afterwards."""
     script = "i=0; while usleep 5000; do i=$((i+1)); echo $i > /new; mv /new /one; echo $i > /new; mv /new /two; done"
     name = shared.ok("run", "-d", busybox, "sh", "-c", script).strip()
+    until(lambda: shared.ross("cp", f"{name}:/two", "-").returncode == 0)
 
     for number in range(3):
         shared.ok("commit", name, f"paused:{number}")
@@ -229,11 +231,12 @@ def test_killed_while_committing(daemon: Daemon, box: str) -> None:
     whole = time.monotonic() - began
     daemon.ok("rmi", "whole:1")
     interrupted = 0
-    for part in range(1, 4):
+    for part in range(3):
         committing = subprocess.Popen(
             command("commit", name, "half:1"), env=daemon.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        time.sleep(whole * (0.3 + 0.2 * part))
+        until_spooling(daemon, committing)
+        time.sleep(whole * 0.2 * part)
         daemon.kill()
         committing.communicate()
         interrupted += committing.returncode != 0
@@ -253,6 +256,11 @@ def test_killed_while_committing(daemon: Daemon, box: str) -> None:
         assert len(list((daemon.root / "blobs/sha256").iterdir())) == 2, "only those of the image it was made of"
         assert len(list((daemon.root / "manifests/sha256").iterdir())) == 1
     assert interrupted
+
+
+def until_spooling(daemon: Daemon, committing: subprocess.Popen[bytes]) -> None:
+    """Wait until a commit is at work; one that has been too quick to be seen is as well."""
+    until(lambda: any((daemon.root / "ingest").glob("spool-*")) or committing.poll() is not None)
 
 
 def tick(daemon: Daemon, name: str) -> bytes:

@@ -48,7 +48,7 @@ def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     for words in (
         ("pull", "-q", busybox),
         ("tag", busybox, "local:1"),
-        ("run", "-d", "--name", "up", busybox, "sleep", "600"),
+        ("run", "-d", "--name", "up", busybox, "sleep", "100000"),
         ("create", "--name", "rested", busybox, "true"),
         ("create", "--name", "resting", busybox, "true"),
     ):
@@ -68,7 +68,7 @@ def completed(commands: Path, socket: str, *lines: str) -> list[str]:
         env=environment(commands, socket),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
         check=True,
     )
     assert done.stderr == ""
@@ -150,7 +150,7 @@ def test_typing_a_tab(shared: Daemon, commands: Path) -> None:
         read_until(ours, b"ross stop -t 0 up ")
         os.write(ours, b"\nexit\n")
         read_until(ours, b"\nup\r\n")
-        assert shell.wait(30) == 0
+        assert shell.wait(60) == 0
         shared.ok("start", "up")
     finally:
         shell.kill()
@@ -159,7 +159,7 @@ def test_typing_a_tab(shared: Daemon, commands: Path) -> None:
 
 
 def read_until(fd: int, text: bytes) -> None:
-    seen, deadline = b"", time.monotonic() + 30
+    seen, deadline = b"", time.monotonic() + 60
     while text not in seen:
         assert time.monotonic() < deadline, seen
         if select.select([fd], [], [], 0.1)[0]:

@@ -72,10 +72,11 @@ def test_daemon_goes_on_after_a_kill_where_it_stopped(daemon: Daemon, faulty: Fa
     reference = served(faulty, "slow")
     layer = next(digest for digest, data in faulty.blobs().items() if len(data) > 100_000)
     data = daemon.root / "ingest" / layer.replace(":", "-") / "data"
-    faulty.bytes_per_second = 200_000
+    faulty.bytes_per_second = 50_000
     client = daemon.popen("pull", reference)
     while not (data.exists() and data.stat().st_size):
         assert client.poll() is None
+        time.sleep(0.01)
     daemon.kill()
     client.communicate()
     there = data.stat().st_size

@@ -46,7 +46,7 @@ def make(
     flags: tuple[str, ...] = (),
 ) -> str:
     """A container in which a script has run; going on, or stopped."""
-    identity = daemon.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}\ntouch /ready; exec sleep 1000").strip()
+    identity = daemon.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}\ntouch /ready; exec sleep 100000").strip()
     for _attempt in range(200):
         if daemon.ross("cp", f"{identity}:/ready", "-").returncode == 0:
             break
@@ -198,7 +198,7 @@ def boxes(shared: Daemon, busybox: str) -> Iterator[Callable[..., str]]:
     made: list[str] = []
 
     def run(script: str, *flags: str) -> str:
-        made.append(shared.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}; exec sleep 1000").strip())
+        made.append(shared.ok("run", "-d", *flags, busybox, "sh", "-c", f"{script}; exec sleep 100000").strip())
         return made[-1]
 
     yield run
@@ -207,7 +207,7 @@ def boxes(shared: Daemon, busybox: str) -> Iterator[Callable[..., str]]:
 
 async def ready(files: Files, path: str) -> None:
     """Wait until a script has made a file."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             try:
                 await files.stat(path)

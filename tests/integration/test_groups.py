@@ -20,6 +20,7 @@ from ross.errors import FailedPrecondition, InvalidArgument
 from ross.linux.cgroup_counters import find_hierarchies
 from ross.model.containers import ContainerState
 from ross.model.limits import HugePages, Throttle, ThrottleKind
+from ross.model.mounts import Mount, MountKind
 from ross.shim.groups import Groups
 from tests.support.archives import BUSYBOX
 from tests.support.daemon import Daemon, running_daemon
@@ -268,13 +269,16 @@ async def test_out_of_memory(daemon: Daemon, manager: str) -> None:
         assert (ended.exit_code, ended.signal, ended.oom) == (137, 9, False)
 
 
-async def test_out_of_memory_while_the_daemon_sleeps(daemon: Daemon, manager: str) -> None:
+async def test_out_of_memory_while_the_daemon_sleeps(daemon: Daemon, manager: str, tmp_path: Path) -> None:
     """systemd has taken the group away by the time that anybody can look at its counters."""
     options: dict[str, Any] = {"memory": 16 << 20, "memory_swap": 16 << 20}
-    async with running(daemon, "sh", "-c", "sleep 2; exec tail /dev/zero", **options) as (_engine, container):
+    options["mounts"] = [Mount(kind=MountKind.BIND, source=str(tmp_path), target="/told", read_only=True)]
+    script = "until [ -e /told/now ]; do sleep 0.05; done; exec tail /dev/zero"
+    async with running(daemon, "sh", "-c", script, **options) as (_engine, container):
         memory = await place_of(container, manager, "memory")
         process = Path(f"/proc/{(await container.info()).pid}")
         os.kill(daemon.pid, signal.SIGSTOP)
+        await trio.Path(tmp_path / "now").touch()
         try:
             with trio.fail_after(SECONDS):
                 while process.exists() or (manager == "systemd" and memory.exists()):  # noqa: ASYNC110, ASYNC240 -- nobody tells

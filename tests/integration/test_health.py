@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 STARTING, HEALTHY, UNHEALTHY = HealthState.STARTING, HealthState.HEALTHY, HealthState.UNHEALTHY
-WELL = ["sh", "-c", "touch /well; sleep 100000"]
-QUICK: dict[str, Any] = {"health_cmd": "echo looked; test -e /well", "health_interval": 0.1, "health_retries": 2}
+SLEEP = ["sleep", "100000"]
+QUICK: dict[str, Any] = {"health_cmd": "echo looked; test ! -e /sick", "health_interval": 0.1, "health_retries": 2}
+SICK = {**QUICK, "health_cmd": "false"}
 
 
 async def health_of(container: Container) -> HealthInfo:
@@ -68,7 +69,7 @@ def is_in(state: HealthState) -> Callable[[ContainerInfo], bool]:
 
 
 async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, plain: Image, shared: Daemon) -> None:
-    container = await plain.create(WELL, name="changing", **QUICK)
+    container = await plain.create(SLEEP, name="changing", **QUICK)
     assert (await container.info()).health is None, "nothing is known before the first start"
 
     def filtered(*states: str) -> bool:
@@ -82,13 +83,13 @@ async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, pl
         assert "(healthy)" in shared.ross("ps").stdout
         assert filtered("healthy")
         assert not filtered("none", "starting", "unhealthy")
-        await container.exec(["rm", "/well"])
+        await container.exec(["touch", "/sick"])
         info = await until(container, is_in(UNHEALTHY))
         assert info.health is not None
         assert info.health.failing_streak >= 2
         assert "(unhealthy)" in shared.ross("ps").stdout
         assert filtered("unhealthy")
-        await container.exec(["touch", "/well"])
+        await container.exec(["rm", "/sick"])
         await container.wait(WaitCondition.HEALTHY)
         seen = [getattr(await anext(events), "action", None) for _number in range(3)]
     assert seen == ["health_status: healthy", "health_status: unhealthy", "health_status: healthy"]
@@ -96,7 +97,7 @@ async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, pl
     last = (await health_of(container)).results[-1]
     assert (last.exit_code, last.output) == (0, "looked\n")
     assert 0 < last.started_at < last.finished_at
-    assert [info.args for info, _exec in await container.execs()] == [("rm", "/well"), ("touch", "/well")], (
+    assert [info.args for info, _exec in await container.execs()] == [("touch", "/sick"), ("rm", "/sick")], (
         "no check is listed"
     )
     await container.stop(timeout=0)
@@ -106,7 +107,7 @@ async def test_from_starting_to_healthy_to_unhealthy_and_back(engine: Engine, pl
 
 async def test_failures_do_not_count_in_the_start_period(plain: Image, shared: Daemon) -> None:
     options = {**QUICK, "health_start_period": 1000, "health_start_interval": 0.1, "health_interval": 1000}
-    container = await plain.create(["sleep", "100000"], **options)
+    container = await plain.create(SLEEP, **{**options, "health_cmd": "test -e /well"})
     await container.start()
     info = await until(container, lambda info: info.health is not None and len(info.health.results) >= 4)
     assert info.health is not None
@@ -119,7 +120,7 @@ async def test_failures_do_not_count_in_the_start_period(plain: Image, shared: D
 
 async def test_what_is_done_about_an_unhealthy_one(plain: Image) -> None:
     script = ["sh", "-c", "trap 'exit 3' TERM; touch /well; while :; do sleep 0.05; done"]
-    sick = {**QUICK, "health_cmd": "false"}
+    sick = {**QUICK, "health_cmd": "test ! -e /well"}  # not before its trap is set
     killed, stopped = [await plain.create(script, health_on_failure=action, **sick) for action in ("kill", "stop")]
     again = await plain.create(script, health_on_failure="kill", restart="always", **sick)
     restarted = await plain.create(script, health_on_failure="restart", **sick)
@@ -137,7 +138,7 @@ async def test_what_is_done_about_an_unhealthy_one(plain: Image) -> None:
 
 async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(plain: Image) -> None:
     hangs: dict[str, Any] = {"health_cmd": "echo begun; sleep 100001 & sleep 100001", "health_interval": 0.1}
-    container = await plain.create(["sleep", "100000"], health_timeout=2, health_retries=2, **hangs)
+    container = await plain.create(SLEEP, health_timeout=2, health_retries=2, **hangs)
     await container.start()
     info = await until(container, is_in(UNHEALTHY))
     assert info.health is not None
@@ -146,10 +147,10 @@ async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(pl
     assert sleeping("100001") <= 2, "only what the check after them has begun"
     await container.remove(force=True)
     assert sleeping("100001") == 0
-    container = await plain.create(["sleep", "100000"], **hangs)
+    container = await plain.create(SLEEP, health_timeout=1000, **hangs)
     await container.start()
     await asleep("100001", 2)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         assert (await container.exec(["echo", "x"])).stdout == b"x\n"
         await container.pause()
         await container.resume()
@@ -159,10 +160,10 @@ async def test_check_that_hangs_is_killed_with_its_group_and_holds_nothing_up(pl
 
 async def test_what_was_begun_by_a_check_and_left_is_no_check(plain: Image) -> None:
     """What stays in the background does not make a check last longer."""
-    options: dict[str, Any] = {"health_cmd": "sleep 100001 & echo x", "health_interval": 0.1, "health_timeout": 5}
-    container = await plain.create(["sleep", "100000"], **options)
+    options: dict[str, Any] = {"health_cmd": "sleep 100001 & echo x", "health_interval": 0.1, "health_timeout": 1000}
+    container = await plain.create(SLEEP, **options)
     await container.start()
-    with trio.fail_after(4):
+    with trio.fail_after(60):
         await container.wait(WaitCondition.HEALTHY)
     await container.remove(force=True)
 
@@ -208,7 +209,7 @@ async def test_forms_of_checks(engine: Engine, plain: Image, registry: str, shar
 
 
 async def test_paused_container_is_not_checked(plain: Image) -> None:
-    container = await plain.create(WELL, **QUICK)
+    container = await plain.create(SLEEP, **QUICK)
     await container.start()
     await container.wait(WaitCondition.HEALTHY)
     await container.pause()
@@ -227,7 +228,7 @@ async def test_waiting_for_health_ends_with_a_clear_error(plain: Image) -> None:
     with pytest.raises(FailedPrecondition, match="has no health check"):
         await container.wait(WaitCondition.HEALTHY)
     await container.remove()
-    container = await plain.create(["sh", "-c", "sleep 0.3; exit 4"], **QUICK)
+    container = await plain.create(["sh", "-c", "sleep 0.3; exit 4"], **SICK)
     async with trio.open_nursery() as nursery:
 
         async def wait() -> None:
@@ -256,7 +257,7 @@ def test_flags(shared: Daemon, busybox: str) -> None:
         "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "4", "--health-timeout", "1m1s",
         "--health-start-period", "1h", "--health-start-interval", "0.1s", "--health-on-failure", "restart",
     )  # fmt: skip
-    shared.ok("run", "-d", "--name", "flags", *flags, busybox, *WELL)
+    shared.ok("run", "-d", "--name", "flags", *flags, busybox, "sh", "-c", "touch /well; sleep 100000")
     done = shared.ross("wait", "--condition", "healthy", "flags")
     assert (done.returncode, done.stdout) == (0, "-1\n")
     assert "(healthy)" in shared.ross("ps").stdout

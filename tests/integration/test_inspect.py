@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.waiting import until
+
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon
 
@@ -34,6 +36,7 @@ SAME = (
     "HostConfig.CpuPeriod", "HostConfig.CpuQuota", "HostConfig.CpusetCpus", "HostConfig.PidsLimit", "HostConfig.OomKillDisable",
     "HostConfig.BlkioWeight", "HostConfig.CpusetMems",
 )  # fmt: skip
+SCRIPT = "head -c 100000 /dev/zero > /new; touch /made; sleep 100000"
 DOCKERS = {
     "": "Id Created Path Args State Image ResolvConfPath HostnamePath HostsPath LogPath Name RestartCount Driver Platform AppArmorProfile "
     "ProcessLabel GraphDriver HostConfig Mounts Config NetworkSettings",
@@ -54,10 +57,11 @@ def shared(one_daemon: Daemon, busybox: str) -> Daemon:
     """A daemon with the image and two containers: up runs, compared was created with many flags."""
     for words in (
         ("pull", "-q", busybox),
-        ("run", "-d", "--name", "up", "-l", "z=1", "-l", "a.b=c", busybox, "sh", "-c", "head -c 100000 /dev/zero > /new; sleep 600"),
+        ("run", "-d", "--name", "up", "-l", "z=1", "-l", "a.b=c", busybox, "sh", "-c", SCRIPT),
         ("create", *FLAGS, busybox, "sh", "-c", "exit 3"),
     ):  # fmt: skip
         one_daemon.ok(*words)
+    until(lambda: one_daemon.ross("cp", "up:/made", "-").returncode == 0)
     return one_daemon
 
 
@@ -146,7 +150,7 @@ def test_sizes_are_measured_where_they_are_asked_for(shared: Daemon) -> None:
     [
         ("{{.State.Status}}", "running"),
         ("{{.Name}} {{.State.Running}} {{.State.ExitCode}}", "up true 0"),
-        ("{{json .Config.Cmd}}", '["sh","-c","head -c 100000 /dev/zero > /new; sleep 600"]'),
+        ("{{json .Config.Cmd}}", f'["sh","-c","{SCRIPT}"]'),
         ('{{index .Config.Labels "a.b"}}', "c"),
         ('{{index .Config.Labels "none"}}', ""),
         ("{{.Config.Labels.none}}", "<no value>"),
