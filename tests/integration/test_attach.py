@@ -58,7 +58,7 @@ def stuck_until(event: trio.Event, take: Callable[[bytes], Awaitable[None]]) -> 
 
 async def ended(container: Container) -> None:
     """Wait until it has ended; to wait for it would be to wait for its readers too."""
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         while (await container.info()).outcome is None:  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -140,7 +140,7 @@ async def test_who_comes_after_another_sees_what_comes_after_them(plain: Image) 
         kept = Kept()
         process = await container.attach(stdin=True, stdout=kept, pace="block")
         await process.write(b"%d\n" % number)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while kept.data.count(b"%d\r\n" % number) < 2:  # noqa: ASYNC110 -- its echo, and its answer
                 await trio.sleep(0.005)
         assert kept.data == b"%d\r\n%d\r\n" % (number, number)
@@ -149,7 +149,7 @@ async def test_who_comes_after_another_sees_what_comes_after_them(plain: Image) 
             other = await container.attach(stdin=True)
             await other.write(b"unseen\n")
             del other
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 while await logged(container) < number // 3 + 1:  # noqa: ASYNC110
                     await trio.sleep(0.005)
     await container.kill()
@@ -245,16 +245,16 @@ def test_attach_detach_and_exit_code(shared: Daemon, busybox: str) -> None:
     shared.ok("run", "-dit", "--name", "shell", busybox, "sh", "-c", script)
     first = Terminal(shared, "attach", "--detach-keys", "ctrl-x", "shell")
     first.send(b"one\n")
-    first.read_until(b"got one", seconds=30)
+    first.read_until(b"got one")
     second = Terminal(shared, "attach", "--tail", "-1", "shell")
-    second.read_until(b"got one", seconds=30)
+    second.read_until(b"got one")
     first.send(b"\x18")
     assert first.wait() == 0
     second.send(b"\x10\x11")
     assert second.wait() == 0
     third = Terminal(shared, "attach", "--detach-keys", "", "shell")
     third.send(b"end\n")
-    third.read_until(b"got end", seconds=30)
+    third.read_until(b"got end")
     assert third.wait() == 5
     done = shared.ross("attach", "shell")
     assert done.returncode == 1
@@ -270,7 +270,7 @@ def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, busybox: st
         assert client.stdout is not None
         assert client.stdout.readline() == b"ready\n"
         client.terminate()
-        client.communicate(timeout=30)
+        client.communicate(timeout=60)
         assert client.returncode == code
         state = json.loads(shared.ross("inspect", name).stdout)[0]["State"]["Status"]
         assert state == ("exited" if code == 3 else "running")
@@ -280,7 +280,7 @@ def test_signals_are_handed_on_unless_told_otherwise(shared: Daemon, busybox: st
 def test_start_attached_with_other_keys(shared: Daemon, busybox: str) -> None:
     shared.ok("create", "-it", "--name", "later", busybox, "sh")
     terminal = Terminal(shared, "start", "-ai", "--detach-keys", "ctrl-a,d", "later")
-    terminal.read_until(b"# ", seconds=30)
+    terminal.read_until(b"# ")
     terminal.send(b"\x01d")
     assert terminal.wait() == 0
     until(lambda: json.loads(shared.ok("inspect", "later"))[0]["State"]["Status"] == "running")

@@ -14,6 +14,7 @@ from tests.support.archives import docker_archive
 from tests.support.daemon import Daemon, command, running_daemon
 from tests.support.ext4 import fresh_ext4
 from tests.support.images import ImageBuilder, Layer, push
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,7 @@ def test_full_disk(small: Path, registry: str, floor: str, monkeypatch: pytest.M
         daemon.ok("pull", "-q", here)
         assert (daemon.root / "reserve").stat().st_blocks * 512 >= 8 * MIB
         daemon.ok("create", "--name", "box", here, "true")
+        until(lambda: not any((daemon.root / "pending").iterdir()))
         fill(small / "filler")
 
         _refused(daemon, wanted)
@@ -141,7 +143,7 @@ def test_pull_and_load_on_a_disk_that_ends_meanwhile(
         daemon.ok("pull", "-q", here)
         for words, data in ((("pull", "-q", wanted), b""), (("load", "-q"), archive)):
             done = subprocess.run(
-                command(*words), env=daemon.environment(), input=data, capture_output=True, timeout=60
+                command(*words), env=daemon.environment(), input=data, capture_output=True, timeout=150
             )
             assert done.returncode == 1
             # Told by whichever comes to its end first: what is fetched, what is unpacked, or what is made ready for it.
@@ -152,5 +154,5 @@ def test_pull_and_load_on_a_disk_that_ends_meanwhile(
             checked = daemon.ross("system", "check")
             assert (checked.returncode, checked.stdout.endswith("all right\n")) == (0, True), checked.stdout
         daemon.ok("system", "prune", "-f")
-        assert free_bytes(small) > 100 * MIB
+        until(lambda: free_bytes(small) > 100 * MIB)
         daemon.expect_log("disk is full|no space|No space|durable|cannot be")

@@ -135,8 +135,8 @@ def test_every_way_tells_the_same_code(one_daemon: Daemon, name: str, box: str, 
     assert attached.stdin is not None
     attached.stdin.write(b"go\n")
     attached.stdin.flush()
-    assert attached.wait(30) == code
-    assert waiting.communicate(timeout=30)[0] == b"%d\n" % code
+    assert attached.wait(60) == code
+    assert waiting.communicate(timeout=60)[0] == b"%d\n" % code
     attached.communicate()
 
 
@@ -349,7 +349,7 @@ def test_what_stops_a_container(
 ) -> None:
     client = begin(one_daemon, name, f"{stoppable}:s{image_signal}", flags, f"{TRAPS} while :; do sleep 0.05; done")
     one_daemon.ok(*line.replace("BOX", name).split())
-    assert client.wait(30) == code
+    assert client.wait(60) == code
     client.communicate()
 
 
@@ -386,7 +386,7 @@ def test_how_long_stopping_waits(
 ) -> None:
     client = begin(one_daemon, name, box, flags, f"trap '{on_term}' TERM; echo ready; while :; do sleep 0.05; done")
     one_daemon.ok(*line.replace("BOX", name).split())
-    assert client.wait(30) == code
+    assert client.wait(60) == code
     client.communicate()
 
 

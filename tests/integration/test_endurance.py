@@ -31,6 +31,7 @@ ROUNDS: Final = int(os.environ.get("ROSS_ROUNDS", "200"))
 STREAM_BYTES: Final = int(os.environ.get("ROSS_STREAM_BYTES", str(64 * MiB)))
 WARM_UP: Final = 100
 FEW: Final = 8
+PART_BYTES: Final = 4 * MiB
 SLACK_BYTES: Final = 4 * MiB
 """What an allocator may keep, whatever the number of rounds."""
 
@@ -75,7 +76,7 @@ async def use_of(daemon: Daemon, engine: Engine) -> Use:
 
 async def settled(daemon: Daemon, engine: Engine, before: Use) -> Use:
     """What it has when no task and no descriptor is more than there was."""
-    with trio.move_on_after(30):
+    with trio.move_on_after(60):
         while not (after := await use_of(daemon, engine)).is_within(before):  # noqa: ASYNC110 -- of other processes
             await trio.sleep(0.05)
     assert after.is_within(before), (before, after)
@@ -216,7 +217,8 @@ def test_stream_in_and_out(shared: Daemon, busybox: str, words: list[str]) -> No
 
 def test_line_without_an_end(shared: Daemon, busybox: str) -> None:
     """A line as long as the whole output, through monitor, log and client: neither of the first two keeps it."""
-    script = f"head -c {STREAM_BYTES} /dev/zero | tr '\\0' x"
+    part = f"head -c {PART_BYTES} /dev/zero | tr '\\0' x; sleep 0.3"  # in which the daemon, on a busy host, gets to change files
+    script = f"for part in $(seq {STREAM_BYTES // PART_BYTES}); do {part}; done"
     with shared.popen("run", "--name", "line", busybox, "sh", "-c", script) as client:
         assert client.stdout is not None
         count = peak = monitor_peak = early = 0
@@ -232,8 +234,8 @@ def test_line_without_an_end(shared: Daemon, busybox: str) -> None:
     assert peak < early + 8 * MiB
     assert monitor_peak < 16 * MiB
     last = shared.ross("logs", "--tail", "1", "line")
-    # Three files of 10 MiB, and what each grows by until the daemon, on a busy host, gets to change it.
-    assert 0 < len(last.stdout) <= 40 * MiB, "of the log there is what its bounds allow"
+    # Three files of 10 MiB, and what each grows by until it is changed.
+    assert 0 < len(last.stdout) <= 3 * (10 * MiB + PART_BYTES), "of the log there is what its bounds allow"
     assert set(last.stdout.rpartition("\n")[2]) == {"x"}
     assert shared.rss_bytes() < early + 8 * MiB
     shared.ross("rm", "line")

@@ -27,8 +27,7 @@ pytestmark = pytest.mark.integration
 def nothing_left(shared: Daemon) -> Iterator[None]:
     yield
     shared.clean_up()
-    assert not mounts_below(shared.run)
-    assert not mounts_below(shared.root)
+    until(lambda: not mounts_below(shared.run) and not mounts_below(shared.root))
 
 
 @pytest.fixture(scope="module")
@@ -260,5 +259,5 @@ def test_daemon_killed_over_a_start_leaves_nothing_mounted(
         assert not mounts_below(daemon.run)
         assert not list(daemon.run.glob("binds/*/*"))
         assert daemon.ok("start", "-a", "made") == "toptop"
-        assert not mounts_below(daemon.run)
+        until(lambda: not mounts_below(daemon.run))
         daemon.ok("rm", "made")
