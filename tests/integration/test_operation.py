@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,13 @@ def _refused(daemon: Daemon, root: Path, run: Path) -> str:
     assert done.returncode == 1
     assert "hint: " in done.stderr
     return done.stderr
+
+
+def _fill(fd: int) -> None:
+    """Write to a pipe until it takes nothing more."""
+    with suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"x" * 4096)
 
 
 def test_run_directory_of_another_daemon_is_left_alone(daemon: Daemon, box: str, tmp_path: Path) -> None:
@@ -79,3 +88,18 @@ def test_root_of_a_later_version_is_refused_and_loses_nothing(daemon: Daemon, bo
     daemon.start()
     assert _pid(daemon, "runs") == before
     assert daemon.ok("cp", "data:/file", "-")
+
+
+def test_log_that_nobody_reads_holds_nobody_up(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    daemon.terminate()
+    fifo = tmp_path / "stderr"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+    _fill(reader)
+    daemon.start(under=["sh", "-c", f'exec "$@" 2>{fifo}', "sh"])
+    assert daemon.ok("run", "--rm", box, "echo", "hi") == "hi\n"
+    os.read(reader, 1 << 20)
+    assert daemon.terminate() == 0
+    assert "ross.daemon: shutting down" in os.read(reader, 1 << 20).decode()
+    os.close(reader)
+    daemon.start()
