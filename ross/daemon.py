@@ -250,11 +250,17 @@ async def _run_containers(
 
 
 async def _watch_signals(request_stop: Callable[[], None], *, task_status: trio.TaskStatus[None]) -> None:
-    """SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once. SIGHUP asks for nothing that there is.
+
+    Who sends that, as to other daemons, wants no end; and for systemd one by SIGHUP is clean, so nobody would start it again.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         asked = False
         async for number in signals:
+            if number == signal.SIGHUP:
+                logger.info("SIGHUP: settings are read at the start only")
+                continue
             if asked:
                 logger.warning("%s again: ending at once", signal.Signals(number).name)
                 os._exit(128 + number)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.support.daemon import Daemon
@@ -103,3 +106,9 @@ def test_log_that_nobody_reads_holds_nobody_up(daemon: Daemon, box: str, tmp_pat
     assert "ross.daemon: shutting down" in os.read(reader, 1 << 20).decode()
     os.close(reader)
     daemon.start()
+
+
+def test_hangup_does_not_end_the_daemon(daemon: Daemon) -> None:
+    os.kill(daemon.pid, signal.SIGHUP)
+    until(lambda: "SIGHUP: settings are read at the start only" in daemon.log)
+    daemon.ok("ps")
