@@ -29,15 +29,16 @@ class Restarts:
             return failed and (policy.max_retries == 0 or record.restart_count < policy.max_retries)
         return policy.mode in {RestartMode.ALWAYS, RestartMode.UNLESS_STOPPED}
 
-    def pause(self, record: ContainerRecord, *, now: int) -> float:
-        """Seconds before the next start; they grow as long as it keeps ending soon.
+    def pause(self, record: ContainerRecord, *, now: int, start_failed: bool = False) -> float:
+        """Seconds before the next start; they grow as long as it keeps ending soon, or cannot be started.
 
         Args:
             record: Of the container.
             now: Nanoseconds since the epoch.
+            start_failed: Whether the last start has: then there was no run since, and how long the one before lasted says nothing.
         """
         ended = record.outcome.finished_at if record.outcome is not None else now
-        lasted = max(0, ended - record.started_at) / 1e9 if record.started_at else 0.0
+        lasted = max(0, ended - record.started_at) / 1e9 if record.started_at and not start_failed else 0.0
         self._pause = _PAUSES.next_pause(self._pause, lasted=lasted)
         return self._pause
 

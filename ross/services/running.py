@@ -281,10 +281,12 @@ class RunnableContainer(TrackedContainer):
     # -- restarting ---------------------------------------------------------------------------------------------------
 
     async def _restart_later(self) -> None:
-        """Pause, and start it again, until that succeeds or somebody wants otherwise."""
+        """Pause, and start it again, until that succeeds or somebody wants otherwise. Why it does not succeed is logged once."""
+        told = ""
         while True:
             self._give_up = trio.Event()
-            with trio.move_on_after(self._restarts.pause(self.record, now=time.time_ns())):
+            pause = self._restarts.pause(self.record, now=time.time_ns(), start_failed=told != "")
+            with trio.move_on_after(pause):
                 await self._give_up.wait()
             with self.files.making_way():
                 async with self._turn:
@@ -294,11 +296,17 @@ class RunnableContainer(TrackedContainer):
                     try:
                         await self._begin()
                     except RossError as error:
-                        logger.warning(
-                            "the container %s could not be started again: %s", self.record.name, error.message
-                        )
                         failed = Outcome(exit_code=125, error=error.message, finished_at=time.time_ns())
-                        if not self._restarts.wanted(self.record, failed):
+                        again = self._restarts.wanted(self.record, failed)
+                        if error.message != told or not again:
+                            logger.warning(
+                                "the container %s could not be started again%s: %s",
+                                self.record.name,
+                                "" if again else ", and is not tried any more",
+                                error.message,
+                            )
+                        told = error.message
+                        if not again:
                             self._rest()
                             return
                     else:

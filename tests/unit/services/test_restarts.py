@@ -38,3 +38,13 @@ def test_what_a_checkpoint_has_ended_is_not_started_again(mode: RestartMode) -> 
     assert not Restarts().wanted(ended, evolve(KILLED, checkpointed=True))
     assert not wanted_at_begin(evolve(ended, outcome=evolve(KILLED, checkpointed=True)))
     assert wanted_at_begin(ended) is (mode is not RestartMode.ON_FAILURE)
+
+
+def test_pauses_grow_while_starts_fail_behind_a_run_that_lasted() -> None:
+    """However long that was: nothing has run since."""
+    restarts = Restarts()
+    ended = evolve(record(RestartMode.ALWAYS), started_at=1, outcome=evolve(KILLED, finished_at=10**15))
+    first = restarts.pause(ended, now=0)
+    pauses = [restarts.pause(ended, now=0, start_failed=True) for _ in range(20)]
+    assert first < pauses[0] < pauses[1] < pauses[-1]
+    assert restarts.pause(ended, now=0) == first
