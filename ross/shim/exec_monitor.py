@@ -83,14 +83,17 @@ class ExecMonitor:
                 # The monitor waits twice for a word of ours: before it does anything, and until we are attached.
                 variables |= {"_OCI_STARTPIPE": pipes.start[0], "_OCI_ATTACHPIPE": pipes.attach[1]}
                 os.write(pipes.start[1], b"1")
-            await spawn_and_forget(
-                [*argv, *preserving(handed.fds)],
-                env=environment() | {name: str(fd) for name, fd in variables.items()},
-                cwd=layout.directory,
-                pass_fds=tuple(variables.values()),
-                stdio=handed.stdio or NO_STDIO,
-                behind=handed.fds,
-            )
+            try:
+                await spawn_and_forget(
+                    [*argv, *preserving(handed.fds)],
+                    env=environment() | {name: str(fd) for name, fd in variables.items()},
+                    cwd=layout.directory,
+                    pass_fds=tuple(variables.values()),
+                    stdio=handed.stdio or NO_STDIO,
+                    behind=handed.fds,
+                )
+            except OSError as error:
+                raise self._runtime.not_executed(error) from None
             pipes.close_theirs()
             if not passing and await read_answer(pipes.attach[0]):
                 await connect()

@@ -144,6 +144,8 @@ class Monitor:
                     stdio=handed.stdio or NO_STDIO,
                     behind=handed.fds,
                 )
+            except OSError as error:
+                raise self._runtime.not_executed(error) from None
             finally:
                 os.close(write_end)
             answer = await read_answer(read_end)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import frozen
 
 from ross.errors import FailedPrecondition, Internal, Reason, RossError
-from ross.linux.process import Completed, run, search_path
+from ross.linux.process import Completed, run, search_path, which
 from ross.shim.direct import forget, let_begin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from ross.linux.pidfd import ProcessIdentity
@@ -53,6 +53,19 @@ class Runtime:
     def _argv(self, *arguments: str) -> list[str]:
         return [str(self.program), "--root", str(self.root), *arguments]
 
+    async def _run(self, argv: Sequence[str], *, input: bytes = b"", env: Mapping[str, str] | None = None) -> Completed:  # noqa: A002 -- as in run
+        try:
+            return await run(argv, input=input, env=env)
+        except OSError as error:  # somebody removes or upgrades it just now, or there are too many processes
+            raise self.not_executed(error) from None
+
+    def not_executed(self, error: OSError) -> FailedPrecondition:
+        """What to say where the runtime, or a monitor that is to run it, could not be executed."""
+        why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        if which(str(self.program)) is None:
+            why = f"there is no program {self.program} any more"
+        return FailedPrecondition(f"the runtime cannot be executed: {why}", hint="ross doctor tells what this host has")
+
     async def start(self, container_id: str, process: ProcessIdentity) -> None:
         """Let the first process of a created container begin.
 
@@ -61,7 +74,7 @@ class Runtime:
         """
         if await let_begin(self.root / container_id, process):
             return
-        done = await run(self._argv("start", container_id))
+        done = await self._run(self._argv("start", container_id))
         if done.returncode != 0:
             raise runtime_error(_text(done), what="start")
 
@@ -80,7 +93,7 @@ class Runtime:
         """
         if group is not None and await forget(self.root / container_id, group):
             return True
-        done = await run(self._argv("delete", "--force", container_id))
+        done = await self._run(self._argv("delete", "--force", container_id))
         if done.returncode != 0 and (self.root / container_id).exists():
             raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")
         return False
@@ -122,7 +135,7 @@ class Runtime:
             FailedPrecondition: it cannot.
         """
         argv = self._argv("update", "--resources", "-", container_id)
-        done = await run(argv, input=json.dumps(resources).encode())
+        done = await self._run(argv, input=json.dumps(resources).encode())
         if done.returncode != 0:
             raise runtime_error(_text(done), what="update")
 
@@ -139,18 +152,20 @@ class Runtime:
             FailedPrecondition: it could not.
         """
         argv = self._argv("checkpoint", "--image-path", str(images), "--work-path", str(work), *flags, container_id)
-        done = await run(argv, env=environment())
+        done = await self._run(argv, env=environment())
         if done.returncode != 0:
             raise runtime_error(_text(done), what="checkpoint")
 
     async def _control(self, verb: str, container_id: str) -> None:
-        done = await run(self._argv(verb, container_id))
+        done = await self._run(self._argv(verb, container_id))
         if done.returncode != 0:
             raise runtime_error(_text(done), what=verb)
 
     async def state(self, container_id: str) -> RuntimeState | None:
         """What the runtime knows; None if it knows nothing, or nothing that can be read."""
-        done = await run(self._argv("state", container_id))
+        if not (self.root / container_id).exists():
+            return None  # of a thousand containers that are at rest it need not be asked
+        done = await self._run(self._argv("state", container_id))
         if done.returncode != 0:
             return None
         try:

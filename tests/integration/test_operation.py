@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
+from ross.linux.process import which
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -112,3 +116,36 @@ def test_hangup_does_not_end_the_daemon(daemon: Daemon) -> None:
     os.kill(daemon.pid, signal.SIGHUP)
     until(lambda: "SIGHUP: settings are read at the start only" in daemon.log)
     daemon.ok("ps")
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    """A runtime that can be removed."""
+    found = which("runc")
+    assert found is not None
+    return Path(shutil.copy(found, tmp_path / "runtime"))
+
+
+def test_runtime_is_missing_for_a_while(daemon: Daemon, box: str, runtime: Path) -> None:
+    """As while it is upgraded: containers run on and can be ended, and what needs it says so."""
+    daemon.terminate()
+    daemon.start(settings={"ROSS_RUNTIME": str(runtime)})
+    for name in ("runs", "ends"):
+        daemon.ok("run", "-d", "--name", name, box, "sleep", "100000")
+    daemon.ok("run", "-d", "--name", "again", "--restart", "always", box, "sleep", "100000")
+    daemon.ok(
+        "run", "-d", "--name", "checked", "--health-cmd", "true", "--health-interval", "100ms", box, "sleep", "100000"
+    )
+    until(lambda: daemon.ok("inspect", "-f", "{{.State.Health.Status}}", "checked") == "healthy\n")
+    away = runtime.rename(runtime.with_name("away"))
+    daemon.expect_log("the container again could not be started again: the runtime cannot be executed")
+    os.kill(_pid(daemon, "again"), signal.SIGKILL)
+    for words in (["exec", "runs", "true"], ["pause", "runs"], ["run", "--rm", box, "true"]):
+        assert f"there is no program {runtime} any more" in daemon.ross(*words).stderr, words
+    until(lambda: daemon.ok("inspect", "-f", "{{.State.Health.Status}}", "checked") == "unhealthy\n")
+    daemon.ok("stop", "-t", "0", "ends")
+    daemon.ok("rm", "ends")
+    away.rename(runtime)
+    until(lambda: daemon.ok("inspect", "-f", "{{.State.Status}}", "again") == "running\n")
+    until(lambda: daemon.ok("inspect", "-f", "{{.State.Health.Status}}", "checked") == "healthy\n")
+    daemon.ok("exec", "runs", "true")
