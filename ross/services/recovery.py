@@ -116,10 +116,12 @@ class Recovery:
     async def _unrecorded_run(self, container: Container) -> Run | None:
         """A start that went through without its record: it is told by what the monitor and the runtime have."""
         monitors, outcome = self._parts.monitor, container.record.outcome
+        state = await self._parts.runtime.state(container.id)
+        if state is None:
+            return None
         monitor = monitors.pid_of_monitor(container.id) or monitors.running().get(container.id)
         ended = monitors.exit_of(container.id, container.layout)
-        state = await self._parts.runtime.state(container.id)
-        if state is None or (ended is None and (state.status != "running" or monitor is None)):
+        if ended is None and (state.status != "running" or monitor is None):
             return None
         if ended is not None and outcome is not None and ended.finished_at == outcome.finished_at:
             return None  # it is recorded, and only not taken down
