@@ -95,7 +95,8 @@ async def run_daemon(settings: Settings) -> None:
         FailedPrecondition: another daemon uses the root, a directory cannot be made, a program is missing.
         ServiceFailed: a service ended by itself.
     """
-    state, runtime = StateLayout(root=settings.root), RuntimeLayout(run=settings.run)
+    # Without links on the way: the kernel's lists of mounts have none, and the runtime refuses a root filesystem that is behind one.
+    state, runtime = StateLayout(root=settings.root.resolve()), RuntimeLayout(run=settings.run.resolve())
     _prepare_process()
     _make_directories(state, runtime)
     with (

@@ -76,6 +76,21 @@ def test_root_that_is_moved_keeps_its_containers(daemon: Daemon, box: str) -> No
     assert _pid(daemon, "runs") == before
 
 
+def test_root_and_run_directory_behind_links(daemon: Daemon, box: str, tmp_path: Path) -> None:
+    daemon.terminate()
+    for name in ("root", "run"):
+        (tmp_path / name).symlink_to(getattr(daemon, name))
+    real, daemon.root, daemon.run = (daemon.root, daemon.run), tmp_path / "root", tmp_path / "run"
+    daemon.start()
+    daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
+    before = _pid(daemon, "runs")
+    daemon.terminate()
+    daemon.root, daemon.run = real
+    daemon.start()
+    daemon.ok("exec", "runs", "true")
+    assert _pid(daemon, "runs") == before
+
+
 def test_root_of_a_later_version_is_refused_and_loses_nothing(daemon: Daemon, box: str) -> None:
     daemon.ok("run", "--name", "data", box, "sh", "-c", "echo precious > /file")
     daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
