@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import grp
 import os
 import socket
@@ -20,7 +21,7 @@ MAX_PATH_BYTES = 107
 def listening_socket(path: Path, *, mode: int, gid: int | None, backlog: int = 512) -> Iterator[socket.socket]:
     """Listen at ``path``; whatever stands there is replaced in one step, and removed again at the end if it is still ours.
 
-    The caller must know that no other process serves the path: hold a lock first.
+    Where somebody listens already this fails. Two that begin at once do not see each other: hold a lock first.
 
     Args:
         path: Absolute, at most 107 bytes.
@@ -32,7 +33,9 @@ def listening_socket(path: Path, *, mode: int, gid: int | None, backlog: int = 5
         OSError: with the errno and the path.
     """
     if len(os.fsencode(path)) > MAX_PATH_BYTES - len(".new"):
-        raise OSError(36, f"the path is longer than {MAX_PATH_BYTES - 4} bytes", str(path))
+        raise OSError(errno.ENAMETOOLONG, f"the path is longer than {MAX_PATH_BYTES - 4} bytes", str(path))
+    if _is_listened_at(path):
+        raise OSError(errno.EADDRINUSE, "another process listens there", str(path))
     fresh = path.with_name(path.name + ".new")
     fresh.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as listener:
@@ -53,6 +56,11 @@ def listening_socket(path: Path, *, mode: int, gid: int | None, backlog: int = 5
             with suppress(OSError):
                 if path.stat().st_ino == ours:
                     path.unlink()
+
+
+def _is_listened_at(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) in {0, errno.EAGAIN}  # EAGAIN: more wait for it than it has room for
 
 
 def group_id(name: str) -> int | None:

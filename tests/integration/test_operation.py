@@ -46,6 +46,14 @@ def test_run_directory_of_another_daemon_is_left_alone(daemon: Daemon, box: str,
     assert _pid(daemon, "runs") == before
 
 
+def test_socket_of_another_daemon_is_left_alone(daemon: Daemon, tmp_path: Path) -> None:
+    own = ["--root", str(daemon.root.parent / "other"), "--run", str(tmp_path / "run")]
+    done = daemon.ross("daemon", *own, "--socket", str(daemon.socket))
+    assert done.returncode == 1
+    assert f"the socket {daemon.socket} cannot be made: another process listens there" in done.stderr
+    daemon.ok("ps")
+
+
 def test_another_root_ends_no_containers_that_run(daemon: Daemon, box: str) -> None:
     daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
     before = _pid(daemon, "runs")

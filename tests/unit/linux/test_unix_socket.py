@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,20 @@ def test_socket_has_its_mode_and_replaces_a_stale_one(tmp_path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("waiting", [0, 5])
+def test_socket_that_another_one_listens_at_is_left_alone(tmp_path: Path, waiting: int) -> None:
+    path = tmp_path / "ross.sock"
+    with ExitStack() as stack:
+        stack.enter_context(listening_socket(path, mode=0o600, gid=None, backlog=1))
+        for _ in range(waiting):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK))
+            client.connect_ex(str(path))
+        before = path.stat().st_ino
+        with pytest.raises(OSError, match="another process listens there"):
+            stack.enter_context(listening_socket(path, mode=0o600, gid=None))
+        assert path.stat().st_ino == before
 
 
 def test_socket_of_a_successor_is_left_alone(tmp_path: Path) -> None:
