@@ -101,6 +101,7 @@ async def serve(
 
 
 async def _accept(listener: socket.socket) -> socket.socket:
+    told = False
     while True:
         try:
             await trio.lowlevel.wait_readable(listener)
@@ -110,7 +111,9 @@ async def _accept(listener: socket.socket) -> socket.socket:
         except OSError as error:
             if error.errno not in _OUT_OF_RESOURCES:
                 raise
-            logger.warning("cannot accept a connection: %s", os.strerror(error.errno or 0))
+            if not told:
+                logger.warning("cannot accept connections for now: %s", os.strerror(error.errno or 0))
+                told = True
             await trio.sleep(_RETRY_SECONDS)
             continue
         return sock

@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import signal
-from contextlib import suppress
+import socket
+import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -172,3 +174,16 @@ def test_runtime_is_missing_for_a_while(daemon: Daemon, box: str, runtime: Path)
     until(lambda: daemon.ok("inspect", "-f", "{{.State.Status}}", "again") == "running\n")
     until(lambda: daemon.ok("inspect", "-f", "{{.State.Health.Status}}", "checked") == "healthy\n")
     daemon.ok("exec", "runs", "true")
+
+
+def test_too_many_open_files_are_told_of_once(daemon: Daemon) -> None:
+    daemon.terminate()
+    daemon.start(under=["prlimit", "--nofile=64:64"])
+    daemon.expect_log("cannot accept connections for now")
+    with ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(daemon.socket))
+        until(lambda: "cannot accept" in daemon.log)
+        time.sleep(1)  # in which it tries again some times
+    daemon.ok("ps")
+    assert daemon.log.count("cannot accept") == 1
