@@ -39,12 +39,13 @@ class Reporter:
         if self._sink is not None:
             self._notices.append(notice)
 
-    async def send_for_ever(self) -> None:
-        """Send what changes, until the sink fails."""
-        while await self.flush():  # noqa: ASYNC110 -- worker threads report too, and cannot set an event
-            await trio.sleep(INTERVAL_SECONDS)
+    async def send_until(self, ended: trio.Event) -> None:
+        """Send what changes, until the sink fails; at the end what was said last."""
+        last = False
+        while await self._flush() and not last:
+            last = await _pause(ended)
 
-    async def flush(self) -> bool:
+    async def _flush(self) -> bool:
         """Send what has changed. False: the sink failed, and will not be told any more."""
         try:
             while self._notices:
@@ -67,7 +68,7 @@ class CheckReporter:
     def __call__(self, progress: CheckProgress) -> None:
         self._latest = progress
 
-    async def send_for_ever(self) -> None:
+    async def send_until(self, ended: trio.Event) -> None:
         """Send what changes, until the sink fails; without a sink, nothing."""
         while self._sink is not None:
             latest, self._latest = self._latest, None
@@ -76,14 +77,22 @@ class CheckReporter:
                     await self._sink.update(progress=to_wire(latest))
             except Exception:  # noqa: BLE001 -- whatever the client's object raises
                 return
-            await trio.sleep(INTERVAL_SECONDS)
+            if await _pause(ended):
+                return
+
+
+async def _pause(ended: trio.Event) -> bool:
+    """Wait a moment. True: it is over. Worker threads report too, and cannot set an event."""
+    with trio.move_on_after(INTERVAL_SECONDS):
+        await ended.wait()
+    return ended.is_set()
 
 
 @asynccontextmanager
 async def open_check_progress(sink: Any) -> AsyncIterator[CheckReporter]:
     """Yield what takes a check's progress; a task sends it to ``sink``, a ``CheckSink`` or None."""
     reporter = CheckReporter(sink)
-    async with _sending(reporter.send_for_ever, last=trio.lowlevel.checkpoint):
+    async with _sending(reporter.send_until):
         yield reporter
 
 
@@ -98,23 +107,21 @@ async def open_progress(sink: Any) -> AsyncIterator[Reporter]:
     if sink is None:
         yield reporter
         return
-    async with _sending(reporter.send_for_ever, last=reporter.flush):
+    async with _sending(reporter.send_until):
         yield reporter
 
 
 @asynccontextmanager
-async def _sending(
-    send: Callable[[], Awaitable[None]], *, last: Callable[[], Awaitable[object]]
-) -> AsyncIterator[None]:
-    """Have a task that sends for the length of a block; then ``last``, unless it was cancelled."""
+async def _sending(send: Callable[[trio.Event], Awaitable[None]]) -> AsyncIterator[None]:
+    """Have a task that sends for the length of a block, and is told of its end: what is being sent then would be lost by a cancellation."""
     failure: Exception | None = None
+    ended = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(send, name="progress")
+        nursery.start_soon(send, ended, name="progress")
         try:
             yield
         except Exception as error:  # noqa: BLE001 -- raised again below, where no nursery wraps it into a group
             failure = error
-        nursery.cancel_scope.cancel()
-    await last()
+        ended.set()
     if failure is not None:
         raise failure
