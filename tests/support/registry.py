@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -29,11 +30,16 @@ _CLIENTS = ", clientcas: [{authority}]"
 _AUTH = "auth: {{htpasswd: {{realm: test, path: {path}}}}}"
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to clients, one of which would have it before the registry does."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
