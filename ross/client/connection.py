@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-import anyio
-import anyio.abc
 import capnp
 import sniffio
 
@@ -30,11 +28,10 @@ DEFAULT_SOCKET: Final = "/run/ross/ross.sock"
 
 
 class Session:
-    """A connection, and the background tasks that serve it. Ends with the block of :func:`open_session`."""
+    """A connection. Ends with the block of :func:`open_session`."""
 
-    def __init__(self, bootstrap: Any, tasks: anyio.abc.TaskGroup, connection: Connection | None) -> None:
+    def __init__(self, bootstrap: Any, connection: Connection | None) -> None:
         self.bootstrap = bootstrap
-        self.tasks = tasks
         self._connection = connection
 
     @property
@@ -102,15 +99,8 @@ async def open_session(path: str) -> AsyncIterator[Session]:
         Unavailable: no daemon answers.
         Denied: the socket is not ours to use.
     """
-    problem: BaseException | None = None
-    async with _connected(path) as (bootstrap, connection), anyio.create_task_group() as tasks:
-        try:
-            yield Session(bootstrap, tasks, connection)
-        except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
-            problem = error
-        tasks.cancel_scope.cancel()
-    if problem is not None:
-        raise problem
+    async with _connected(path) as (bootstrap, connection):
+        yield Session(bootstrap, connection)
 
 
 @asynccontextmanager

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
-import anyio
 from attrs import frozen
 
+from ross.client.background import background
 from ross.client.connection import answer
 from ross.client.keywords import check_options, command_words, env_entries
 from ross.errors import InvalidArgument, RossError, Unavailable
@@ -165,11 +165,10 @@ async def run_exec(
         except RossError:
             return  # it takes no more; its outcome says why
 
-    async with anyio.create_task_group() as tasks:
+    async with background() as tasks:
         if input:
             tasks.start_soon(feed)
         outcome = await executed.wait()
-        tasks.cancel_scope.cancel()
     return Completed(
         outcome=outcome,
         stdout=bytes(outputs[0].data),

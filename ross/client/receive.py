@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import anyio
 
+from ross.client.background import background
 from ross.client.connection import answer
 from ross.errors import Cancelled, RossError
 from ross.model.images import BlobProgress
@@ -110,7 +111,7 @@ class Received(Generic[T]):
     async def __anext__(self) -> T:
         try:
             return await self._stream.receive()
-        except anyio.EndOfStream:
+        except (anyio.EndOfStream, anyio.ClosedResourceError):  # its call has ended, or its block
             if self._failure:
                 raise self._failure[0] from None
             raise StopAsyncIteration from None
@@ -141,14 +142,7 @@ async def receiving(
             except RossError as error:
                 failure.append(error)
 
-    problem: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    async with background() as tasks:
         tasks.start_soon(run)
-        try:
+        with receive:
             yield Received(receive, failure)
-        except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
-            problem = error
-        tasks.cancel_scope.cancel()
-        receive.close()
-    if problem is not None:
-        raise problem

@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from ross.client.background import background
 from ross.client.connection import answer
 from ross.errors import RossError
 from ross.wire.bytestream import ByteStreamSink
@@ -19,21 +20,23 @@ async def send_and_finish(
 
     Raises:
         RossError: the loading failed, in whatever way; the rest of ``source`` is not asked for then.
-        Exception: what ``source`` raised; the loading is cancelled. A ``source`` that is a generator is closed in any case.
+        BaseException: what ``source`` raised; the loading is cancelled. A ``source`` that is a generator is closed in any case.
     """
     found: Any = None
-    problem: Exception | None = None
-    async with anyio.create_task_group() as tasks:
+    problem: BaseException | None = None
+    chunks = aiter(source)
+    async with background() as tasks:
 
         async def write() -> None:
             nonlocal problem
             sink = ByteStreamSink(call.stream)
-            chunks = aiter(source)
             try:
                 while (chunk := await anext(chunks, None)) is not None:
                     if not await _taken(sink, chunk):
                         return
-            except Exception as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 -- raised again below, outside the task group, which would wrap it
                 problem = error
                 tasks.cancel_scope.cancel()
                 return
@@ -42,11 +45,7 @@ async def send_and_finish(
             await _taken(sink, None)
 
         tasks.start_soon(write)
-        try:
-            found = await answer(finish(call))
-        except RossError as error:
-            problem = error
-        tasks.cancel_scope.cancel()
+        found = await answer(finish(call))
     if problem is not None:
         raise problem
     return found

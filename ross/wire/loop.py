@@ -359,12 +359,14 @@ _IDLE_ROUNDS: Final = 3
 
 @asynccontextmanager
 async def open_background() -> AsyncIterator[trio.Nursery]:
-    """A nursery for tasks that end with the block; what the block raises is raised as it is, in no group."""
-    problem: Exception | None = None
+    """A nursery for tasks that end with the block; what the block raises is raised as it is, in no group: also ``SystemExit``."""
+    problem: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
             yield nursery
-        except Exception as error:  # noqa: BLE001 -- raised again below
+        except trio.Cancelled:
+            raise  # to be caught by the scope whose it is, which may be the nursery's own
+        except BaseException as error:  # noqa: BLE001 -- raised again below
             problem = error
         nursery.cancel_scope.cancel()
     if problem is not None:
