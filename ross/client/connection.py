@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import capnp
 import sniffio
 
+from ross.client.remote import Home
 from ross.errors import Denied, FailedPrecondition, Reason, RossError, Unavailable
 from ross.wire.convert import from_wire
-from ross.wire.errors import from_exception, to_exception, translated
+from ross.wire.errors import to_exception, translated
 from ross.wire.listener import open_socket
-from ross.wire.loop import open_kj_loop
+from ross.wire.loop import caller_from_threads, open_kj_loop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
 
+    from ross.client.remote import Call
     from ross.wire.listener import Connection
 
 T = TypeVar("T")
@@ -30,8 +32,10 @@ DEFAULT_SOCKET: Final = "/run/ross/ross.sock"
 class Session:
     """A connection. Ends with the block of :func:`open_session`."""
 
-    def __init__(self, bootstrap: Any, connection: Connection | None) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, bootstrap: Any, connection: Connection | None, home: Home) -> None:
+        self.bootstrap = home.hold(bootstrap)
+        self.hold = home.hold
+        """Hold an object that came by this connection."""
         self._connection = connection
 
     @property
@@ -69,21 +73,22 @@ class Pending(Generic[T]):
     round trip, and fail with this one's error if it fails.
     """
 
-    def __init__(self, call: Any, wrap: Callable[[Any], T]) -> None:
+    def __init__(self, call: Call, wrap: Callable[[Any], T]) -> None:
         self._call = call
         self._wrap = wrap
+        self._answers: list[T] = []
 
     @property
     def now(self) -> T:
-        return self._wrap(self._call)
+        return self._wrap(self._call.now)
 
     def __await__(self) -> Generator[Any, Any, T]:
         return self._wait().__await__()
 
     async def _wait(self) -> T:
-        with translated():
-            answer = await self._call
-        return self._wrap(answer)
+        if not self._answers:
+            self._answers.append(self._wrap(await self._call))
+        return self._answers[0]
 
 
 def socket_path(path: str | os.PathLike[str] | None) -> str:
@@ -100,7 +105,11 @@ async def open_session(path: str) -> AsyncIterator[Session]:
         Denied: the socket is not ours to use.
     """
     async with _connected(path) as (bootstrap, connection):
-        yield Session(bootstrap, connection)
+        home = Home(caller_from_threads())
+        try:
+            yield Session(bootstrap, connection, home)
+        finally:
+            home.close()
 
 
 @asynccontextmanager
@@ -145,10 +154,8 @@ def unreachable(path: str, error: OSError) -> RossError:
 
 async def answer(call: Awaitable[Any]) -> Any:
     """The answer to a call, or the error that the daemon meant."""
-    try:
+    with translated():
         return await call
-    except capnp.KjException as error:
-        raise from_exception(error) from None
 
 
 async def all_of(call: Awaitable[Any], cls: type[T], field: str) -> tuple[T, ...]:

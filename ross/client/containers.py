@@ -58,10 +58,17 @@ class Container:
         self._session = session
         self._capability = capability
 
-    @property
-    def reference(self) -> Any:
-        """What is handed over where another container is to share something with this one."""
-        return self._capability
+    def shared_over(self, session: Session) -> Any:
+        """What is handed over where another container is to share something with this one.
+
+        Raises:
+            InvalidArgument: this one came by another connection.
+        """
+        if session is not self._session:
+            raise InvalidArgument(
+                "a container of one connection was handed over on another one", hint="get it by name on that one"
+            )
+        return self._capability.capability
 
     async def info(self) -> ContainerInfo:
         """What is known of it now; never waits for it."""
@@ -232,7 +239,7 @@ class Container:
             since=since,
         )
         attached = await answer(self._capability.attach(options=to_wire(options), **sinks(stdout, stderr, on_gap)))
-        return Process(attached.process, attached.stdin)
+        return Process(self._session.hold(attached.process), self._session.hold(attached.stdin))
 
     async def exec(
         self,
@@ -297,7 +304,7 @@ class Container:
     async def execs(self) -> tuple[tuple[ExecInfo, Exec], ...]:
         """What is executed in it, and the last ones that have ended; also what was begun before the daemon was started."""
         found = (await answer(self._capability.execs())).execs
-        return tuple((from_wire(ExecInfo, one.info), Exec(one.exec, None)) for one in found)
+        return tuple((from_wire(ExecInfo, one.info), Exec(self._session.hold(one.exec), None)) for one in found)
 
     async def top(self, columns: str = "") -> ProcessTable:
         """What runs in it, as the host sees it.
@@ -409,7 +416,7 @@ class Container:
         from ross.client.images import Image
 
         options = CommitOptions(name=name, author=author, message=message, changes=tuple(changes), pause=pause)
-        return Image(self._session, (await answer(self._capability.commit(to_wire(options)))).image)
+        return Image(self._session, self._session.hold((await answer(self._capability.commit(to_wire(options)))).image))
 
     async def remove(self, *, force: bool = False) -> None:
         """Remove it and all that is its own; with ``force`` also if it runs.
@@ -445,7 +452,7 @@ class Containers:
             NotFound: there is none.
         """
         call = self._capability.get(name)
-        return Pending(call, lambda answered: Container(self._session, answered.container))
+        return Pending(call, lambda answered: Container(self._session, self._session.hold(answered.container)))
 
     async def list(
         self,

@@ -90,7 +90,7 @@ class Content:
             Unavailable: somebody else is bringing it in.
         """
         begun = await answer(self._capability.write(digest=str(digest), sizeBytes=size_bytes))
-        writer = ContentWriter(begun.writer, begun.offset)
+        writer = ContentWriter(self._capability.hold(begun.writer), begun.offset)
         del begun
         try:
             yield writer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ross.client.connection import answer, open_session, socket_path
 from ross.errors import Denied, FailedPrecondition
@@ -37,7 +37,7 @@ class Engine:
 
     def __init__(self, session: Session, version: VersionInfo) -> None:
         self._session = session
-        self._capability = session.bootstrap.cast_as(schema.Engine)
+        self._capability = session.hold(session.bootstrap.capability.cast_as(schema.Engine))
         self.version = version
         """Who answered, what it speaks, and what it lets us do."""
 
@@ -48,42 +48,42 @@ class Engine:
         """What containers are made of."""
         from ross.client.images import Images
 
-        return Images(self._session, self._capability.images().images)
+        return Images(self._session, self._session.hold(self._capability.images().now.images))
 
     @cached_property
     def containers(self) -> Containers:
         """Every container of the engine."""
         from ross.client.containers import Containers
 
-        return Containers(self._session, self._capability.containers().containers)
+        return Containers(self._session, self._session.hold(self._capability.containers().now.containers))
 
     @cached_property
     def snapshots(self) -> Snapshots:
         """What root filesystems are made of."""
         from ross.client.snapshots import Snapshots
 
-        return Snapshots(self._capability.snapshots().snapshots)
+        return Snapshots(self._session.hold(self._capability.snapshots().now.snapshots))
 
     @cached_property
     def registries(self) -> Registries:
         """To whom the engine is known: logging in and out."""
         from ross.client.registries import Registries
 
-        return Registries(self._session, self._capability.registries().registries)
+        return Registries(self._session, self._session.hold(self._capability.registries().now.registries))
 
     @cached_property
     def content(self) -> Content:
         """The content store: blobs and manifests by digest."""
         from ross.client.content import Content
 
-        return Content(self._capability.content().content)
+        return Content(self._session.hold(self._capability.content().now.content))
 
     @cached_property
     def storage(self) -> Storage:
         """What the engine keeps on its disk: how much, what can go, whether it is sound."""
         from ross.client.storage import Storage
 
-        return Storage(self._capability.storage().storage)
+        return Storage(self._session.hold(self._capability.storage().now.storage))
 
     async def info(self) -> EngineInfo:
         """The engine and its host."""
@@ -139,7 +139,7 @@ async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[E
     """
     where = socket_path(path)
     async with open_session(where) as session:
-        version = await _version(session.bootstrap)
+        version = await _version(session)
         if version.role is not Role.ENGINE:
             raise Denied(
                 f"the daemon on {where} does not let you use the engine",
@@ -153,6 +153,6 @@ async def connect(path: str | os.PathLike[str] | None = None) -> AsyncIterator[E
         yield Engine(session, version)
 
 
-async def _version(bootstrap: Any) -> VersionInfo:
-    gate = bootstrap.cast_as(schema.Gate)
+async def _version(session: Session) -> VersionInfo:
+    gate = session.hold(session.bootstrap.capability.cast_as(schema.Gate))
     return from_wire(VersionInfo, (await answer(gate.version())).version)

@@ -70,7 +70,7 @@ async def open_events(engine: Any, options: EventOptions) -> AsyncIterator[Event
         InvalidArgument: no event has the sequence number that they are to begin behind.
     """
     opened = await answer(engine.events(options=to_wire(options)))
-    events = Events(opened.reader, opened.position)
+    events = Events(engine.hold(opened.reader), opened.position)
     try:
         yield events
     finally:

@@ -10,6 +10,7 @@ from ross.client.processes import Completed
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
 from ross.client.sending import send_and_finish
 from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform, shared_of
+from ross.errors import RossError
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
 from ross.model.images import (
     BlobProgress,
@@ -134,7 +135,7 @@ class Image:
         if shared := shared_of(options, self._session):
             arguments["shared"] = shared
         call = self._capability.create(**arguments)
-        return Pending(call, lambda answered: Container(self._session, answered.container))
+        return Pending(call, lambda answered: Container(self._session, self._session.hold(answered.container)))
 
     async def run(self, args: Sequence[str] = (), **options: Unpack[CreateOptions]) -> Completed:
         """Create, run to the end, remove; the output comes back whole.
@@ -144,20 +145,34 @@ class Image:
         """
         container = await self.create(args, **options)
         try:
-            stdout, stderr = bytearray(), bytearray()
+            done = await self._run(container)
+        except BaseException as error:
+            await _discard_because_of(error, container)
+            raise
+        await container.discard()
+        return done
 
-            async def keep_out(data: bytes) -> None:
-                stdout.extend(data)
+    async def _run(self, container: Container) -> Completed:
+        stdout, stderr = bytearray(), bytearray()
 
-            async def keep_err(data: bytes) -> None:
-                stderr.extend(data)
+        async def keep_out(data: bytes) -> None:
+            stdout.extend(data)
 
-            process = await container.attach(stdout=keep_out, stderr=keep_err, pace="block")
-            await container.start()
-            outcome = await process.wait()
-            return Completed(outcome=outcome, stdout=bytes(stdout), stderr=bytes(stderr))
-        finally:
-            await container.discard()
+        async def keep_err(data: bytes) -> None:
+            stderr.extend(data)
+
+        process = await container.attach(stdout=keep_out, stderr=keep_err, pace="block")
+        await container.start()
+        outcome = await process.wait()
+        return Completed(outcome=outcome, stdout=bytes(stdout), stderr=bytes(stderr))
+
+
+async def _discard_because_of(error: BaseException, container: Container) -> None:
+    """Remove a container whose run has failed with ``error``, which then says so if it could not be removed."""
+    try:
+        await container.discard()
+    except RossError as left:
+        error.add_note(f"and its container may be left: {left}")
 
 
 class Images:
@@ -313,7 +328,7 @@ class Images:
         return loaded
 
     def _image(self, answered: Any) -> Image:
-        return Image(self._session, answered.image)
+        return Image(self._session, self._session.hold(answered.image))
 
 
 def _progress(on_progress: Callable[[BlobProgress], None] | None) -> dict[str, Any]:

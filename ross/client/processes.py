@@ -111,7 +111,8 @@ class Exec(Process):
             stdin=stdin, stdout=stdout is not None, stderr=stderr is not None, pace=parse_pace(pace)
         )
         attached = await answer(self._capability.attach(options=to_wire(options), **sinks(stdout, stderr, on_gap)))
-        return Process(attached.process, attached.stdin)
+        hold = self._capability.hold
+        return Process(hold(attached.process), hold(attached.stdin))
 
 
 async def open_exec(
@@ -133,7 +134,7 @@ async def open_exec(
         sent = session.send_fds([*stdio, *fds])
         fields |= {"stdio": sent[: len(stdio)], "fds": sent[len(stdio) :]}
     answered = await answer(container.exec(options=fields, **sinks(stdout, stderr, None)))
-    return Exec(answered.exec, answered.stdin)
+    return Exec(session.hold(answered.exec), session.hold(answered.stdin))
 
 
 async def run_exec(

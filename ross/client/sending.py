@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -12,9 +12,12 @@ from ross.client.connection import answer
 from ross.errors import RossError
 from ross.wire.bytestream import ByteStreamSink
 
+if TYPE_CHECKING:
+    from ross.client.remote import Call
+
 
 async def send_and_finish(
-    call: Any, source: AsyncIterable[bytes], *, finish: Callable[[Any], Any] = lambda call: call.loading.finish()
+    call: Call, source: AsyncIterable[bytes], *, finish: Callable[[Any], Any] = lambda call: call.loading.finish()
 ) -> Any:
     """Write ``source`` to the stream of a call that answered with a stream, and return what ``finish`` of the call's answer has found.
 
@@ -29,7 +32,7 @@ async def send_and_finish(
 
         async def write() -> None:
             nonlocal problem
-            sink = ByteStreamSink(call.stream)
+            sink = ByteStreamSink(call.now.stream)
             try:
                 while (chunk := await anext(chunks, None)) is not None:
                     if not await _taken(sink, chunk):
@@ -45,7 +48,7 @@ async def send_and_finish(
             await _taken(sink, None)
 
         tasks.start_soon(write)
-        found = await answer(finish(call))
+        found = await answer(finish(call.now))
     if problem is not None:
         raise problem
     return found

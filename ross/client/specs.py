@@ -217,14 +217,15 @@ def shared_of(options: CreateOptions, session: Session) -> dict[str, Any]:
 
     Raises:
         FailedPrecondition: no descriptors can travel on this connection.
+        InvalidArgument: a container came by another connection.
     """
     shared: dict[str, Any] = {}
     for kind, owner in (("pid", options.get("pid", "")), ("ipc", options.get("ipc", ""))):
         if not isinstance(owner, str):
-            shared[kind] = owner.reference
+            shared[kind] = owner.shared_over(session)
     pairs = [one if isinstance(one, tuple) else (one, "") for one in options.get("volumes_from", ())]
     if pairs:
-        shared["mounts"] = [{"container": owner.reference, "mode": mode} for owner, mode in pairs]
+        shared["mounts"] = [{"container": owner.shared_over(session), "mode": mode} for owner, mode in pairs]
     if fds := options.get("mount_fds"):
         sent = session.send_fds(list(fds.values()))
         shared["handed"] = [{"target": target, "fd": number} for target, number in zip(fds, sent, strict=True)]

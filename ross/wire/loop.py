@@ -354,6 +354,17 @@ class KjLoop:
         return connect(self, target)
 
 
+def caller_from_threads() -> Callable[[Callable[[], object]], object]:
+    """What has this thread's loop, Trio's or asyncio's, call a function soon; for use in any thread.
+
+    It raises RuntimeError when the loop has ended.
+    """
+    loop: object = asyncio.get_running_loop()
+    if isinstance(loop, KjLoop):
+        return trio.lowlevel.current_trio_token().run_sync_soon
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
 _IDLE_ROUNDS: Final = 3
 
 

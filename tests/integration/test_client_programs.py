@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,8 @@ import anyio
 import pytest
 
 import ross
-from ross.errors import Unavailable
+from ross.errors import FailedPrecondition, InvalidArgument, RossError, Unavailable
+from ross.model.events import Event
 from tests.support.archives import BUSYBOX
 
 if TYPE_CHECKING:
@@ -85,6 +88,27 @@ def test_program_that_is_executed_when_the_daemon_dies(daemon: Daemon, archive: 
     daemon.start()
 
 
+def test_failure_of_a_run_is_not_hidden_by_what_it_leaves(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with anyio.create_task_group() as tasks:
+            async with ross.connect(loaded.socket) as engine:
+                image = await engine.images.get(BUSYBOX)
+
+                async def lose() -> None:
+                    with pytest.raises(RossError, match="connection to the daemon") as caught:
+                        await image.run(["sleep", "600"], name="left", init=True)
+                    assert "may be left: the connection to the daemon is closed" in caught.value.__notes__[0]
+
+                tasks.start_soon(lose)
+                async with engine.events() as events:
+                    async for event in events:
+                        if isinstance(event, Event) and event.action == "start":
+                            break
+
+    run(body)
+    loaded.ok("rm", "-f", "left")
+
+
 def test_reading_on_behind_the_block_has_ended(loaded: Daemon, run: Run) -> None:
     async def body() -> None:
         async with ross.connect(loaded.socket) as engine:
@@ -105,3 +129,101 @@ def test_connection_is_opened_and_left_by_different_tasks(loaded: Daemon) -> Non
             await asyncio.create_task(stack.aclose())
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["closed", "another"])
+def test_what_is_used_behind_its_block(loaded: Daemon, run: Run, inside: bool) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            image = await engine.images.get(BUSYBOX)
+            pending = engine.images.get(BUSYBOX)
+            exported = engine.images.save(BUSYBOX)
+        async with AsyncExitStack() as stack:
+            if inside:
+                await stack.enter_async_context(ross.connect(loaded.socket))
+            for use in (engine.info, image.info, lambda: pending, lambda: image.create(["true"])):
+                with pytest.raises(FailedPrecondition, match="the connection to the daemon is closed"):
+                    await use()
+            async with exported as chunks:
+                with pytest.raises(FailedPrecondition, match="the connection to the daemon is closed"):
+                    await anext(chunks)
+
+    run(body)
+
+
+def test_what_is_used_in_another_thread(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+
+            async def use() -> None:
+                with pytest.raises(FailedPrecondition, match="belongs to another thread"):
+                    await engine.info()
+
+            await anyio.to_thread.run_sync(anyio.run, use)
+
+    run(body)
+
+
+def test_answer_is_had_twice(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            pending = engine.images.get(BUSYBOX)
+            assert await pending is await pending
+
+    run(body)
+
+
+def test_values_that_no_message_can_have(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            image = await engine.images.get(BUSYBOX)
+            container = await image.create(["true"])
+            for use in (
+                lambda: container.stop(timeout=0.5),  # type: ignore[arg-type]
+                lambda: container.stop(timeout=1 << 40),
+                lambda: container.kill(15),  # type: ignore[arg-type]
+                lambda: container.rename("a\udc80"),
+                lambda: image.create(["true"], memory=1 << 70),
+                lambda: image.create(["true"], shm_size=-1),
+                lambda: image.create(["sleep", 5]),  # type: ignore[list-item]
+            ):
+                with pytest.raises(InvalidArgument, match="a value is not one that"):
+                    await use()
+            async with container.logs(tail=1 << 70) as entries:
+                with pytest.raises(InvalidArgument, match="a value is not one that"):
+                    await anext(entries)
+            await container.discard()
+
+    run(body)
+
+
+LET_GO = """
+import gc, sys, anyio, ross
+
+async def main():
+    async with ross.connect(sys.argv[1]) as engine:
+        for _ in range(50):
+            image = await engine.images.get(sys.argv[2])
+            cycle = [image, engine.images.get(sys.argv[2])]
+            cycle.append(cycle)
+            kept = [image]
+            del image, cycle
+            await anyio.to_thread.run_sync(kept.clear)
+            try:
+                await engine.images.get("nosuch")
+            except ross.RossError as error:
+                error.itself = error
+        await anyio.to_thread.run_sync(gc.collect)
+        assert await engine.images.list()
+    print("sound")
+
+anyio.run(main, backend=sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_references_are_let_go_of_in_another_thread(loaded: Daemon, backend: str) -> None:
+    """KJ would end the process."""
+    argv = [sys.executable, "-c", LET_GO, str(loaded.socket), BUSYBOX, backend]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "sound\n"), done.stderr

@@ -142,7 +142,9 @@ async def test_only_a_container_of_this_engine_can_be_shared(engine: Engine) -> 
     class Handed:
         """What a container of the library is to ``create``."""
 
-        reference = Forged()
+        def shared_over(self, session: object) -> Forged:
+            assert session is not None
+            return Forged()
 
     image = await engine.images.get(BUSYBOX)
     with pytest.raises(InvalidArgument, match="no container of this engine"):
