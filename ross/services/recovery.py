@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
+from attrs import evolve
 
 from ross.errors import RossError
 from ross.linux.cgroups import end_cgroup
@@ -98,6 +99,8 @@ class Recovery:
             run = await self._unrecorded_run(container)
             started_at = self._parts.monitor.launched_at(container.id)
         if run is not None:
+            if run.boot != boot_id():  # what has these numbers now is something else
+                run = evolve(run, process=NOBODY, monitor=NOBODY)
             container.adopt(run, started_at=started_at)
             await container.settle_restore(runs=True)
             await container.freezer.thaw()

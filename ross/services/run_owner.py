@@ -1,7 +1,8 @@
-"""Whose the run directory is: at most one daemon's at a time, and the root's whose containers run.
+"""Whose the run directory is: at most one daemon's at a time, the root's whose containers run, and of this boot.
 
 A daemon ends, at its start, whatever runs in its run directory and is in no record of its root. So one with another root must not begin in
-a run directory where the containers of the first one run, and the default of ``--run`` is the same for every root.
+a run directory where the containers of the first one run, and the default of ``--run`` is the same for every root. What is noted there of
+processes is true in one boot only: where a run directory outlives a reboot, their numbers are anybody's.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from ross.errors import Corrupt, FailedPrecondition
-from ross.linux.files import write_atomic
+from ross.linux.files import remove_or_leave, write_atomic
 from ross.oci.codec import read_record, write_record
+from ross.services.records import boot_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,20 +32,25 @@ class OwnerRecord:
     root: str
     device: int
     inode: int
+    boot: str
 
 
 def own_run_directory(state: StateLayout, runtime: RuntimeLayout) -> None:
-    """Note that the run directory is this root's. For the one daemon that holds both.
+    """Note that the run directory is this root's, and remove what an earlier boot has left there. For the one daemon that holds both.
 
     Raises:
         FailedPrecondition: containers run there that are another root's; or it cannot be noted.
     """
     found = state.root.stat()
-    ours = OwnerRecord(root=str(state.root), device=found.st_dev, inode=found.st_ino)
+    ours = OwnerRecord(root=str(state.root), device=found.st_dev, inode=found.st_ino, boot=boot_id())
     noted = _read(runtime)
     if noted == ours:
         return
-    if noted is not None and (noted.device, noted.inode) != (ours.device, ours.inode):
+    if noted is not None and noted.boot != ours.boot:
+        for directory in (runtime.runtime_root, runtime.monitors, runtime.execs):
+            for left in tuple(directory.iterdir()):
+                remove_or_leave(left)
+    elif noted is not None and (noted.device, noted.inode) != (ours.device, ours.inode):
         stranger = next((name for name in _known(runtime) if not state.container(name).directory.exists()), None)
         if stranger is not None:
             raise FailedPrecondition(

@@ -7,17 +7,22 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import asdict
 
+from ross.linux.pidfd import identify
 from ross.linux.process import which
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.daemon import Daemon
 
 
@@ -187,3 +192,43 @@ def test_too_many_open_files_are_told_of_once(daemon: Daemon) -> None:
         time.sleep(1)  # in which it tries again some times
     daemon.ok("ps")
     assert daemon.log.count("cannot accept") == 1
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has nothing to do with Ross."""
+    with subprocess.Popen(["sleep", "100000"]) as process:
+        yield process
+        process.kill()
+
+
+def test_processes_of_an_earlier_boot_are_not_taken_for_those_that_have_their_numbers_now(
+    daemon: Daemon, box: str, stranger: subprocess.Popen[bytes]
+) -> None:
+    stranger_now = identify(stranger.pid)
+    assert stranger_now is not None
+    daemon.ok("run", "-d", "--name", "ran", box, "sleep", "100000")
+    daemon.kill()
+    (record,) = (daemon.root / "containers").glob("*/metadata.json")
+    document = json.loads(record.read_text())
+    for who in ("monitor", "process"):
+        os.kill(document["run"][who]["pid"], signal.SIGKILL)
+        document["run"][who] = asdict(stranger_now)
+    document["run"]["boot"] = "another"
+    record.write_text(json.dumps(document))
+    daemon.start()
+    assert daemon.ok("wait", "ran") == "255\n"
+    assert daemon.ok("inspect", "-f", "{{.State.Error}}", "ran") == "the host was restarted while it ran\n"
+    assert stranger.poll() is None
+
+
+def test_run_directory_that_outlives_a_reboot_ends_nobody(daemon: Daemon, stranger: subprocess.Popen[bytes]) -> None:
+    daemon.terminate()
+    owner, executed = daemon.run / "owner", daemon.run / "execs" / "0"
+    owner.write_text(json.dumps({**json.loads(owner.read_text()), "boot": "another"}))
+    executed.mkdir()
+    for name in ("pid", "monitor.pid"):
+        (executed / name).write_text(str(stranger.pid))
+    daemon.start()
+    assert not executed.exists()
+    assert stranger.poll() is None
