@@ -133,6 +133,8 @@ class Records:
     """The records. All methods are brief and block, and may be called in threads."""
 
     def __init__(self, layout: StateLayout) -> None:
+        self.withheld: set[str] = set()
+        """The ids of containers whose record is there, and was not given by the disk: nobody knows them, and all of theirs stays."""
         self._layout = layout
         self._putting = Lock()
 
@@ -160,14 +162,24 @@ class Records:
             write_atomic(path, write_record(record), sync=durable, put=put)
 
     def load(self) -> Iterator[ContainerRecord | Path]:
-        """All records; for a directory without one that can be read, the directory."""
+        """All records but those that are withheld; for a directory without one that is whole, the directory."""
         make_directory(self._layout.containers)
         for directory in sorted(self._layout.containers.iterdir()):
             try:
-                record = read_record(
-                    (directory / "metadata.json").read_bytes(), ContainerRecord, what="container record"
+                data = (directory / "metadata.json").read_bytes()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                logger.warning("the container record in %s cannot be read: %s", directory, error)
+                yield directory
+                continue
+            except OSError as error:
+                logger.error(
+                    "the container record in %s cannot be read, and is left for another start: %s", directory, error
                 )
-            except (OSError, RossError) as error:
+                self.withheld.add(directory.name)
+                continue
+            try:
+                record = read_record(data, ContainerRecord, what="container record")
+            except RossError as error:
                 logger.warning("the container record in %s cannot be read: %s", directory, error)
                 yield directory
                 continue

@@ -134,9 +134,8 @@ class Recovery:
 
     async def _remove_orphans(self) -> None:
         parts = self._parts
-        for identity in {*parts.runtime.known(), *parts.monitor.left_behind(), *parts.monitor.running()} - set(
-            self._by_id
-        ):
+        known = {*self._by_id, *parts.records.withheld}
+        for identity in {*parts.runtime.known(), *parts.monitor.left_behind(), *parts.monitor.running()} - known:
             logger.info("removing what is left of the container %s, which has no record", identity[:12])
             with _costing_itself(f"what is left of the container {identity[:12]} cannot be removed"):
                 await parts.runtime.delete(identity)
@@ -144,7 +143,7 @@ class Recovery:
                 for group in usual_paths(identity):
                     await trio.to_thread.run_sync(end_cgroup, group)
         for info in parts.snapshotter.list():
-            if info.owner is SnapshotOwner.CONTAINER and info.name not in self._by_id:
+            if info.owner is SnapshotOwner.CONTAINER and info.name not in known:
                 logger.info("removing the snapshot %s, which no container owns", info.name[:12])
                 with _costing_itself(f"the snapshot {info.name[:12]} cannot be removed"):
                     await parts.snapshotter.remove(info.name)

@@ -232,3 +232,20 @@ def test_run_directory_that_outlives_a_reboot_ends_nobody(daemon: Daemon, strang
     daemon.start()
     assert not executed.exists()
     assert stranger.poll() is None
+
+
+def test_record_that_the_disk_does_not_give_costs_nothing(daemon: Daemon, box: str) -> None:
+    daemon.ok("run", "-d", "--name", "runs", box, "sh", "-c", "echo precious > /file; exec sleep 100000")
+    before = _pid(daemon, "runs")
+    daemon.terminate()
+    (record,) = (daemon.root / "containers").glob("*/metadata.json")
+    kept = record.rename(record.with_name("kept"))
+    record.symlink_to(record)  # ELOOP, as it were EIO
+    daemon.expect_log("is left for another start")
+    daemon.start()
+    assert daemon.ok("ps", "-aq") == ""
+    daemon.terminate()
+    kept.rename(record)
+    daemon.start()
+    assert _pid(daemon, "runs") == before
+    assert daemon.ok("exec", "runs", "cat", "/file") == "precious\n"
