@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 import capnp
-import sniffio
 
 from ross.client.remote import Home
 from ross.errors import Denied, FailedPrecondition, Reason, RossError, Unavailable
+from ross.wire.common_loop import common_kj_loop
 from ross.wire.convert import from_wire
 from ross.wire.errors import to_exception, translated
 from ross.wire.listener import open_socket
-from ross.wire.loop import caller_from_threads, open_kj_loop
+from ross.wire.loop import caller_from_threads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
@@ -114,26 +114,31 @@ async def open_session(path: str) -> AsyncIterator[Session]:
 
 @asynccontextmanager
 async def _connected(path: str) -> AsyncIterator[tuple[Any, Connection | None]]:
-    if sniffio.current_async_library() == "trio":
-        async with open_kj_loop(translate=to_exception) as loop:
-            try:
-                sock = await open_socket(Path(path))
-            except OSError as error:
-                raise unreachable(path, error) from None
-            async with loop.connect(sock) as connection:
-                yield connection.bootstrap(), connection
-        return
-    async with capnp.kj_loop():
+    async with common_kj_loop(to_exception) as loop:
+        if loop is None:
+            async with _connected_over_asyncio(path) as bootstrap:
+                yield bootstrap, None
+            return
         try:
-            stream = await capnp.AsyncIoStream.create_unix_connection(path)
+            sock = await open_socket(Path(path))
         except OSError as error:
             raise unreachable(path, error) from None
-        client = capnp.TwoPartyClient(stream)
-        try:
-            yield client.bootstrap(), None
-        finally:
-            client.close()
-            stream.close()
+        async with loop.connect(sock) as connection:
+            yield connection.bootstrap(), connection
+
+
+@asynccontextmanager
+async def _connected_over_asyncio(path: str) -> AsyncIterator[Any]:
+    try:
+        stream = await capnp.AsyncIoStream.create_unix_connection(path)
+    except OSError as error:
+        raise unreachable(path, error) from None
+    client = capnp.TwoPartyClient(stream)
+    try:
+        yield client.bootstrap()
+    finally:
+        client.close()
+        stream.close()
 
 
 def unreachable(path: str, error: OSError) -> RossError:

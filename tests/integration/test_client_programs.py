@@ -131,6 +131,41 @@ def test_connection_is_opened_and_left_by_different_tasks(loaded: Daemon) -> Non
     asyncio.run(body())
 
 
+def test_several_connections_at_a_time(loaded: Daemon, run: Run) -> None:
+    async def connect_often() -> None:
+        for _ in range(5):
+            async with ross.connect(loaded.socket) as engine:
+                image = await engine.images.get(BUSYBOX)
+                async with ross.connect(loaded.socket) as other:
+                    with anyio.move_on_after(0.01):
+                        async with engine.events():
+                            await anyio.sleep_forever()
+                    assert (await image.info()).id == (await (await other.images.get(BUSYBOX)).info()).id
+            with pytest.raises(Unavailable, match="no daemon answers"):
+                async with ross.connect(f"{loaded.socket}.none"):
+                    raise AssertionError("connected to nothing")
+
+    async def body() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(4):
+                tasks.start_soon(connect_often)
+
+    run(body)
+
+
+def test_container_of_one_connection_on_another(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine, ross.connect(loaded.socket) as other:
+            container = await (await engine.images.get(BUSYBOX)).create(["true"])
+            image = await other.images.get(BUSYBOX)
+            for options in ({"pid": container}, {"volumes_from": [container]}):
+                with pytest.raises(InvalidArgument, match="of one connection was handed over on another"):
+                    await image.create(["true"], **options)
+            await container.discard()
+
+    run(body)
+
+
 @pytest.mark.parametrize("inside", [False, True], ids=["closed", "another"])
 def test_what_is_used_behind_its_block(loaded: Daemon, run: Run, inside: bool) -> None:
     async def body() -> None:
