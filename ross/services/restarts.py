@@ -25,9 +25,18 @@ class Restarts:
             return False
         policy = record.spec.restart
         if policy.mode is RestartMode.ON_FAILURE:
-            failed = result.exit_code != 0 or result.error != ""
-            return failed and (policy.max_retries == 0 or record.restart_count < policy.max_retries)
+            return _failed(result) and not _tried_enough(record)
         return policy.mode in {RestartMode.ALWAYS, RestartMode.UNLESS_STOPPED}
+
+    def given_up(self, record: ContainerRecord, result: Outcome) -> bool:
+        """Whether it is only for the number of restarts that its policy does not want another one."""
+        by_itself = not (record.stopped_by_hand or record.removing or result.checkpointed)
+        return (
+            by_itself
+            and record.spec.restart.mode is RestartMode.ON_FAILURE
+            and _failed(result)
+            and _tried_enough(record)
+        )
 
     def pause(self, record: ContainerRecord, *, now: int, start_failed: bool = False) -> float:
         """Seconds before the next start; they grow as long as it keeps ending soon, or cannot be started.
@@ -41,6 +50,15 @@ class Restarts:
         lasted = max(0, ended - record.started_at) / 1e9 if record.started_at and not start_failed else 0.0
         self._pause = _PAUSES.next_pause(self._pause, lasted=lasted)
         return self._pause
+
+
+def _failed(result: Outcome) -> bool:
+    return result.exit_code != 0 or result.error != ""
+
+
+def _tried_enough(record: ContainerRecord) -> bool:
+    most = record.spec.restart.max_retries
+    return most != 0 and record.restart_count >= most
 
 
 def wanted_at_begin(record: ContainerRecord) -> bool:

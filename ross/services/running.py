@@ -271,6 +271,14 @@ class RunnableContainer(TrackedContainer):
         self.ending.set(result)
         if not again:
             self._stopped.set(result)
+        if self._restarts.given_up(self.record, result):
+            name, code, count = self.record.name, result.exit_code, self.record.restart_count
+            logger.info(
+                "the container %s has ended with exit code %d, and is not restarted after %d restarts",
+                name,
+                code,
+                count,
+            )
         self.files.run_ended()
         self.health.end()
         if result.oom:

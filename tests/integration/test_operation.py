@@ -249,3 +249,11 @@ def test_record_that_the_disk_does_not_give_costs_nothing(daemon: Daemon, box: s
     daemon.start()
     assert _pid(daemon, "runs") == before
     assert daemon.ok("exec", "runs", "cat", "/file") == "precious\n"
+
+
+def test_log_says_why_a_container_is_restarted_no_more(daemon: Daemon, box: str) -> None:
+    daemon.ok("run", "-d", "--name", "fails", "--restart", "on-failure:2", box, "sh", "-c", "exit 3")
+    assert daemon.ok("wait", "fails") == "3\n"
+    assert (
+        daemon.log.count("the container fails has ended with exit code 3, and is not restarted after 2 restarts") == 1
+    )
