@@ -44,11 +44,16 @@ def mount_snapshot_now(snapshotter: Snapshotter, name: str, target: Path, *, ids
         else:
             mount_mapped_overlay(target, lower=lower, upper=upper, work=work, ids=ids)
     except OSError as error:
+        root = snapshotter.layout.root
         if ids is not None and error.errno == errno.EINVAL:
-            root = snapshotter.layout.root
             raise FailedPrecondition(
                 f"the files of {name} cannot be given other owners: the kernel, or the filesystem of {root}, maps no ids",
                 hint="Linux 5.19 and later do, with ext4, xfs or btrfs; or leave out --userns",
+            ) from error
+        if upper is not None and error.errno == errno.EINVAL:
+            raise FailedPrecondition(
+                f"the snapshot {name} cannot be mounted: the filesystem of {root} is none that an overlay can write to",
+                hint="have the daemon's --root on ext4, xfs, btrfs or tmpfs: in a container, in a volume",
             ) from error
         raise FailedPrecondition(
             f"the snapshot {name} cannot be mounted: {error.strerror}",

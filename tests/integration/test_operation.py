@@ -16,14 +16,19 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import asdict
 
+from ross.linux.mount import mount_overlay, unmount
 from ross.linux.pidfd import identify
 from ross.linux.process import which
+from tests.support.archives import BUSYBOX
+from tests.support.daemon import running_daemon
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.daemon import Daemon
+
+pytestmark = pytest.mark.integration
 
 
 def _pid(daemon: Daemon, name: str) -> int:
@@ -257,3 +262,21 @@ def test_log_says_why_a_container_is_restarted_no_more(daemon: Daemon, box: str)
     assert (
         daemon.log.count("the container fails has ended with exit code 3, and is not restarted after 2 restarts") == 1
     )
+
+
+def test_root_on_an_overlay_is_told_as_what_is_wrong(filesystem: Path, archive: Path) -> None:
+    """As in a container that has no volume for it."""
+    lower, upper, work, merged = (filesystem / name for name in ("lower", "upper", "work", "merged"))
+    for path in (lower, upper, work, merged):
+        path.mkdir()
+    mount_overlay(merged, lower=[lower], upper=upper, work=work)
+    try:
+        with running_daemon(merged) as daemon:
+            daemon.ok("load", "-q", "-i", str(archive))
+            done = daemon.ross("run", "--rm", BUSYBOX, "true")
+            assert done.returncode == 125
+            assert f"the filesystem of {daemon.root} is none that an overlay can write to" in done.stderr
+            assert "hint: have the daemon's --root on ext4" in done.stderr
+            assert daemon.ok("ps", "-aq") == ""
+    finally:
+        unmount(merged)
