@@ -102,6 +102,11 @@ class Attachment:
         # Without a log there is nothing to be behind in: who wants to read it lets the process wait.
         self._log = target.log if options.pace in {Pace.LOG, Pace.UNKNOWN} or looks_on else None
 
+    @property
+    def has_it_wait(self) -> bool:
+        """Whether the process waits while its sinks take nothing."""
+        return self._log is None and self.options.pace is not Pace.DROP
+
     async def connect(self) -> None:
         """Connect now; the output flows from here on."""
         if self._detached:

@@ -13,7 +13,7 @@ import os
 import signal
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 from attrs import evolve
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _S = ContainerState
+_READERS_SECONDS: Final = 5.0
+"""So long the end of a process that was killed waits for whoever reads its output."""
 
 
 class Container(RestorableContainer):
@@ -144,11 +146,19 @@ class Container(RestorableContainer):
         with trio.move_on_after(grace if grace >= 0 else math.inf):
             await self._stopped.wait()
         if self._state is _S.STOPPING:
-            self._send(signal.SIGKILL)
-            await self._thaw()
-            await self._stopped.wait()
+            await self._kill_to_the_end()
         await self._settled.wait()
         self.publish("stop")
+
+    async def _kill_to_the_end(self) -> None:
+        """Kill it, and wait until it has ended: for readers that have it wait only so long."""
+        self._send(signal.SIGKILL)
+        await self._thaw()
+        with trio.move_on_after(_READERS_SECONDS):
+            await self._stopped.wait()
+            return
+        await self.init.leave_stalled()
+        await self._stopped.wait()
 
     async def restart(self, *, signal: str, grace_seconds: int) -> None:
         """Stop it, as :meth:`stop` does, and start it; one that does not run is only started.
@@ -284,9 +294,7 @@ class Container(RestorableContainer):
             if self._state is _S.RESTARTING:
                 self._rest()
             if self._state in ALIVE:
-                self._send(signal.SIGKILL)
-                await self._thaw()
-                await self._stopped.wait()
+                await self._kill_to_the_end()
                 await self._settled.wait()
         async with self._turn:
             if self._state is _S.REMOVED and self.record.spec.auto_remove:

@@ -140,6 +140,12 @@ class InitProcess:
             self.pending.discard(attachment)
             attachment.fail(error)
 
+    async def leave_stalled(self) -> None:
+        """Let go of those who may have it wait: its monitor does not tell of its end before they have taken all of its output."""
+        for attachment in tuple(self.attachments):
+            if attachment.has_it_wait:
+                await attachment.detach()
+
     async def all_finished(self) -> None:
         """Wait until everybody has read everything, or has let go."""
         for attachment in tuple(self.attachments):
