@@ -14,7 +14,7 @@ import trio
 from ross.cli.errors import BROKEN_PIPE, INTERRUPTED, Exit
 from ross.cli.keys import DetachKeys, Manner
 from ross.cli.output import is_lost, unwritten, write_all
-from ross.errors import RossError
+from ross.errors import RossError, Unavailable
 from ross.linux.terminal import is_terminal, raw_mode, window_size
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _writer(fd: int, output: Output) -> Callable[[bytes], Awaitable[None]]:
                 output.lost.append(error)
             elif error.errno == errno.EPIPE:
                 output.unread.set()
-            raise
+            raise Unavailable("nobody reads this any more") from error
 
     return write
 

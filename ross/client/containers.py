@@ -14,13 +14,13 @@ from ross.client.processes import (
     Completed,
     Exec,
     Gap,
+    Outputs,
     Process,
     ProcessOptions,
     Write,
     open_exec,
     parse_pace,
     run_exec,
-    sinks,
 )
 from ross.client.receive import LogReceiver, StatsReceiver, receiving
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
@@ -238,8 +238,9 @@ class Container:
             tail=tail,
             since=since,
         )
-        attached = await answer(self._capability.attach(options=to_wire(options), **sinks(stdout, stderr, on_gap)))
-        return Process(self._session.hold(attached.process), self._session.hold(attached.stdin))
+        outputs = Outputs(stdout, stderr, on_gap)
+        attached = await answer(self._capability.attach(options=to_wire(options), **outputs.sinks))
+        return Process(self._session.hold(attached.process), self._session.hold(attached.stdin), outputs)
 
     async def exec(
         self,

@@ -10,7 +10,7 @@ from attrs import frozen
 from ross.client.background import background
 from ross.client.connection import answer
 from ross.client.keywords import check_options, command_words, env_entries
-from ross.errors import InvalidArgument, RossError, Unavailable
+from ross.errors import Cancelled, FailedPrecondition, InvalidArgument, RossError, Unavailable
 from ross.model.containers import AttachOptions, Outcome, Pace
 from ross.model.execs import ExecInfo, ExecOptions, GonePolicy
 from ross.wire.bytestream import ByteStreamServer, ByteStreamSink
@@ -18,6 +18,7 @@ from ross.wire.convert import from_wire, to_wire
 
 if TYPE_CHECKING:
     from ross.client.connection import Session
+    from ross.client.remote import Remote
 
 Write = Callable[[bytes], Awaitable[None]]
 Gap = Callable[[int], Awaitable[None]]
@@ -53,13 +54,22 @@ class Completed:
 class Process:
     """An attachment to a process. Dropping it detaches, and ends nothing."""
 
-    def __init__(self, capability: Any, stdin: Any) -> None:
+    def __init__(self, capability: Remote, stdin: Remote | None, outputs: Outputs | None = None) -> None:
         self._capability = capability
-        self._stdin = ByteStreamSink(stdin)
+        self._stdin = ByteStreamSink(stdin) if stdin is not None else None
+        self._outputs = outputs
 
     async def wait(self) -> Outcome:
-        """Wait until the process has ended and all of its output was delivered."""
-        return from_wire(Outcome, (await answer(self._capability.wait())).outcome)
+        """Wait until the process has ended and all of its output was delivered.
+
+        Raises:
+            Exception: what ``stdout`` or ``stderr`` has raised, which has got nothing since; but for a :class:`~ross.errors.RossError`, by
+                which they say that they take no more.
+        """
+        outcome = from_wire(Outcome, (await answer(self._capability.wait())).outcome)
+        if self._outputs is not None and self._outputs.problems:
+            raise self._outputs.problems[0]
+        return outcome
 
     async def signal(self, name: str) -> None:
         """Send a signal, by name or number.
@@ -83,11 +93,23 @@ class Process:
         Raises:
             FailedPrecondition: its input is not open.
         """
-        await self._stdin.write(data)
+        await self._input.write(data)
 
     async def close_stdin(self) -> None:
-        """Let it read the end of its input."""
-        await self._stdin.done()
+        """Let it read the end of its input.
+
+        Raises:
+            FailedPrecondition: its input is not open.
+        """
+        await self._input.done()
+
+    @property
+    def _input(self) -> ByteStreamSink:
+        if self._stdin is None:
+            raise FailedPrecondition(
+                "there is no connection to the input of this program", hint="attach to it, with stdin=True"
+            )
+        return self._stdin
 
 
 class Exec(Process):
@@ -110,9 +132,10 @@ class Exec(Process):
         options = AttachOptions(
             stdin=stdin, stdout=stdout is not None, stderr=stderr is not None, pace=parse_pace(pace)
         )
-        attached = await answer(self._capability.attach(options=to_wire(options), **sinks(stdout, stderr, on_gap)))
+        outputs = Outputs(stdout, stderr, on_gap)
+        attached = await answer(self._capability.attach(options=to_wire(options), **outputs.sinks))
         hold = self._capability.hold
-        return Process(hold(attached.process), hold(attached.stdin))
+        return Process(hold(attached.process), hold(attached.stdin), outputs)
 
 
 async def open_exec(
@@ -133,8 +156,9 @@ async def open_exec(
     if stdio or fds:
         sent = session.send_fds([*stdio, *fds])
         fields |= {"stdio": sent[: len(stdio)], "fds": sent[len(stdio) :]}
-    answered = await answer(container.exec(options=fields, **sinks(stdout, stderr, None)))
-    return Exec(session.hold(answered.exec), session.hold(answered.stdin))
+    outputs = Outputs(stdout, stderr, None)
+    answered = await answer(container.exec(options=fields, **outputs.sinks))
+    return Exec(session.hold(answered.exec), session.hold(answered.stdin), outputs)
 
 
 async def run_exec(
@@ -229,13 +253,29 @@ def parse_pace(text: str) -> Pace:
     return Pace(text)
 
 
-def sinks(stdout: Write | None, stderr: Write | None, on_gap: Gap | None) -> dict[str, ByteStreamServer]:
-    """What takes the output, as parameters of a call."""
-    return {
-        name: ByteStreamServer(write, done=_done, gap=on_gap)
-        for name, write in (("stdout", stdout), ("stderr", stderr))
-        if write is not None
-    }
+class Outputs:
+    """What takes the output. What the program's functions raise is nothing to the daemon, and is kept for the program."""
+
+    def __init__(self, stdout: Write | None, stderr: Write | None, on_gap: Gap | None) -> None:
+        self.problems: list[Exception] = []
+        self.sinks = {
+            name: ByteStreamServer(self._keeping(write), done=_done, gap=on_gap)
+            for name, write in (("stdout", stdout), ("stderr", stderr))
+            if write is not None
+        }
+        """As parameters of a call."""
+
+    def _keeping(self, write: Write) -> Write:
+        async def keeping(data: bytes) -> None:
+            try:
+                await write(data)
+            except RossError:
+                raise
+            except Exception as error:  # noqa: BLE001 -- raised again where the process is waited for
+                self.problems.append(error)
+                raise Cancelled("nobody reads this any more") from None
+
+        return keeping
 
 
 async def _done() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -262,3 +265,57 @@ def test_references_are_let_go_of_in_another_thread(loaded: Daemon, backend: str
     argv = [sys.executable, "-c", LET_GO, str(loaded.socket), BUSYBOX, backend]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "sound\n"), done.stderr
+
+
+@pytest.mark.parametrize("words", [("rm", "-f"), ("stop", "-t", "0")], ids=["rm", "stop"])
+def test_container_ends_although_its_reader_takes_nothing(loaded: Daemon, run: Run, words: tuple[str, ...]) -> None:
+    """The reader has the process wait, but not whoever ends it."""
+
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            container = await (await engine.images.get(BUSYBOX)).create(["yes"], name="stalled", init=True)
+            stalled = anyio.Event()
+
+            async def take_nothing(_data: bytes) -> None:
+                stalled.set()
+                await anyio.sleep_forever()
+
+            process = await container.attach(stdout=take_nothing, pace="block")
+            await container.start()
+            await stalled.wait()
+            assert await anyio.to_thread.run_sync(partial(loaded.ok, *words, "stalled")) == "stalled\n"
+            assert (await process.wait()).signal in {signal.SIGKILL, signal.SIGTERM}
+            await container.discard()
+
+    run(body)
+
+
+def test_output_that_the_program_cannot_take(loaded: Daemon, run: Run) -> None:
+    """It is not as if all had been taken."""
+
+    async def take(data: bytes) -> None:
+        raise OSError(errno.ENOSPC, f"no space for {data!r}")
+
+    def forget_to_be_async(_data: bytes) -> None:
+        return
+
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            container = await (await engine.images.get(BUSYBOX)).create(["sh", "-c", "echo out; sleep 600"], init=True)
+            attached = await container.attach(stdout=take)
+            await container.start()
+            executed = await container.open_exec(["echo", "out"], stdout=take)
+            with pytest.raises(OSError, match="no space for b'out"):
+                await executed.wait()
+            executed = await container.open_exec(["echo", "out"], stdout=forget_to_be_async)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="await"):
+                await executed.wait()
+            ((_info, found), *_others) = await container.execs()
+            with pytest.raises(FailedPrecondition, match="no connection to the input"):
+                await found.write(b"in")
+            await container.stop(timeout=0)
+            with pytest.raises(OSError, match="no space for b'out"):
+                await attached.wait()
+            await container.discard()
+
+    run(body)
