@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ross.client import (
@@ -35,9 +36,18 @@ __all__ = [
     "connect",
 ]
 
+_MODULES: Final = frozenset({"client", "errors"})
+"""What is there once ``ross`` is imported, for ``except ross.errors.NotFound``."""
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__, *_MODULES]
+
 
 def __getattr__(name: str) -> Any:
     # Imported when asked for: the command line and the daemon load only what they need.
+    if name in _MODULES:
+        return import_module(f"ross.{name}")
     if name == "RossError":
         from ross.errors import RossError
 

@@ -54,6 +54,8 @@ class Reason:
     """There is no such file in a container; the container is there."""
     DAEMON_UNREACHABLE: Final = "daemonUnreachable"
     """No daemon answers on the socket."""
+    DISCONNECTED: Final = "disconnected"
+    """The connection to the daemon was lost. What was called may have been done; containers go on. Connect again."""
 
 
 class RossError(Exception):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from ross.client import Container, Process
-    from ross.client.processes import Write
+    from ross.client.processes import PaceName, Write
     from ross.model.containers import Outcome
 
 _READ_BYTES: Final = 64 << 10
@@ -157,7 +157,7 @@ async def connected(open_process: Open, *, stdin: bool, terminal: bool, manner: 
 
 
 def attach(
-    container: Container, *, stdin: bool, terminal: bool, manner: Manner, pace: str = "block", tail: int = 0
+    container: Container, *, stdin: bool, terminal: bool, manner: Manner, pace: PaceName = "block", tail: int = 0
 ) -> AbstractAsyncContextManager[Attached]:
     """Be connected to a container's first process for the length of a block."""
 

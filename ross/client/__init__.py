@@ -47,6 +47,10 @@ _MODULES: Final = {
 }
 
 
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str) -> Any:
     # Imported when asked for: a command line that only pulls loads nothing of containers.
     if name in _MODULES:

@@ -9,12 +9,13 @@ import anyio
 
 from ross.client.connection import Pending, all_of, answer
 from ross.client.files import Files
-from ross.client.limits import LimitOptions, make_limits
+from ross.client.limits import LimitOptions, changed_limits
 from ross.client.processes import (
     Completed,
     Exec,
     Gap,
     Outputs,
+    PaceName,
     Process,
     ProcessOptions,
     Write,
@@ -197,7 +198,7 @@ class Container:
             InvalidArgument: a limit is not allowed.
             FailedPrecondition: the kernel does not allow it now.
         """
-        wanted = ContainerUpdate(limits=make_limits(limits), restart=restart)
+        wanted = ContainerUpdate(limits=changed_limits(limits), restart=restart)
         await answer(self._capability.update(update=to_wire(wanted)))
 
     async def attach(
@@ -208,7 +209,7 @@ class Container:
         stderr: Write | None = None,
         rows: int = 0,
         columns: int = 0,
-        pace: str = "log",
+        pace: PaceName = "log",
         tail: int = 0,
         since: int = 0,
         on_gap: Gap | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from ross.errors import InvalidArgument
 from ross.model.health import HealthAction, HealthCheck
@@ -19,7 +19,7 @@ class HealthOptions(TypedDict, total=False):
     health_start_period: float
     health_start_interval: float
     health_retries: int
-    health_on_failure: str
+    health_on_failure: Literal["none", "kill", "restart", "stop"]
     """``none``, ``kill``, ``restart`` or ``stop``."""
     no_healthcheck: bool
 

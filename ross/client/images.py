@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from ross.client.connection import Pending, all_of, answer
 from ross.client.containers import Container
@@ -10,7 +10,7 @@ from ross.client.processes import Completed
 from ross.client.receive import BytesReceiver, ProgressReceiver, receiving
 from ross.client.sending import send_and_finish
 from ross.client.specs import CreateOptions, make_spec, parse_format, parse_platform, shared_of
-from ross.errors import RossError
+from ross.errors import InvalidArgument, RossError
 from ross.model.archives import ImportOptions, LoadedImage, LoadOptions, SaveOptions
 from ross.model.images import (
     BlobProgress,
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from ross.client.connection import Session
     from ross.model.containers import ContainerSpec
     from ross.model.registries import Notice
+
+_BESIDE_A_SPEC: Final = frozenset({"pid", "ipc", "volumes_from", "mount_fds"})
+"""Options that may hand something over, which no spec can."""
 
 
 class Image:
@@ -121,7 +124,7 @@ class Image:
 
         Args:
             args: The command; the image's own if empty.
-            spec: Everything at once, in the place of ``args`` and ``options``.
+            spec: Everything at once, in the place of ``args`` and ``options``, but for what they hand over.
             replace: Remove the container that has the name first, also if it runs.
             key: Creating again with the same key gives the container that the key has made, so that it is safe to try again.
             options: As the flags of ``ross run``; see :class:`~ross.client.specs.CreateOptions`.
@@ -131,6 +134,11 @@ class Image:
             AlreadyExists: the name is taken.
         """
         wanted = spec if spec is not None else make_spec(args, options)
+        if spec is not None and (args or options.keys() - _BESIDE_A_SPEC):
+            raise InvalidArgument(
+                "a whole spec was given, and options beside it",
+                hint="say everything in the spec: attrs.evolve(spec, ...)",
+            )
         arguments = {"spec": to_wire(wanted), "mode": {"replace": replace, "key": key}}
         if shared := shared_of(options, self._session):
             arguments["shared"] = shared

@@ -35,6 +35,21 @@ def command_words(args: Sequence[str]) -> tuple[str, ...]:
     return tuple(args)
 
 
+def listed(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    """The texts of an option that takes several.
+
+    Raises:
+        InvalidArgument: it is one text, which would be as many as it has letters.
+    """
+    if isinstance(values, str):
+        raise InvalidArgument(f"{option} takes a list, not one text", hint=f"did you mean [{values!r}]?")
+    return tuple(values)
+
+
 def env_entries(env: Mapping[str, str] | Sequence[str]) -> tuple[str, ...]:
-    """``NAME=value`` for each variable."""
-    return tuple(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else tuple(env)
+    """``NAME=value`` for each variable.
+
+    Raises:
+        InvalidArgument: it is one text.
+    """
+    return tuple(f"{key}={value}" for key, value in env.items()) if isinstance(env, Mapping) else listed("env", env)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from ross.client.keywords import check_options
 from ross.model.limits import Limits
 
 
@@ -24,6 +25,16 @@ class LimitOptions(TypedDict, total=False):
     cpuset_mems: str
     pids_limit: int
     blkio_weight: int
+
+
+def changed_limits(options: LimitOptions) -> Limits:
+    """The limits that an update is to change.
+
+    Raises:
+        InvalidArgument: an option is not one.
+    """
+    check_options(options, LimitOptions)
+    return make_limits(options)
 
 
 def make_limits(options: LimitOptions) -> Limits:

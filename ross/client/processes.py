@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from attrs import frozen
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Write = Callable[[bytes], Awaitable[None]]
 Gap = Callable[[int], Awaitable[None]]
+PaceName = Literal["log", "drop", "block"]
 
 _INPUT_BYTES = 256 << 10
 
@@ -36,7 +37,7 @@ class ProcessOptions(TypedDict, total=False):
     privileged: bool
     rows: int
     columns: int
-    when_gone: str
+    when_gone: Literal["hup", "kill", "leave"]
     """``hup``, ``kill`` or ``leave``: what becomes of it when nobody holds it any more."""
 
 
@@ -125,7 +126,7 @@ class Exec(Process):
         stdin: bool = False,
         stdout: Write | None = None,
         stderr: Write | None = None,
-        pace: str = "block",
+        pace: PaceName = "block",
         on_gap: Gap | None = None,
     ) -> Process:
         """Connect to it from now on; see :meth:`ross.client.containers.Container.attach`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from attrs import evolve
 
 from ross.client.health import HealthOptions, make_health
-from ross.client.keywords import check_options, command_words, env_entries
+from ross.client.keywords import check_options, command_words, env_entries, listed
 from ross.client.limits import LimitOptions, make_limits
 from ross.client.users import make_users
 from ross.errors import InvalidArgument
@@ -64,6 +64,7 @@ class CreateOptions(LimitOptions, HealthOptions, total=False):
     """By target, descriptors of ours that are mounted in the place of a source: a directory or file as it was opened, whatever is at its
     path by then. Their mounts are among ``mounts``, and have no source."""
     network: str
+    """``none`` or ``host``."""
     read_only: bool
     privileged: bool
     no_new_privileges: bool
@@ -136,7 +137,7 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
     return ContainerSpec(
         name=options.get("name", ""),
         args=command_words(args),
-        entrypoint=tuple(entrypoint) if entrypoint is not None else None,
+        entrypoint=command_words(entrypoint) if entrypoint is not None else None,
         env=env_entries(options.get("env", ())),
         working_dir=options.get("workdir", ""),
         user=options.get("user", ""),
@@ -154,10 +155,10 @@ def make_spec(args: Sequence[str], options: CreateOptions) -> ContainerSpec:
         security=_security(options),
         namespaces=_namespaces(options),
         resolution=Resolution(
-            hosts=tuple(options.get("add_hosts", ())),
-            servers=tuple(options.get("dns", ())),
-            search=tuple(options.get("dns_search", ())),
-            options=tuple(options.get("dns_options", ())),
+            hosts=listed("add_hosts", options.get("add_hosts", ())),
+            servers=listed("dns", options.get("dns", ())),
+            search=listed("dns_search", options.get("dns_search", ())),
+            options=listed("dns_options", options.get("dns_options", ())),
         ),
         annotations=dict(options.get("annotations", {})),
         labels=dict(options.get("labels", {})),
@@ -186,16 +187,16 @@ def _resources(options: CreateOptions) -> Resources:
 def _security(options: CreateOptions) -> Security:
     return Security(
         no_new_privileges=options.get("no_new_privileges", False),
-        cap_add=tuple(options.get("cap_add", ())),
-        cap_drop=tuple(options.get("cap_drop", ())),
+        cap_add=listed("cap_add", options.get("cap_add", ())),
+        cap_drop=listed("cap_drop", options.get("cap_drop", ())),
         seccomp=options.get("seccomp", ""),
         apparmor=options.get("apparmor", ""),
         selinux=options.get("selinux", ""),
-        mask=tuple(options.get("mask", ())),
-        unmask=tuple(options.get("unmask", ())),
+        mask=listed("mask", options.get("mask", ())),
+        unmask=listed("unmask", options.get("unmask", ())),
         devices=tuple(options.get("devices", ())),
         device_rules=tuple(options.get("device_rules", ())),
-        groups=tuple(options.get("group_add", ())),
+        groups=listed("group_add", options.get("group_add", ())),
         sysctls=dict(options.get("sysctls", {})),
     )
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import capnp
 
-from ross.errors import BY_CODE, ErrorCode, Fact, Internal, ResourceExhausted, RossError, Unavailable
+from ross.errors import BY_CODE, ErrorCode, Fact, Internal, Reason, ResourceExhausted, RossError, Unavailable
 from ross.wire.loop import TooManyCallsError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def from_exception(error: BaseException) -> RossError:
         return BY_CODE[ErrorCode(found["code"])](_CONTROL.sub(" ", message).rstrip(), hint=hint, **facts)
     if getattr(error, "type", None) == "DISCONNECTED":
         return Unavailable(
-            "the connection to the daemon was lost", hint="is it running? try: ross health", reason="disconnected"
+            "the connection to the daemon was lost", hint="is it running? try: ross health", reason=Reason.DISCONNECTED
         )
     if getattr(error, "type", None) == "UNIMPLEMENTED":
         return Unavailable("the daemon does not know this call", hint="it is older than this client: update it")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ross.client import Container, Image
+    from ross.client.processes import PaceName
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
@@ -65,7 +66,8 @@ async def ended(container: Container) -> None:
 
 async def test_several_at_once_see_everything(plain: Image) -> None:
     container = await plain.create(["sh", "-c", COUNT])
-    kept = {pace: Kept() for pace in ("log", "drop", "block")}
+    paces: tuple[PaceName, ...] = ("log", "drop", "block")
+    kept = {pace: Kept() for pace in paces}
     attached = [await container.attach(stdout=one, pace=pace, on_gap=one.gap) for pace, one in kept.items()]
     await container.start()
     for process in attached:
@@ -77,7 +79,7 @@ async def test_several_at_once_see_everything(plain: Image) -> None:
 
 
 @pytest.mark.parametrize("pace", ["log", "drop"])
-async def test_slow_reader_never_blocks_the_container(plain: Image, pace: str) -> None:
+async def test_slow_reader_never_blocks_the_container(plain: Image, pace: PaceName) -> None:
     script = "yes $(head -c 999 /dev/zero | tr '\\0' y) | head -c 4000000; echo end"
     container = await plain.create(["sh", "-c", script])
     kept, go = Kept(), trio.Event()

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import ross
-from ross.errors import FailedPrecondition, InvalidArgument, RossError, Unavailable
+from ross.errors import FailedPrecondition, InvalidArgument, Reason, RossError, Unavailable
 from ross.model.events import Event
 from tests.support.archives import BUSYBOX
 
@@ -317,5 +317,49 @@ def test_output_that_the_program_cannot_take(loaded: Daemon, run: Run) -> None:
             with pytest.raises(OSError, match="no space for b'out"):
                 await attached.wait()
             await container.discard()
+
+    run(body)
+
+
+def test_options_that_mean_nothing_are_refused(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            image = await engine.images.get(BUSYBOX)
+            container = await image.create(["true"])
+            with pytest.raises(InvalidArgument, match="no option 'memry'"):
+                await container.update(memry=1 << 30)  # type: ignore[call-arg]
+            for option in ("cap_add", "dns", "env", "group_add", "mask"):
+                with pytest.raises(InvalidArgument, match=f"{option} takes a list, not one text"):
+                    image.create(["true"], **{option: "ALL"})  # type: ignore[arg-type]
+            with pytest.raises(InvalidArgument, match="list of words"):
+                image.create(entrypoint="sh -c")
+            with pytest.raises(InvalidArgument, match="a whole spec was given, and options beside it"):
+                image.create(spec=(await container.info()).spec, name="other")
+            await container.discard()
+
+    run(body)
+
+
+def test_names_are_found_by_who_looks_for_them() -> None:
+    """Before anything of the library was used."""
+    looking = """
+import ross
+assert {"connect", "Engine", "RossError", "errors"} <= set(dir(ross))
+assert issubclass(ross.errors.NotFound, ross.RossError)
+assert "connect" in dir(ross.client)
+"""
+    subprocess.run([sys.executable, "-c", looking], check=True)
+
+
+def test_program_connects_again_when_the_daemon_was_restarted(daemon: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine:
+            daemon.kill()
+            with pytest.raises(Unavailable) as caught:
+                await engine.info()
+            assert caught.value.reason == Reason.DISCONNECTED
+            daemon.start()
+            async with ross.connect(daemon.socket) as again:
+                await again.info()
 
     run(body)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from ross.client import Container, Engine
+    from ross.client.processes import PaceName
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(7200)]
 
@@ -127,7 +128,7 @@ async def test_resizes(shared: Daemon, engine: Engine, box: Container) -> None:
 
 
 @pytest.mark.parametrize("pace", ["log", "drop", "block"])
-async def test_attaching_and_letting_go(shared: Daemon, engine: Engine, box: Container, pace: str) -> None:
+async def test_attaching_and_letting_go(shared: Daemon, engine: Engine, box: Container, pace: PaceName) -> None:
     """CVE-2025-64329."""
 
     async def once(_number: int) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import trio
@@ -276,7 +276,7 @@ async def test_terminal_has_the_size_from_the_first_moment_and_follows(box: Cont
 
 
 @pytest.mark.parametrize(("policy", "signal"), [("hup", 1), ("kill", 9)])
-async def test_holder_that_is_gone(shared: Daemon, policy: str, signal: int) -> None:
+async def test_holder_that_is_gone(shared: Daemon, policy: Literal["hup", "kill"], signal: int) -> None:
     async with connect(shared.socket) as engine:
         container = await engine.containers.get("box")
         executed = await container.open_exec(["sleep", "100000"], when_gone=policy)
