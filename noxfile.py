@@ -196,7 +196,7 @@ def lock(session: nox.Session) -> None:
 
 @nox.session
 def vm(session: nox.Session) -> None:
-    """The tests of control groups, journal, AppArmor and checkpoints, on a machine with it all, which ``ROSS_VM_RUNNER`` boots; as root.
+    """The tests of control groups, unit, journal, AppArmor and checkpoints, on a machine that ``ROSS_VM_RUNNER`` boots; as root.
 
     The runner is called as ``RUNNER --package NAME --copy --project DIRECTORY -- COMMAND``, and gives the machine a copy of the directory.
     The machine needs no network; it has Python, runc, conmon and the named package of Debian 12.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,6 @@ from tests.support.registry import running_registry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from ross.client import Engine, Image
 
@@ -31,8 +31,9 @@ def criu_works() -> bool:
     return program is not None and subprocess.run([program, "check"], capture_output=True, check=False).returncode == 0
 
 
-# There is nothing to test with where there is no journal, AppArmor or CRIU; the machine of `nox -s vm` has them all.
+# There is nothing to test with where there is no systemd, journal, AppArmor or CRIU; the machine of `nox -s vm` has them all.
 collect_ignore = [
+    *([] if Path("/run/systemd/system").is_dir() else ["test_unit.py"]),
     *([] if SOCKET.exists() else ["test_journal.py"]),
     *([] if has_apparmor() and which("apparmor_parser") else ["test_apparmor.py"]),
     *([] if criu_works() else ["test_checkpoint.py"]),
