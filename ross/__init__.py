@@ -44,16 +44,18 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    # Imported when asked for: the command line and the daemon load only what they need.
-    if name in _MODULES:
-        return import_module(f"ross.{name}")
-    if name == "RossError":
-        from ross.errors import RossError
+if not TYPE_CHECKING:  # or every name would be one to a type checker
 
-        return RossError
-    if name in __all__:
-        import ross.client
+    def __getattr__(name: str) -> Any:
+        # Imported when asked for: the command line and the daemon load only what they need.
+        if name in _MODULES:
+            return import_module(f"ross.{name}")
+        if name == "RossError":
+            from ross.errors import RossError
 
-        return getattr(ross.client, name)
-    raise AttributeError(f"module 'ross' has no attribute {name!r}")
+            return RossError
+        if name in __all__:
+            import ross.client
+
+            return getattr(ross.client, name)
+        raise AttributeError(f"module 'ross' has no attribute {name!r}")

@@ -51,8 +51,10 @@ def __dir__() -> list[str]:
     return [*globals(), *__all__]
 
 
-def __getattr__(name: str) -> Any:
-    # Imported when asked for: a command line that only pulls loads nothing of containers.
-    if name in _MODULES:
-        return getattr(import_module(f"ross.client.{_MODULES[name]}"), name)
-    raise AttributeError(f"module 'ross.client' has no attribute {name!r}")
+if not TYPE_CHECKING:  # or every name would be one to a type checker
+
+    def __getattr__(name: str) -> Any:
+        # Imported when asked for: a command line that only pulls loads nothing of containers.
+        if name in _MODULES:
+            return getattr(import_module(f"ross.client.{_MODULES[name]}"), name)
+        raise AttributeError(f"module 'ross.client' has no attribute {name!r}")

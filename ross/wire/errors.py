@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import capnp
 
 from ross.errors import BY_CODE, ErrorCode, Fact, Internal, Reason, ResourceExhausted, RossError, Unavailable
-from ross.wire.loop import TooManyCallsError
+from ross.wire.loop import EndingError, TooManyCallsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +70,8 @@ def _known(error: BaseException) -> RossError:
         )
     if isinstance(error, TooManyCallsError):
         return ResourceExhausted(str(error), hint="wait for some of them to end")
+    if isinstance(error, EndingError):
+        return Unavailable("the daemon is shutting down", hint="try again when it is back", reason=Reason.DISCONNECTED)
     if isinstance(error, capnp.KjException):
         return from_exception(error)
     identity = secrets.token_hex(4)

@@ -56,6 +56,10 @@ class TooManyCallsError(Exception):
     """A peer has more calls in flight than it may, or larger ones."""
 
 
+class EndingError(Exception):
+    """This side ends, with the calls that it serves."""
+
+
 def _plain(error: BaseException) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(str(error))
 
@@ -230,6 +234,8 @@ class _Call:
             self._error.__suppress_context__ = True
             self._error.__context__ = None
         finally:
+            if not completed and self._error is None and not self._scope.cancel_called:  # by nobody at the other side
+                self._error = self._loop.translate(EndingError("the other side is ending"))
             self._cancelled = not completed and self._error is None
             self._owner.calls -= 1
             self._loop.run_as(self._owner, self._finish)

@@ -363,3 +363,24 @@ def test_program_connects_again_when_the_daemon_was_restarted(daemon: Daemon, ru
                 await again.info()
 
     run(body)
+
+
+def test_what_is_waited_for_when_the_daemon_shuts_down(daemon: Daemon, run: Run) -> None:
+    """Its end is no fault of Ross, whichever way it is heard of."""
+
+    async def body() -> None:
+        async with ross.connect(daemon.socket) as engine, engine.events() as events, anyio.create_task_group() as tasks:
+
+            async def follow() -> None:
+                with pytest.raises(Unavailable) as caught:
+                    await anext(events)
+                assert caught.value.reason == Reason.DISCONNECTED
+
+            tasks.start_soon(follow)
+            with anyio.fail_after(10):
+                while not any("next_context" in task.name for task in await engine.tasks()):  # noqa: ASYNC110 -- of another process
+                    await anyio.sleep(0.01)
+            assert await anyio.to_thread.run_sync(daemon.terminate) == 0
+        await anyio.to_thread.run_sync(daemon.start)
+
+    run(body)
