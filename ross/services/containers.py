@@ -197,12 +197,16 @@ class Containers:
         return container
 
     async def _put_down(self, container: Container) -> None:
-        """Write the record, and make the files; whoever is killed between leaves it to the next daemon to make them."""
+        """Write the record, and make the files; whoever is killed between leaves it to the next daemon to make them.
+
+        It is known by its name and its key from here on. Who removes or starts it takes the turn that this has first, and finds it whole.
+        """
         record = container.record
         try:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
-                await container.launcher.see_snapshot(record)
+                async with container.turn:
+                    await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
+                    await container.launcher.see_snapshot(record)
         except BaseException:
             self._forget(container)
             remove_tree(container.layout.directory)

@@ -75,6 +75,11 @@ class RunnableContainer(TrackedContainer):
         """Set to end the pause before a restart."""
 
     @property
+    def turn(self) -> trio.Lock:
+        """Whoever changes it as a whole holds this."""
+        return self._turn
+
+    @property
     def image(self) -> Image | None:
         """What it was made of; None if that is damaged or gone."""
         return self._image
