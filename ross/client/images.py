@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Unpack
+from uuid import uuid4
+
+import anyio
 
 from ross.client.connection import Pending, all_of, answer
 from ross.client.containers import Container
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from ross.model.containers import ContainerSpec
     from ross.model.registries import Notice
 
+_CANCELLED_SECONDS: Final = 10.0
+"""So long a run that is cancelled while its container is created waits for the daemon to remove that."""
 _BESIDE_A_SPEC: Final = frozenset({"pid", "ipc", "volumes_from", "mount_fds"})
 """Options that may hand something over, which no spec can."""
 
@@ -151,7 +157,7 @@ class Image:
         Raises:
             FailedPrecondition: it cannot be started.
         """
-        container = await self.create(args, **options)
+        container = await self._create_to_run(args, options)
         try:
             done = await self._run(container)
         except BaseException as error:
@@ -159,6 +165,18 @@ class Image:
             raise
         await container.discard()
         return done
+
+    async def _create_to_run(self, args: Sequence[str], options: CreateOptions) -> Container:
+        """Create one; who is cancelled meanwhile does not know whether it was, and asks by a key for what there is to be removed."""
+        key = uuid4().hex
+        try:
+            return await self.create(args, key=key, **options)
+        except Exception:
+            raise
+        except BaseException:
+            with anyio.move_on_after(_CANCELLED_SECONDS, shield=True), suppress(RossError):
+                await (await self.create(args, key=key, **options)).discard()
+            raise
 
     async def _run(self, container: Container) -> Completed:
         stdout, stderr = bytearray(), bytearray()

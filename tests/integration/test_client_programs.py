@@ -384,3 +384,16 @@ def test_what_is_waited_for_when_the_daemon_shuts_down(daemon: Daemon, run: Run)
         await anyio.to_thread.run_sync(daemon.start)
 
     run(body)
+
+
+def test_run_that_is_cancelled_at_any_point_leaves_nothing(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            image = await engine.images.get(BUSYBOX)
+            before = await engine.containers.list(all=True)
+            for milliseconds in range(60):
+                with anyio.move_on_after(milliseconds / 1000):
+                    await image.run(["true"])
+            assert await engine.containers.list(all=True) == before
+
+    run(body)
