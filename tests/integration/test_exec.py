@@ -141,6 +141,9 @@ async def test_init_and_exec_have_no_descriptors_but_the_standard_three(box: Con
     first = (await box.info()).pid
     executed = await box.open_exec(["sleep", "1000"], when_gone="kill")
     second = (await executed.info()).pid
+    await eventually(
+        lambda: Path(f"/proc/{second}/comm").read_text() == "sleep\n"
+    )  # what the runtime has open is closed then
     for pid in (first, second):
         assert descriptors(pid) == {"0", "1", "2"}
     await executed.signal("KILL")
