@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 import capnp
 
 from ross.errors import BY_CODE, ErrorCode, Fact, Internal, Reason, ResourceExhausted, RossError, Unavailable
-from ross.wire.loop import EndingError, TooManyCallsError
+from ross.wire.loop import EndingError
+from ross.wire.owner import TooManyCallsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

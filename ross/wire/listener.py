@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import capnp
 import trio
 
+from ross.wire.background import open_background
 from ross.wire.credentials import Credentials, peer_credentials
 from ross.wire.ledger import Ledger
-from ross.wire.loop import Owner, open_background
+from ross.wire.owner import Owner
 from ross.wire.transport import Transport
 
 if TYPE_CHECKING:

@@ -32,28 +32,22 @@ import capnp
 import outcome
 import trio
 
+from ross.wire.background import open_background
 from ross.wire.garbage import collect_for_ever, collecting_here
 from ross.wire.limits import Limits
+from ross.wire.owner import Owner
 from ross.wire.serving import CallGoneError, call_scope
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
-    from ross.wire.ledger import Ledger
     from ross.wire.listener import Connection
 
 logger = logging.getLogger(__name__)
 
-_SMALL_BYTES: Final = 64 << 10
-"""A call of no more than this is never refused because of others that are large: it may be what ends them."""
-
 Translate = Callable[[BaseException], Exception]
 """Makes of what a method raised the exception whose text, ``Name: message``, is sent to the caller; no traceback is."""
-
-
-class TooManyCallsError(Exception):
-    """A peer has more calls in flight than it may, or larger ones."""
 
 
 class EndingError(Exception):
@@ -75,30 +69,6 @@ class _Handle:
 
     def cancel(self) -> None:
         self.callback = None
-
-
-class Owner:
-    """What the tasks of a connection belong to: its nursery, and what its calls hold."""
-
-    def __init__(self, nursery: trio.Nursery, limits: Limits, ledger: Ledger | None = None) -> None:
-        self.nursery = nursery
-        self.calls = 0
-        self._ledger = ledger
-        self._limits = limits
-
-    def refusal(self) -> TooManyCallsError | None:
-        """Why the call that has arrived is not made."""
-        if self.calls >= self._limits.calls_in_flight:
-            return TooManyCallsError("this connection has too many calls in flight")
-        ledger = self._ledger
-        if (
-            ledger is not None
-            and self.calls
-            and ledger.newest_bytes > _SMALL_BYTES
-            and ledger.held_bytes > self._limits.bytes_in_flight
-        ):
-            return TooManyCallsError("the calls that this connection has in flight are too large together")
-        return None
 
 
 class _Future:
@@ -372,22 +342,6 @@ def caller_from_threads() -> Callable[[Callable[[], object]], object]:
 
 
 _IDLE_ROUNDS: Final = 3
-
-
-@asynccontextmanager
-async def open_background() -> AsyncIterator[trio.Nursery]:
-    """A nursery for tasks that end with the block; what the block raises is raised as it is, in no group: also ``SystemExit``."""
-    problem: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield nursery
-        except trio.Cancelled:
-            raise  # to be caught by the scope whose it is, which may be the nursery's own
-        except BaseException as error:  # noqa: BLE001 -- raised again below
-            problem = error
-        nursery.cancel_scope.cancel()
-    if problem is not None:
-        raise problem
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ross.errors import BY_CODE, Cancelled, Internal, NotFound, ResourceExhausted, RossError
 from ross.wire.errors import from_exception, to_exception
-from ross.wire.loop import TooManyCallsError
+from ross.wire.owner import TooManyCallsError
 
 MESSAGES = st.text(min_size=1, max_size=100).filter(lambda text: text.strip() == text and text.isprintable())
 FACTS = st.dictionaries(
