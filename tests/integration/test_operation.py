@@ -20,7 +20,7 @@ from ross.linux.mount import mount_overlay, unmount
 from ross.linux.pidfd import identify
 from ross.linux.process import which
 from tests.support.archives import BUSYBOX
-from tests.support.daemon import running_daemon
+from tests.support.daemon import command, running_daemon
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
@@ -145,6 +145,23 @@ def test_log_that_nobody_reads_holds_nobody_up(daemon: Daemon, box: str, tmp_pat
     assert "ross.daemon: shutting down" in os.read(reader, 1 << 20).decode()
     os.close(reader)
     daemon.start()
+
+
+def test_closed_streams_are_nobody_elses(daemon: Daemon, box: str) -> None:
+    """A supervisor that closes them all: what the daemon opens next does not take their place."""
+    daemon.terminate()
+    daemon.start(under=["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"])
+    for fd in range(3):
+        assert str(Path(f"/proc/{daemon.pid}/fd/{fd}").readlink()) == os.devnull
+    assert daemon.ok("run", "--rm", box, "echo", "hi") == "hi\n"
+    assert daemon.terminate() == 0
+    daemon.start()
+
+
+def test_client_whose_streams_are_closed(daemon: Daemon, box: str) -> None:
+    words = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh", *command("run", "--rm", "-i", box, "sh", "-c", "cat; echo end")]
+    done = subprocess.run(words, env=daemon.environment(), stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"end\n"
 
 
 def test_hangup_does_not_end_the_daemon(daemon: Daemon) -> None:
