@@ -13,7 +13,7 @@ import os
 import resource
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -296,15 +296,21 @@ def _make_directories(state: StateLayout, runtime: RuntimeLayout) -> None:
 
 @contextmanager
 def _only_daemon(lock: Path, *, what: str) -> Iterator[None]:
-    try:
-        with hold_lock(lock):
-            yield
-    except LockHeldError as error:
-        holder = f"process {error.pid}" if error.pid else "another process"
-        raise FailedPrecondition(
-            f"{what} is in use by another daemon, {holder}",
-            hint=f"stop it first (kill {error.pid or 'PID'}), or choose another --root, --run and --socket",
-        ) from None
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(hold_lock(lock))
+        except LockHeldError as error:
+            holder = f"process {error.pid}" if error.pid else "another process"
+            raise FailedPrecondition(
+                f"{what} is in use by another daemon, {holder}",
+                hint=f"stop it first (kill {error.pid or 'PID'}), or choose another --root, --run and --socket",
+            ) from None
+        except OSError as error:
+            raise FailedPrecondition(
+                f"{lock} cannot be opened, which keeps others from {what}: {error.strerror}",
+                hint="it is to be a file, and is made where there is none: see what is there, and remove it",
+            ) from None
+        yield
 
 
 async def _find_programs(settings: Settings) -> Programs:

@@ -66,6 +66,16 @@ def test_socket_of_another_daemon_is_left_alone(daemon: Daemon, tmp_path: Path) 
     daemon.ok("ps")
 
 
+def test_lock_that_is_no_file_is_told(daemon: Daemon) -> None:
+    daemon.terminate()
+    lock = daemon.root / "lock"
+    lock.unlink()
+    lock.mkdir()
+    assert f"{lock} cannot be opened, which keeps others from the root" in _refused(daemon, daemon.root, daemon.run)
+    lock.rmdir()
+    daemon.start()
+
+
 def test_another_root_ends_no_containers_that_run(daemon: Daemon, box: str) -> None:
     daemon.ok("run", "-d", "--name", "runs", box, "sleep", "100000")
     before = _pid(daemon, "runs")
