@@ -98,9 +98,12 @@ async def begin_exec(container: Container, context: Any, session: Session) -> No
         executed, attachment = await container.execs.begin(
             options, stdout=sink_of(params, "stdout"), stderr=sink_of(params, "stderr"), handed=handed
         )
-    context.results.exec = ExecServer(executed, attachment, session)
-    if attachment is not None:
-        context.results.stdin = ByteStreamServer(attachment.write_stdin, done=attachment.close_stdin)
+    try:
+        context.results.exec = ExecServer(executed, attachment, session)
+        if attachment is not None:
+            context.results.stdin = ByteStreamServer(attachment.write_stdin, done=attachment.close_stdin)
+    finally:
+        await executed.let_go()  # the reference holds it now
 
 
 def found_execs(container: Container, session: Session) -> list[dict[str, Any]]:

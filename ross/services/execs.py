@@ -55,7 +55,7 @@ class Execs:
         handed: Handed = NOTHING,
         listed: bool = True,
     ) -> tuple[Exec, Attachment | None]:
-        """Execute something. Cancelled, or failed, nothing of it is left.
+        """Execute something. Cancelled, or failed, nothing of it is left. Whoever begins it holds it, and is to let go of it.
 
         Args:
             options: What.
@@ -83,6 +83,7 @@ class Execs:
         record = ExecRecord(id=make_id(), container=self._container.id, options=options, started_at=time.time_ns())
         begun = Exec(self._parts, self._container, record)
         begun.listed = listed
+        begun.hold()  # others find it from here on, and let go of it, before whoever begins it has heard of it
         attachment: Attachment | None = None
         if not handed.stdio and (stdout is not None or stderr is not None or options.stdin):
             streams = AttachOptions(

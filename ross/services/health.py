@@ -241,7 +241,6 @@ class Health:
             )
         except RossError as error:
             return _FAILED, error.message
-        executed.hold()
         try:
             with trio.move_on_after(check.timeout) as scope:
                 result = await executed.wait()

@@ -371,7 +371,6 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
             async def begin() -> None:
                 executed, attachment = await container.execs.begin(options, stdout=None, stderr=None)
                 assert attachment is None
-                executed.hold()
                 await executed.let_go()
                 await executed.wait()
 
@@ -382,7 +381,6 @@ async def test_exec_attach_and_top(place: Path, layered: str) -> None:
         assert await cancelled_at(0.05, attachment.wait)
         await attachment.detach()
         await cancelled_at(0, lambda: container.top(""))
-        executed.hold()
         await executed.let_go()
         await executed.wait()
         await container.execs.all_ended()

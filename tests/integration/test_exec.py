@@ -296,6 +296,22 @@ async def test_holder_that_is_gone(shared: Daemon, policy: Literal["hup", "kill"
         assert outcome.signal == signal
 
 
+async def test_who_looks_while_it_is_begun_does_not_end_it(box: Container, shared: Daemon) -> None:
+    """What is listed is held by whoever lists it, who lets go of it before whoever has begun it has heard of it."""
+    async with connect(shared.socket) as others, trio.open_nursery() as nursery:
+        seen = await others.containers.get("box")
+
+        async def look() -> None:
+            while True:
+                await seen.execs()
+
+        nursery.start_soon(look)
+        for _time in range(20):
+            done = await box.exec(["sh", "-c", "sleep 0.1; echo well"])
+            assert (done.outcome.exit_code, done.stdout) == (0, b"well\n")
+        nursery.cancel_scope.cancel()
+
+
 async def test_holder_that_leaves_it(shared: Daemon) -> None:
     async with connect(shared.socket) as engine:
         container = await engine.containers.get("box")
