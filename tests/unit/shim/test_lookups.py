@@ -19,16 +19,18 @@ from ross.model.mounts import Mount
 from ross.oci.image import Execution
 from ross.shim.command import effective_command
 from ross.shim.programs import check_program
-from ross.shim.rootfs import Rootfs, open_rootfs
 from ross.shim.runtime import runtime_error
 from ross.shim.seccomp import default_profile
 from ross.shim.signals import parse_signal
 from ross.shim.users import User, resolve_user
 from ross.shim.validate import normalise_spec, validate_spec
+from tests.support.rootfs import open_as_ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ross.shim.rootfs import Rootfs
 
 PASSWD = """\
 # comment
@@ -53,7 +55,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rootfs(tree: Path) -> Iterator[Rootfs]:
-    with open_rootfs(tree) as opened:
+    with open_as_ours(tree) as opened:
         yield opened
 
 
@@ -87,7 +89,7 @@ def test_users_that_are_none(rootfs: Rootfs, text: str) -> None:
 def test_numbers_are_never_taken_for_names(tree: Path) -> None:
     (tree / "etc/passwd").write_text("1000:x:0:0::/:\n0:x:5:5::/:\nreal:x:1000:1000::/home/real:\n")
     (tree / "etc/group").write_text("50:x:0:\n60:x:60:\n")
-    with open_rootfs(tree) as rootfs:
+    with open_as_ours(tree) as rootfs:
         assert resolve_user("1000", rootfs).uid == 1000
         assert resolve_user("", rootfs).uid == 0
         assert resolve_user("real:60", rootfs).gid == 60
@@ -98,7 +100,7 @@ def test_numbers_are_never_taken_for_names(tree: Path) -> None:
 @pytest.mark.parametrize("name", ["etc/passwd", "etc/group"])
 def test_file_of_users_that_is_too_large_is_refused(tree: Path, name: str) -> None:
     """CVE-2026-47262, CVE-2025-4437: the runtime reads all of it."""
-    with open_rootfs(tree) as rootfs:
+    with open_as_ours(tree) as rootfs:
         os.truncate(tree / name, 1 << 20)
         assert resolve_user("12345", rootfs).uid == 12345
         os.truncate(tree / name, (1 << 20) + 1)
@@ -115,7 +117,7 @@ def test_file_of_users_that_leads_to_the_kernel_is_refused(tree: Path, name: str
     (tree / name).unlink()
     (tree / name).symlink_to(target)
     (tree / "up").symlink_to("../..")
-    with open_rootfs(tree) as rootfs, pytest.raises(FailedPrecondition, match="kernel's own filesystems"):
+    with open_as_ours(tree) as rootfs, pytest.raises(FailedPrecondition, match="kernel's own filesystems"):
         resolve_user("12345", rootfs)
 
 
@@ -124,7 +126,7 @@ def test_no_passwd_breaks_the_reader(tmp_path_factory: pytest.TempPathFactory, d
     tree = tmp_path_factory.mktemp("root")
     (tree / "etc").mkdir()
     (tree / "etc/passwd").write_bytes(data)
-    with open_rootfs(tree) as rootfs:
+    with open_as_ours(tree) as rootfs:
         assert resolve_user("12345", rootfs).uid == 12345
 
 
@@ -133,7 +135,7 @@ def test_passwd_is_never_read_from_outside(tree: Path) -> None:
     outside.write_text("evil:x:7:7::/:\n")
     (tree / "etc/passwd").unlink()
     (tree / "etc/passwd").symlink_to(outside)
-    with open_rootfs(tree) as rootfs:
+    with open_as_ours(tree) as rootfs:
         assert rootfs.read("/etc/passwd", limit=100) is None
         with pytest.raises(FailedPrecondition, match="no user 'evil'"):
             resolve_user("evil", rootfs)
@@ -143,7 +145,7 @@ def test_passwd_is_never_read_from_outside(tree: Path) -> None:
 def test_fifo_in_the_place_of_a_file_is_refused(tree: Path, name: str) -> None:
     (tree / name).unlink()
     os.mkfifo(tree / name)
-    with open_rootfs(tree) as rootfs, pytest.raises(FailedPrecondition, match="is not a regular file"):
+    with open_as_ours(tree) as rootfs, pytest.raises(FailedPrecondition, match="is not a regular file"):
         resolve_user("root", rootfs)
 
 
@@ -152,7 +154,7 @@ def test_directories_and_files_are_made_inside_whatever_the_links_say(tree: Path
     (tree / "absolute").symlink_to("/made")
     (tree / "circle").symlink_to("circle")
     (tree / "etc/resolv.conf").symlink_to("/run/nowhere/resolv.conf")
-    with open_rootfs(tree) as rootfs:
+    with open_as_ours(tree) as rootfs:
         if os.geteuid() == 0:
             rootfs.make_directory("/up/a/b")
             rootfs.make_directory("/absolute/c")

@@ -12,7 +12,7 @@ from ross.model.mounts import Mount, MountKind
 from ross.model.namespaces import NamespaceMode, Namespaces
 from ross.model.security import Device, Security
 from ross.shim.nested_mounts import nest
-from ross.shim.rootfs import open_rootfs
+from tests.support.rootfs import open_as_ours
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def rootfs(tmp_path: Path) -> Path:
 
 def nested(rootfs: Path, spec: ContainerSpec) -> dict[str, list[tuple[str, str, str]]]:
     """By the target of the outer one: target, place below and neighbour of those inside."""
-    with open_rootfs(rootfs) as opened:
+    with open_as_ours(rootfs) as opened:
         return {
             outer.mount.target: [(inner.mount.target, inner.path, inner.beside.target) for inner in outer.inners]
             for outer in nest(spec, opened)
