@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 import ross
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from ross.client import Engine, Image
+    from tests.support.backends import Run
 
 
 def criu_works() -> bool:
@@ -118,6 +120,12 @@ async def engine(shared: Daemon) -> AsyncIterator[Engine]:
 async def plain(engine: Engine, busybox: str) -> Image:
     """The image with busybox, by that connection."""
     return await engine.images.get(busybox)
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Run an async function, on Trio and on asyncio."""
+    return lambda function: anyio.run(function, backend=request.param)
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -21,17 +20,10 @@ from ross.oci.digest import Digest
 if TYPE_CHECKING:
     from ross.client.content import Content
     from ross.client.snapshots import Snapshots
+    from tests.support.backends import Run
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
-
-Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run an async function on each of the two."""
-    return lambda function: anyio.run(function, backend=request.param)
 
 
 def test_life_of_a_container(daemon: Daemon, box: str, run: Run) -> None:

@@ -7,10 +7,10 @@ import errno
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -23,17 +23,10 @@ from tests.support.archives import BUSYBOX
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.backends import Run
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
-
-Run = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-
-
-@pytest.fixture(params=["trio", "asyncio"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run an async function on each of the two."""
-    return lambda function: anyio.run(function, backend=request.param)
 
 
 @pytest.mark.parametrize("way_out", [SystemExit(3), KeyboardInterrupt(), pytest.skip.Exception("not today")])
