@@ -107,8 +107,16 @@ class Attachment:
         """Whether the process waits while its sinks take nothing."""
         return self._log is None and self.options.pace is not Pace.DROP
 
-    async def connect(self) -> None:
-        """Connect now; the output flows from here on."""
+    async def connect(self, *, accepted: bool = True) -> None:
+        """Connect now; the output flows from here on.
+
+        Args:
+            accepted: Wait until the monitor has taken the connection. That of an exec takes one only after the beginning.
+
+        Raises:
+            FailedPrecondition: it does not listen.
+            Unavailable: it is stopped.
+        """
         if self._detached:
             return
         self._ending = self._target.ending
@@ -121,7 +129,7 @@ class Attachment:
         if self._log is not None and not self.options.since:
             begin = await trio.to_thread.run_sync(find_begin, self._log, LogOptions(tail=self.options.tail))
         if self._log is None or self.options.stdin:
-            self._stream = await self._target.spares.take() or await connect(self._target.monitor_directory)
+            self._stream = await self._connection(accepted=accepted)
             if self._input_closed:
                 self._stream.close_input()
         self._connected.set()
@@ -130,6 +138,16 @@ class Attachment:
             await self._pump(begin)
 
         self._target.spawn(pump, name=f"attachment of {self._target.title}")
+
+    async def _connection(self, *, accepted: bool) -> AttachStream:
+        stream = await self._target.spares.take() or await connect(self._target.monitor_directory)
+        try:
+            if accepted:
+                await stream.accepted()
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     async def _pump(self, begin: LogBegin | None) -> None:
         try:

@@ -236,7 +236,7 @@ class Exec:
         for attachment in tuple(self.pending):
             self.pending.discard(attachment)
             self.attachments.add(attachment)
-            await attachment.connect()
+            await attachment.connect(accepted=False)
 
     def adopt(self) -> None:
         """Take over what an earlier daemon has begun. Whoever held it is gone."""

@@ -31,6 +31,8 @@ class InitProcess:
     def __init__(self, container: RunnableContainer) -> None:
         self.pending: set[Attachment] = set()
         self.attachments: set[Attachment] = set()
+        self._starting: set[Attachment] = set()
+        """Those that are connected for the start that is on its way."""
         self.spares = Spares()
         self._container = container
 
@@ -128,17 +130,40 @@ class InitProcess:
         return sizes[-1] if sizes else None
 
     async def connect_pending(self) -> None:
-        """Connect those who wait for the start, which is about to come."""
+        """Connect those who wait for the start, which is about to come.
+
+        Raises:
+            RossError: the monitor is gone, or stopped.
+        """
         for attachment in tuple(self.pending):
-            self.pending.discard(attachment)
-            self.attachments.add(attachment)
+            await self._connect(attachment)
+
+    async def started(self) -> None:
+        """Connect those who came while it was being started. With the last of them it runs: no others wait from here on."""
+        while self.pending:
+            attachment = next(iter(self.pending))
+            try:
+                await self._connect(attachment)
+            except RossError as error:  # it has ended already, and its monitor with it
+                attachment.fail(error)
+        self._starting.clear()
+
+    async def _connect(self, attachment: Attachment) -> None:
+        self.pending.discard(attachment)
+        self._starting.add(attachment)
+        self.attachments.add(attachment)
+        try:
             await attachment.connect()
+        except BaseException:
+            self.attachments.discard(attachment)
+            raise
 
     def fail_pending(self, error: RossError) -> None:
-        """Tell those who wait for the start that there is none."""
-        for attachment in tuple(self.pending):
-            self.pending.discard(attachment)
+        """Tell those who wait for the start that there is none, those who are connected already too."""
+        for attachment in (*self.pending, *self._starting):
             attachment.fail(error)
+        self.pending.clear()
+        self._starting.clear()
 
     async def leave_stalled(self) -> None:
         """Let go of those who may have it wait: its monitor does not tell of its end before they have taken all of its output."""

@@ -213,6 +213,7 @@ class RunnableContainer(TrackedContainer):
         started_at = time_of_files()  # as the monitor's word of its end will be stamped
         if restoring is None:
             await self._parts.runtime.start(self.id, launched.process)
+        await self.init.started()
         return launched, started_at
 
     def _begin_run(self, run: Run, *, started_at: int, adopted: bool = False) -> None:

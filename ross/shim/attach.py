@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from ross.errors import FailedPrecondition, RossError
+from ross.errors import FailedPrecondition, RossError, Unavailable
 from ross.linux.terminal import readable_bytes
+from ross.linux.unix_socket import is_accepted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,8 @@ _GATHERED_BYTES: Final = 256 << 10
 _STDIN_BYTES: Final = 8 << 10
 """What the monitor surely takes in one packet; the rest of a longer one would be lost."""
 _RESIZE_SECONDS: Final = 0.001
+_ACCEPT_PAUSE: Final = 0.001
+_ACCEPT_SECONDS: Final = 10.0
 _STDOUT: Final = 2
 _STDERR: Final = 3
 
@@ -109,6 +112,23 @@ class AttachStream:
             self._input_closed = True
             with suppress(OSError, trio.ClosedResourceError):
                 self._sock.shutdown(socket.SHUT_WR)
+
+    async def accepted(self) -> None:
+        """Wait until the monitor has taken the connection.
+
+        The kernel connects us without it. A monitor that finds both connections and output takes one of the connections, and hands the
+        output to those that it has taken: the others would miss a beginning.
+
+        Raises:
+            Unavailable: it does not for long: it is stopped.
+        """
+        with trio.move_on_after(_ACCEPT_SECONDS) as limit:
+            while not is_accepted(self._now) and self.is_quiet():  # noqa: ASYNC110 -- the kernel tells nobody
+                await trio.sleep(_ACCEPT_PAUSE)
+        if limit.cancelled_caught:
+            raise Unavailable(
+                f"the container's monitor has not answered for {_ACCEPT_SECONDS:g} s", hint="is it stopped (SIGSTOP)?"
+            )
 
     async def wait_readable(self) -> None:
         """Wait until something has come, or the monitor has ended."""

@@ -1,4 +1,4 @@
-"""Listening sockets and notifications to a service manager."""
+"""Listening sockets, connections that wait, and notifications to a service manager."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ross.linux.notify import notify
-from ross.linux.unix_socket import listening_socket
+from ross.linux.unix_socket import is_accepted, listening_socket
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +57,23 @@ def test_too_long_path_says_so(tmp_path: Path) -> None:
         listening_socket(tmp_path / ("x" * 120), mode=0o600, gid=None),
     ):
         raise AssertionError("bound")
+
+
+def test_connection_is_accepted_when_whoever_listens_has_taken_it(tmp_path: Path) -> None:
+    path = tmp_path / "attach"
+    with ExitStack() as stack:
+        listener, *clients = (
+            stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in range(3)
+        )
+        listener.bind(str(path))
+        listener.listen()
+        for client in clients:
+            client.connect(str(path))
+        assert [is_accepted(client) for client in clients] == [False, False]
+        stack.enter_context(listener.accept()[0])
+        assert [is_accepted(client) for client in clients] == [True, False]
+        stack.enter_context(listener.accept()[0])
+        assert [is_accepted(client) for client in clients] == [True, True]
 
 
 def test_notify_reaches_the_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
