@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import capnp
 
@@ -66,8 +67,10 @@ class Session:
         return self._connection
 
 
-class Pending(Generic[T]):
+class Pending(Coroutine[Any, Any, T]):
     """The answer to a call that is on its way. Await it for the answer; dropping it cancels the call.
+
+    It can be a task as it is: ``nursery.start_soon(container.start)``, ``asyncio.create_task(container.start())``.
 
     ``now`` is the answer already, as far as it is an object of the daemon: calls on it travel right behind this one, in the same
     round trip, and fail with this one's error if it fails.
@@ -77,6 +80,7 @@ class Pending(Generic[T]):
         self._call = call
         self._wrap = wrap
         self._answers: list[T] = []
+        self._task: Coroutine[Any, Any, T] | None = None
 
     @property
     def now(self) -> T:
@@ -89,6 +93,23 @@ class Pending(Generic[T]):
         if not self._answers:
             self._answers.append(self._wrap(await self._call))
         return self._answers[0]
+
+    def send(self, value: Any) -> Any:
+        """Go on, as a task."""
+        if self._task is None:
+            self._task = self._wait()
+        return self._task.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an exception, as a task."""
+        if self._task is None:
+            self._task = self._wait()
+        return self._task.throw(*error)
+
+    def close(self) -> None:
+        """End, as a task."""
+        if self._task is not None:
+            self._task.close()
 
 
 def socket_path(path: str | os.PathLike[str] | None) -> str:

@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 import ross
-from ross.errors import FailedPrecondition, InvalidArgument, Reason, RossError, Unavailable
+from ross.errors import FailedPrecondition, InvalidArgument, NotFound, Reason, RossError, Unavailable
 from ross.model.events import Event
 from tests.support.archives import BUSYBOX
 
@@ -204,6 +204,28 @@ def test_answer_is_had_twice(loaded: Daemon, run: Run) -> None:
     run(body)
 
 
+def test_call_is_a_task_as_it_is(loaded: Daemon, run: Run) -> None:
+    async def body() -> None:
+        async with ross.connect(loaded.socket) as engine:
+            container = await (await engine.images.get(BUSYBOX)).create(["true"])
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(container.start)
+            assert (await container.wait()).exit_code == 0
+            with pytest.raises(ExceptionGroup) as failed:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(engine.containers.get, "nobody")
+            assert failed.group_contains(NotFound, depth=1)
+            slow = await (await engine.images.get(BUSYBOX)).create(["sleep", "600"])
+            with anyio.move_on_after(0) as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(slow.start)
+            assert scope.cancelled_caught
+            await container.discard()
+            await slow.discard()
+
+    run(body)
+
+
 def test_values_that_no_message_can_have(loaded: Daemon, run: Run) -> None:
     async def body() -> None:
         async with ross.connect(loaded.socket) as engine:
@@ -220,6 +242,9 @@ def test_values_that_no_message_can_have(loaded: Daemon, run: Run) -> None:
             ):
                 with pytest.raises(InvalidArgument, match="a value is not one that"):
                     await use()
+            for wrong in ({"mounts": ["/tmp:/data"]}, {"ulimits": [("nofile", 1)]}, {"devices": [None]}):
+                with pytest.raises(InvalidArgument, match=r"is no (Mount|Ulimit|Device)"):
+                    await image.create(["true"], **wrong)
             async with container.logs(tail=1 << 70) as entries:
                 with pytest.raises(InvalidArgument, match="a value is not one that"):
                     await anext(entries)
@@ -337,7 +362,8 @@ def test_names_are_found_by_who_looks_for_them() -> None:
     """Before anything of the library was used."""
     looking = """
 import ross
-assert {"connect", "Engine", "RossError", "errors"} <= set(dir(ross))
+assert {"connect", "Engine", "Mount", "RossError", "errors"} <= set(dir(ross))
+assert ross.Mount(target="/data").target == "/data"
 assert issubclass(ross.errors.NotFound, ross.RossError)
 assert "connect" in dir(ross.client)
 """
