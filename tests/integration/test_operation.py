@@ -180,6 +180,12 @@ def test_hangup_does_not_end_the_daemon(daemon: Daemon) -> None:
     daemon.ok("ps")
 
 
+def test_daemon_that_answers_nobody_says_where_it_is(daemon: Daemon) -> None:
+    os.kill(daemon.pid, signal.SIGUSR1)
+    until(lambda: "Current thread" in daemon.log and "ross/daemon.py" in daemon.log)
+    daemon.ok("ps")
+
+
 @pytest.fixture
 def runtime(tmp_path: Path) -> Path:
     """A runtime that can be removed."""
