@@ -272,7 +272,7 @@ async def _watch_signals(request_stop: Callable[[], None], *, task_status: trio.
 
 def _prepare_process() -> None:
     faulthandler.enable()  # a crash in a library's machine code says in the log where it was
-    faulthandler.register(signal.SIGUSR1)  # which says where each thread is, also of a daemon that answers nobody any more
+    faulthandler.register(signal.SIGUSR1)  # it says where each thread is, also of a daemon that answers nobody
     keep_memory_private()  # credentials and tokens are in it
     os.umask(0o022)
     # A daemon of many containers needs many descriptors; the soft limit is there for programs that use select(2).
