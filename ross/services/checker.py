@@ -195,15 +195,14 @@ class Checker:
 
     def _mend_blob(self, digest: Digest) -> Mend:
         async def mend() -> str:
-            async with self._store.replacing(digest):
+            with self._store.replacing(digest):
                 return await self._from_anywhere(self._places(digest), self._puller.fetch_blob)
 
         return mend
 
     def _mend_manifest(self, digest: Digest) -> Mend:
         async def mend() -> str:
-            async with self._store.replacing_manifest(digest):
-                return await self._from_anywhere(self._places(digest), self._puller.fetch_manifest)
+            return await self._from_anywhere(self._places(digest), self._puller.fetch_manifest)
 
         return mend
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final
 
 from ross.errors import Corrupt, InvalidArgument, NotFound
@@ -98,13 +99,15 @@ class Documents:
         if descriptor.size > MAX_DOCUMENT_BYTES:
             raise Corrupt(f"the config of {remote} would be {descriptor.size} bytes, which is refused")
         self._pin.add(descriptor.digest)
-        if self._store.find(descriptor.digest) is not None and not await self._store.doubt(descriptor.digest):
+        right = await self._store.is_right(descriptor.digest)
+        if not right and self._store.find(descriptor.digest) is not None:
             logger.warning("the config %s in the store is damaged; fetching it again", descriptor.digest)
-        embedded = descriptor.embedded()
-        if embedded is not None:
-            await self._store.write(descriptor.digest, embedded, durable=self.durable)
-        elif self._store.find(descriptor.digest) is None:
-            await fetch()
+        with nullcontext() if right else self._store.replacing(descriptor.digest):
+            embedded = descriptor.embedded()
+            if embedded is not None:
+                await self._store.write(descriptor.digest, embedded, durable=self.durable)
+            elif not right:
+                await fetch()
         data = await self._store.read(descriptor.digest)
         return parse_config(data, what=f"the config of {remote}")
 

@@ -46,7 +46,9 @@ class Settler:
         await self._doubt([name for pending in doubtful for name in pending.record.snapshots])
         for pending in doubtful:
             for digest in pending.record.blobs:
-                right = await self._store.doubt(digest)
+                right = await self._store.is_right(digest)
+                if not right:
+                    await self._store.remove(digest)
                 logger.info("%s, which a power failure may have torn, is %s", digest, "whole" if right else "gone")
             pending.forget()
         return fresh

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import secrets
 import time
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,9 @@ class ContentStore:
         self.labels = ContentLabels(layout)
         self._blobs: dict[Digest, BlobInfo] = {}
         self._manifests: dict[Digest, BlobInfo] = {}
-        self.ingests = Ingests(layout, is_there=lambda digest: digest in self._blobs)
+        self._replacing: dict[Digest, int] = {}
+        """By how many each of these blobs is being brought in anew."""
+        self.ingests = Ingests(layout, is_there=self._is_there)
 
     async def recover(self) -> None:
         """Read what is there; remove what no record owns. Once, before anything else."""
@@ -72,8 +74,13 @@ class ContentStore:
     # -- blobs --------------------------------------------------------------------------------------------------------
 
     def add(self, info: BlobInfo) -> None:
-        """Note a blob that has got to its place."""
+        """Note a blob that has got to its place. From any thread."""
         self._blobs[info.digest] = info
+        self._replacing.pop(info.digest, None)
+
+    def _is_there(self, digest: Digest) -> bool:
+        """There is nothing to be brought in."""
+        return digest in self._blobs and digest not in self._replacing
 
     def find(self, digest: Digest) -> BlobInfo | None:
         """The blob, if it is there."""
@@ -118,7 +125,7 @@ class ContentStore:
     @asynccontextmanager
     async def _ingest(self, digest: Digest, size_bytes: int) -> AsyncIterator[Ingest | None]:
         async with self.ingests.writer(digest):
-            if digest in self._blobs:
+            if self._is_there(digest):
                 yield None
                 return
             record = IngestRecord(digest=digest, size_bytes=size_bytes, created_at=time.time_ns())
@@ -168,20 +175,19 @@ class ContentStore:
                     await ingest.write(data)
                     await ingest.commit(durable=durable)
 
-    async def doubt(self, digest: Digest) -> bool:
-        """Look whether a blob is what it should be, and remove it if it is not. Returns whether it is there and right."""
-        info = self._blobs.get(digest)
-        if info is None:
+    async def is_right(self, digest: Digest) -> bool:
+        """Whether a blob is there, and what its digest promises."""
+        if digest not in self._blobs:
             return False
 
         def right() -> bool:
-            with self.layout.blob(digest).open("rb") as file:
-                return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded
+            try:
+                with self.layout.blob(digest).open("rb") as file:
+                    return hashlib.file_digest(file, digest.algorithm).hexdigest() == digest.encoded
+            except FileNotFoundError:
+                return False
 
-        if await trio.to_thread.run_sync(right):
-            return True
-        await self.remove(digest)
-        return False
+        return await trio.to_thread.run_sync(right)
 
     async def remove(self, digest: Digest) -> int:
         """Remove a blob; missing is fine. Returns the bytes that were freed."""
@@ -215,31 +221,21 @@ class ContentStore:
             path.rename(doomed)
         return doomed
 
-    @asynccontextmanager
-    async def replacing(self, digest: Digest) -> AsyncIterator[None]:
-        """While a blob is brought in anew: it is not there meanwhile, and is what it was if it did not come."""
-        async with self._replacing(self._blobs, digest, self.layout.blob(digest)):
-            yield
+    @contextmanager
+    def replacing(self, digest: Digest) -> Iterator[None]:
+        """While a blob that is wrong is brought in anew, in one step. Until then, and if it does not come, it is what it was.
 
-    @asynccontextmanager
-    async def replacing_manifest(self, digest: Digest) -> AsyncIterator[None]:
-        """As :meth:`replacing`, for a manifest."""
-        async with self._replacing(self._manifests, digest, self.layout.manifest(digest)):
-            yield
-
-    @asynccontextmanager
-    async def _replacing(self, known: dict[Digest, BlobInfo], digest: Digest, path: Path) -> AsyncIterator[None]:
-        kept = self._set_aside(path, ingest_key(digest))
-        info = known.pop(digest, None)
+        It does not leave the books: who would miss it meanwhile are a collection, and pulls that have found it.
+        """
+        self._replacing[digest] = self._replacing.get(digest, 0) + 1
         try:
             yield
         finally:
-            if info is not None and digest not in known:
-                with suppress(FileNotFoundError):
-                    kept.rename(path)
-                known[digest] = info
+            others = self._replacing.pop(digest, 1) - 1
+            if others:
+                self._replacing[digest] = others
+            elif digest in self._blobs and not self.ingests.is_busy(digest):
                 remove_tree(self.ingests.path(digest))  # of what is there, nothing is on its way
-            remove_tree(kept)
 
     # -- manifests ----------------------------------------------------------------------------------------------------
 
@@ -261,7 +257,7 @@ class ContentStore:
         path = self.layout.manifest(digest)
 
         def write() -> None:
-            if digest in self._manifests and path.read_bytes() == data:  # else a power failure has torn it
+            if digest in self._manifests and _holds(path, data):  # else a power failure has torn it
                 return
             make_directory(path.parent)
             write_atomic(path, data, sync=durable)
@@ -299,6 +295,13 @@ def _contents(directory: Path) -> Iterator[tuple[Path, Digest | None]]:
                 yield path, None
             else:
                 yield path, digest if path.is_file() and not path.is_symlink() else None
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _read_verified(path: Path, digest: Digest) -> bytes:
