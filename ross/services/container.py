@@ -303,6 +303,7 @@ class Container(RestorableContainer):
             await self._remove_now()
 
     async def _remove_now(self) -> None:
+        await self._take_apart()
         self._state = _S.REMOVING
         self._save(evolve(self.record, removing=True))
         await self.launcher.take_down(self.record)

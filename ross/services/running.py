@@ -125,8 +125,8 @@ class RunnableContainer(TrackedContainer):
         """Stop it, and start it."""
 
     @abstractmethod
-    async def _remove(self, *, force: bool) -> None:
-        """Remove it and all that is its own."""
+    async def _remove_now(self) -> None:
+        """Remove it and all that is its own. Called in its turn."""
 
     # -- starting -----------------------------------------------------------------------------------------------------
 
@@ -163,6 +163,7 @@ class RunnableContainer(TrackedContainer):
 
     async def _begin(self, handed: Handed = NOTHING, restoring: Restoring | None = None) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
+        await self._take_apart()
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
             self._stopped = Ending()
@@ -240,34 +241,45 @@ class RunnableContainer(TrackedContainer):
         self._watch_run(run)
 
     def _watch_run(self, run: Run) -> None:
+        settled = self._settled
+
         def failed(error: Exception, pause: float) -> None:
             logger.error("watching the container %s failed; again in %.1f s", self.id[:12], pause, exc_info=error)
             self.record = evolve(self.record, error=f"it cannot be watched: {error}")
 
         async def watched() -> None:
-            await supervise(lambda: self._watch(run), policy=RestartPolicy(), on_failure=failed)
+            await supervise(lambda: self._watch(run, settled), policy=RestartPolicy(), on_failure=failed)
 
         self._parts.nursery.start_soon(watched, name=f"shim {self.id[:12]}")
 
     # -- the shim task ------------------------------------------------------------------------------------------------
 
-    async def _watch(self, run: Run) -> None:
-        """Wait for the end of a run, record it, and take down what is left of it."""
+    async def _watch(self, run: Run, settled: trio.Event) -> None:
+        """Wait for the end of a run, record it, and take down what is left of it. Knows nothing of the runs that come behind it."""
+        if self._settled is not settled:
+            return  # what has failed here before was done by whoever began the next one
         await self.log_files.tended(lambda: gone(run.monitor))
         await self.checkpoints.over()  # which says whether it was the end of this run
         if self._state in ALIVE:
             self._end_run(await self.launcher.outcome(run))
         async with self._turn:
-            if not self._settled.is_set():
-                with trio.move_on_after(_ATTACHED_SECONDS):
-                    await self.init.all_finished()
-                    await self.execs.all_ended()
-                await self.launcher.take_down(self.record)
-                self._settled.set()
+            await self._take_apart()
+            if self._settled is not settled:
+                return  # whoever had the turn before us has begun the next one
+            if self.record.spec.auto_remove and self._state is _S.STOPPED:
+                await self._remove_now()
         if self._state is _S.RESTARTING:
             self.spawn(self._restart_later, name=f"restart {self.id[:12]}")
-        elif self.record.spec.auto_remove and self._state is _S.STOPPED:
-            await self._remove(force=True)
+
+    async def _take_apart(self) -> None:
+        """Take down what is left of a run that has ended, before anything else is done with the container. Called in its turn."""
+        if self._state not in {_S.STOPPED, _S.RESTARTING} or self._settled.is_set():
+            return
+        with trio.move_on_after(_ATTACHED_SECONDS):
+            await self.init.all_finished()
+            await self.execs.all_ended()
+        await self.launcher.take_down(self.record)
+        self._settled.set()
 
     def _end_run(self, result: Outcome) -> None:
         result = evolve(result, checkpointed=self.checkpoints.has_ended(self.record))

@@ -1,0 +1,113 @@
+"""What several clients ask of one container at once: each gets what it asked for, or is told why not."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from ross.client import connect
+from ross.errors import FailedPrecondition, RossError
+from ross.model.containers import ContainerState
+from tests.support.gates import Gates, gated_daemon
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+    from ross.client import Container, Engine, Image
+
+pytestmark = pytest.mark.integration
+
+DEAF = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done"]
+
+
+@pytest.fixture(scope="module")
+def gates(filesystem: Path, busybox: str) -> Iterator[Gates]:
+    directory = filesystem / "gated"
+    directory.mkdir()
+    with gated_daemon(directory) as gates:
+        gates.daemon.ok("pull", "-q", busybox)
+        yield gates
+
+
+@pytest.fixture
+async def engine(gates: Gates) -> AsyncIterator[Engine]:
+    async with connect(gates.daemon.socket) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def image(engine: Engine, busybox: str) -> Image:
+    return await engine.images.get(busybox)
+
+
+async def under_way(gates: Gates, what: str, container: Container, count: int = 1) -> None:
+    """Wait until so many such operations on a container have begun."""
+    task = f"{what} {(await container.info()).id[:12]}"
+    with trio.fail_after(60):
+        while (await trio.to_thread.run_sync(gates.daemon.ok, "debug", "tasks")).count(task) < count:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+async def until_state(container: Container, state: ContainerState) -> None:
+    with trio.fail_after(60):
+        while (await container.info()).state is not state:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+
+
+@asynccontextmanager
+async def turn_taken(gates: Gates, container: Container) -> AsyncIterator[None]:
+    """Somebody changes the container for the length of the block, while it runs: others wait."""
+
+    async def update() -> None:
+        with suppress(FailedPrecondition):  # it may end meanwhile
+            await container.update(pids_limit=77)
+
+    gates.shut("before-update")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(update)
+        await trio.to_thread.run_sync(gates.until_reached, "before-update")
+        try:
+            yield
+        finally:
+            gates.open("before-update")
+
+
+class Asked:
+    """Calls that are under way, and what has come of them."""
+
+    def __init__(self) -> None:
+        self.failures: list[RossError] = []
+        self.done = 0
+
+    async def __call__(self, call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await call()
+        except RossError as error:
+            self.failures.append(error)
+        else:
+            self.done += 1
+
+
+@pytest.mark.parametrize("auto_remove", [False, True])
+async def test_starts_that_waited_while_it_ended(gates: Gates, image: Image, *, auto_remove: bool) -> None:
+    """The first one starts it, and nobody takes that run for what is left of the one before."""
+    container = await image.create(["sleep", "1000"], auto_remove=auto_remove)
+    await container.start()
+    asked = Asked()
+    async with trio.open_nursery() as nursery, turn_taken(gates, container):
+        for _start in range(2):
+            nursery.start_soon(asked, container.start)
+        await under_way(gates, "start", container, 2)
+        await container.kill()
+        await until_state(container, ContainerState.STOPPED)
+    assert asked.done == 1, asked.failures
+    assert "it runs already" in str(asked.failures[0].hint)
+    pid = (await container.info()).pid
+    await container.update(pids_limit=78)  # behind whoever waited for a turn
+    info = await container.info()
+    assert (info.state, info.pid, info.outcome) == (ContainerState.RUNNING, pid, None)
+    await container.remove(force=True)
