@@ -133,32 +133,36 @@ class Container(RestorableContainer):
                 pass
         if self._state is _S.REMOVED:
             raise NotFound(f"the container {self.record.name} has been removed")
+        # Of the run that there is now: somebody may begin the next one as soon as it has ended, which is none of our business.
+        run, stopped, settled = self.record.run, self._stopped, self._settled
         if self._state in ACTIVE:
             self._save(evolve(self.record, stopped_by_hand=True))
         if self._state is _S.RESTARTING:
             self._rest()
         await self._without_checkpoint()
-        if self._state not in ALIVE:
+        if self._state not in ALIVE or self.record.run is not run:
             return
         self._send(number)
         await self._thaw()
-        self._state = _S.STOPPING if self._state in ALIVE else self._state
+        if self._state in ALIVE and self.record.run is run:
+            self._state = _S.STOPPING
         with trio.move_on_after(grace if grace >= 0 else math.inf):
-            await self._stopped.wait()
-        if self._state is _S.STOPPING:
+            await stopped.wait()
+        if self._state is _S.STOPPING and self.record.run is run:
             await self._kill_to_the_end()
-        await self._settled.wait()
+        await settled.wait()
         self.publish("stop")
 
     async def _kill_to_the_end(self) -> None:
         """Kill it, and wait until it has ended: for readers that have it wait only so long."""
+        stopped = self._stopped
         self._send(signal.SIGKILL)
         await self._thaw()
         with trio.move_on_after(_READERS_SECONDS):
-            await self._stopped.wait()
+            await stopped.wait()
             return
         await self.init.leave_stalled()
-        await self._stopped.wait()
+        await stopped.wait()
 
     async def restart(self, *, signal: str, grace_seconds: int) -> None:
         """Stop it, as :meth:`stop` does, and start it; one that does not run is only started.
@@ -171,7 +175,7 @@ class Container(RestorableContainer):
 
         async def again() -> None:
             await self._stop(number, grace)
-            await self._start()
+            await self._start(unless_it_runs=True)  # somebody may have started it by now
             self.publish("restart")
 
         await self._to_the_end(again, name="restart")
@@ -286,21 +290,30 @@ class Container(RestorableContainer):
         await self._to_the_end(lambda: self._remove(force=force), name="remove")
 
     async def _remove(self, *, force: bool) -> None:
-        if force and self._state in ACTIVE:
-            self.checkpoints.give_up()
+        while True:
+            if force and self._state in ACTIVE:
+                await self._end_for_good()
             async with self._turn:
-                pass
-            self._save(evolve(self.record, stopped_by_hand=True))
-            if self._state is _S.RESTARTING:
-                self._rest()
-            if self._state in ALIVE:
-                await self._kill_to_the_end()
-                await self._settled.wait()
+                if self._state is _S.REMOVED and self.record.spec.auto_remove:
+                    return  # it has removed itself meanwhile, which is what was wanted
+                if force and self._state in ACTIVE:
+                    continue  # somebody has started it meanwhile
+                check_transition(self.record.name, self._state, _S.REMOVING)
+                await self._remove_now()
+                return
+
+    async def _end_for_good(self) -> None:
+        """Kill it if it has a process, or will have; nothing of it is left behind this, unless somebody starts it again."""
+        self.checkpoints.give_up()
         async with self._turn:
-            if self._state is _S.REMOVED and self.record.spec.auto_remove:
-                return  # it has removed itself meanwhile, which is what was wanted
-            check_transition(self.record.name, self._state, _S.REMOVING)
-            await self._remove_now()
+            pass
+        self._save(evolve(self.record, stopped_by_hand=True))
+        if self._state is _S.RESTARTING:
+            self._rest()
+        if self._state in ALIVE:
+            settled = self._settled
+            await self._kill_to_the_end()
+            await settled.wait()
 
     async def _remove_now(self) -> None:
         await self._take_apart()

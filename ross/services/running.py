@@ -152,8 +152,10 @@ class RunnableContainer(TrackedContainer):
 
         await self._to_the_end(begin, name="start")
 
-    async def _start(self, handed: Handed = NOTHING) -> None:
+    async def _start(self, handed: Handed = NOTHING, *, unless_it_runs: bool = False) -> None:
         async with self._turn:
+            if unless_it_runs and self._state in ALIVE:
+                return
             if self._state is _S.RESTARTING:
                 self._rest()  # what was to come is now
             check_transition(self.record.name, self._state, _S.STARTING)

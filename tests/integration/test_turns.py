@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager, suppress
+import subprocess
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,16 @@ import pytest
 import trio
 
 from ross.client import connect
-from ross.errors import FailedPrecondition, RossError
+from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.model.containers import ContainerState
 from tests.support.gates import Gates, gated_daemon
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from ross.client import Container, Engine, Image
+    from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
 
@@ -110,4 +113,71 @@ async def test_starts_that_waited_while_it_ended(gates: Gates, image: Image, *, 
     await container.update(pids_limit=78)  # behind whoever waited for a turn
     info = await container.info()
     assert (info.state, info.pid, info.outcome) == (ContainerState.RUNNING, pid, None)
+    await container.remove(force=True)
+
+
+async def test_restarts_at_once(gates: Gates, image: Image) -> None:
+    """They stop it together; and whichever starts it has done so for the others."""
+    container = await image.create(DEAF)
+    await container.start()
+    before, asked = (await container.info()).pid, Asked()
+    async with trio.open_nursery() as nursery:
+        for _restart in range(3):
+            nursery.start_soon(asked, lambda: container.restart(timeout=1))
+    assert asked.done == 3, asked.failures
+    info = await container.info()
+    assert info.state is ContainerState.RUNNING
+    assert info.pid != before
+    await container.remove(force=True)
+
+
+async def test_forced_removal_while_it_is_restarted(gates: Gates, image: Image) -> None:
+    """Who starts it first is told by chance, so it is tried some times; gone it is each time."""
+    for _time in range(6):
+        container = await image.create(DEAF)
+        await container.start()
+        asked = Asked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(asked, lambda: container.restart(timeout=1000))  # noqa: B023 -- over before the next
+            await until_state(container, ContainerState.STOPPING)
+            await container.remove(force=True)
+        assert all(isinstance(failure, NotFound) for failure in asked.failures), asked.failures
+        with pytest.raises(NotFound):
+            await container.start()
+
+
+@contextmanager
+def slow_to_open(daemon: Daemon, path: Path, seconds: int) -> Iterator[None]:
+    """Have the daemon's threads stand still where they open a file."""
+    argv = ["strace", "-f", "-p", str(daemon.pid), "-P", str(path), "-o", "/dev/null"]
+    argv += ["-e", "trace=openat", "-e", f"inject=openat:delay_enter={seconds}s"]
+    tracer = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
+    tasks = Path(f"/proc/{daemon.pid}/task")
+    try:
+        until(lambda: all(f"TracerPid:\t{tracer.pid}\n" in (task / "status").read_text() for task in tasks.iterdir()))
+        yield
+    finally:
+        tracer.terminate()
+        tracer.wait()
+
+
+def freezers(container_id: str) -> list[Path]:
+    return [
+        path
+        for name in ("freezer.state", "cgroup.freeze")
+        for path in Path("/sys/fs/cgroup").rglob(f"*{container_id}*/{name}")
+    ]
+
+
+async def test_stop_ends_the_run_that_it_found(gates: Gates, image: Image) -> None:
+    """And not the next one, however long it takes."""
+    container = await image.create(["sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"])
+    await container.start()
+    freezer, *_others = freezers((await container.info()).id)
+    async with trio.open_nursery() as nursery:
+        with slow_to_open(gates.daemon, freezer, 4):
+            nursery.start_soon(lambda: container.stop(timeout=1))
+            await until_state(container, ContainerState.STOPPED)
+            await container.start()
+    assert (await container.info()).state is ContainerState.RUNNING
     await container.remove(force=True)
