@@ -63,9 +63,9 @@ class Publisher:
         reference = nameable(name)
         target = image.digest if options.manifest_only else image.target
         mountable = self._mountable(reference)
-        with image.hold():
+        with image.hold() as pin:
             pushed = await self._pusher.push(
-                reference, target, elsewhere=mountable.get, progress=progress, notify=notify
+                reference, target, pin=pin, elsewhere=mountable.get, progress=progress, notify=notify
             )
         image.publish("push", str(reference))
         return PushedImage(name=str(reference), digest=pushed.digest, size_bytes=pushed.size)

@@ -22,6 +22,7 @@ from ross.oci.reference import Reference
 from ross.registry.notices import Notify, unheard
 from ross.registry.push import Sent
 from ross.services.failures import first_error
+from ross.services.pins import Pin
 
 if TYPE_CHECKING:
     from ross.registry.push import RegistryPusher
@@ -53,6 +54,7 @@ class _Document:
 class _Plan:
     """What belongs to a push."""
 
+    pin: Pin
     documents: list[_Document] = field(factory=list)
     """Each behind what it lists; the last one is the target."""
     blobs: dict[Digest, Descriptor] = field(factory=dict)
@@ -73,15 +75,17 @@ class Pusher:
         reference: Reference,
         target: Digest,
         *,
+        pin: Pin,
         elsewhere: FindRepository,
         progress: Report,
         notify: Notify = unheard,
     ) -> Descriptor:
-        """Let a name of a registry denote what is in the store. The caller holds the content.
+        """Let a name of a registry denote what is in the store.
 
         Args:
             reference: With a tag.
             target: A manifest, or an index, of which all that is here is pushed.
+            pin: Gets every document: an index does not keep what is removed of it.
             elsewhere: Where a blob could be mounted from.
             progress: Told of each blob's progress.
             notify: Told what the registry has to say.
@@ -91,7 +95,7 @@ class Pusher:
             NotFound: some content is neither here nor there; or the registry has no such repository.
             Unauthenticated, Denied, Unavailable, Corrupt: the registry.
         """
-        plan, registry = _Plan(), self._registry.telling(notify)
+        plan, registry = _Plan(pin), self._registry.telling(notify)
         await self._collect(plan, target, "", depth=0)
         for descriptor in plan.blobs.values():
             _report(progress, descriptor, PullPhase.WAITING, 0)
@@ -116,6 +120,7 @@ class Pusher:
             return
         if depth == MAX_INDEX_DEPTH:
             raise Corrupt(f"the index {digest.short} is one of indexes of indexes, deeper than {MAX_INDEX_DEPTH}")
+        plan.pin.add(digest)
         data = await self._store.read_manifest(digest)
         what = f"manifest {digest.short}"
         document = parse_manifest(data, content_type=media_type or None, what=what)
@@ -129,6 +134,7 @@ class Pusher:
 
     async def _collect_index(self, plan: _Plan, index: Index, *, depth: int) -> None:
         for child in index.manifests:
+            plan.pin.add(child.digest)  # before it is looked for
             if self._store.find_manifest(child.digest) is not None:
                 await self._collect(plan, child.digest, child.media_type, depth=depth + 1)
             else:

@@ -90,7 +90,7 @@ class Archives:
         image, reference, target = self._images.resolve(name)
         pin.add(target)
         pin.add(image.digest)
-        documents = await self._documents(target)
+        documents = await self._documents(target, pin)
         images: dict[Digest, tuple[Digest, Manifest, ImageConfig]] = {}
         for digest, (_data, document) in documents.items():
             if isinstance(document, Manifest) and self._is_complete(document):
@@ -116,13 +116,14 @@ class Archives:
             images=tuple(ordered),
         )
 
-    async def _documents(self, target: Digest) -> dict[Digest, tuple[bytes, Manifest | Index]]:
-        """What a name denotes, and all manifests below it that are in the store."""
+    async def _documents(self, target: Digest, pin: Pin) -> dict[Digest, tuple[bytes, Manifest | Index]]:
+        """What a name denotes, and all manifests below it that are here; each is held: an index does not keep what is removed of it."""
         found: dict[Digest, tuple[bytes, Manifest | Index]] = {}
         level = [target]
         for _depth in range(MAX_INDEX_DEPTH):
             below: list[Digest] = []
             for digest in level:
+                pin.add(digest)
                 if digest in found or (digest != target and self._store.find_manifest(digest) is None):
                     continue
                 data = await self._store.read_manifest(digest)

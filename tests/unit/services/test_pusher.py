@@ -22,6 +22,7 @@ from ross.registry.notices import Notify, unheard
 from ross.registry.push import RegistryPusher
 from ross.registry.retry import RetryPolicy
 from ross.registry.session import RegistrySession
+from ross.services.pins import Pins
 from ross.services.pusher import Pusher
 from ross.services.store import ContentStore
 from tests.support.scripted_registry import (
@@ -69,9 +70,15 @@ class Setting:
 
     async def push(self, target: bytes, *, notify: Notify = unheard) -> None:
         reference = Reference.parse(f"{self.server.host}/app:1")
-        await self.pusher.push(
-            reference, Digest.of(target), elsewhere=lambda _digest: None, progress=self.seen.append, notify=notify
-        )
+        with Pins().hold() as pin:
+            await self.pusher.push(
+                reference,
+                Digest.of(target),
+                pin=pin,
+                elsewhere=lambda _digest: None,
+                progress=self.seen.append,
+                notify=notify,
+            )
 
     def documents(self) -> list[str]:
         """What was put under which name, in order."""
