@@ -346,5 +346,6 @@ class Images:
         for _reference, record in self.tags.records():
             yield record.target
             yield from record.manifests
-        for image in self._known.values():  # those without a name are in use
+        for image in self._known.values():  # those without a name are in use, and may get one again: for their target
+            yield image.target
             yield image.digest

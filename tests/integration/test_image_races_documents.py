@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from ross.model.archives import SaveOptions
+from ross.model.containers import ContainerFilter, ContainerSpec
 from ross.model.images import Platform, PullOptions, PushOptions
 from tests.integration.test_cancellation import open_services
 from tests.support.images import ARCHITECTURE, ImageBuilder, Layer, push_index
@@ -99,3 +100,24 @@ async def test_index_that_is_removed_while_it_is_pushed_is_pushed_whole(services
 
     assert target.blobs.keys() == BLOBS
     assert {f"app@{image.digest}" for image in IMAGES.values()} <= target.manifests.keys()
+
+
+async def test_name_given_to_an_image_in_use_denotes_what_is_there(services: Services, registry: str) -> None:
+    name = await pull(services, registry, "races/used:1")
+    image = services.images.get(name)
+    await services.containers.create(image, ContainerSpec(args=("x",)))
+    await services.remover.remove(name, force=True)  # what its container is made of stays, without a name
+    again = services.images.get(str(image.manifest.config.digest))
+
+    services.images.tag(again, "again:1")
+
+    await services.archives.save(["again:1"], SaveOptions(), to_nobody)
+    await services.remover.remove("again:1", force=True)
+    for container in services.containers.list(ContainerFilter(all=True)):
+        await services.containers.get(container.id).remove(force=False)
+    await services.remover.collect()
+    assert services.store.manifests() == ()
+
+
+async def to_nobody(_piece: bytes) -> None:
+    await trio.lowlevel.checkpoint()
