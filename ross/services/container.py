@@ -328,6 +328,11 @@ class Container(RestorableContainer):
                 f"what is left of the container {self.record.name} cannot be removed: {error.strerror}",
                 hint=f"it is in {self.layout.directory}; see what keeps it, and remove the container again",
             ) from error
+        self.be_gone()
+        self.publish("destroy")
+
+    def be_gone(self) -> None:
+        """Nobody finds it any more, and who holds it finds it removed."""
         self._state = _S.REMOVED
         self.init.fail_pending(NotFound(f"the container {self.record.name} was removed before it was started"))
         self._stopped.set(self.record.outcome)
@@ -335,7 +340,6 @@ class Container(RestorableContainer):
         for event in (self._begun, self._settled, self._removed):
             event.set()
         self._parts.forget(self)
-        self.publish("destroy")
 
     async def commit(self, options: CommitOptions) -> Image:
         """Make an image of what it is now, as :meth:`ross.services.commit.Committer.commit`."""

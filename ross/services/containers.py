@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, KeysView, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 from attrs import evolve, frozen
 
-from ross.errors import AlreadyExists, RossError
+from ross.errors import AlreadyExists, NotFound, RossError
 from ross.layout import RuntimeLayout, StateLayout
 from ross.linux.cgroup_counters import Hierarchies, find_hierarchies
 from ross.linux.files import remove_tree
@@ -176,8 +177,8 @@ class Containers:
         check_new(evolve(self._new_record(image, spec, command, image_name), key=mode.key))
         if spec.name:
             check_new_name(spec.name, self._by_id)
-        if mode.replace and spec.name in self._names:
-            await self._by_id[self._names[spec.name]].remove(force=True)
+        if (made := await self._make_way(spec, mode)) is not None:
+            return _the_same(made, image, spec)
         if spec.name in self._names:
             raise self._taken(spec.name)
         name = spec.name or make_name(self._names.__contains__)
@@ -196,6 +197,15 @@ class Containers:
         container.publish("create")
         return container
 
+    async def _make_way(self, spec: ContainerSpec, mode: CreateMode) -> Container | None:
+        """Remove whatever has the name, if that is to be replaced. Returns what the key has made meanwhile."""
+        while True:
+            made = self._made_by(mode.key) if mode.key else None
+            if made is not None or not mode.replace or spec.name not in self._names:
+                return made
+            with suppress(NotFound):  # somebody else has removed it
+                await self._by_id[self._names[spec.name]].remove(force=True)
+
     async def _put_down(self, container: Container) -> None:
         """Write the record, and make the files; whoever is killed between leaves it to the next daemon to make them.
 
@@ -208,7 +218,7 @@ class Containers:
                     await trio.to_thread.run_sync(lambda: self._parts.records.save(record, durable=True))
                     await container.launcher.see_snapshot(record)
         except BaseException:
-            self._forget(container)
+            container.be_gone()  # somebody may hold it already
             remove_tree(container.layout.directory)
             raise
 
