@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import pytest
 import trio
@@ -17,9 +17,10 @@ from tests.support.gates import Gates, gated_daemon
 from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from ross.client import Container, Engine, Image
+    from ross.client.specs import CreateOptions
     from tests.support.daemon import Daemon
 
 pytestmark = pytest.mark.integration
@@ -79,6 +80,20 @@ async def turn_taken(gates: Gates, container: Container) -> AsyncIterator[None]:
             gates.open("before-update")
 
 
+async def started(image: Image, args: Sequence[str], **options: Unpack[CreateOptions]) -> Container:
+    """One that has said something: a signal that comes before is for the runtime, which is there until then."""
+    said = trio.Event()
+
+    async def heard(_data: bytes) -> None:
+        said.set()
+
+    container = await image.create(args, **options)
+    _process = await container.attach(stdout=heard)
+    await container.start()
+    await said.wait()
+    return container
+
+
 class Asked:
     """Calls that are under way, and what has come of them."""
 
@@ -118,8 +133,7 @@ async def test_starts_that_waited_while_it_ended(gates: Gates, image: Image, *, 
 
 async def test_restarts_at_once(gates: Gates, image: Image) -> None:
     """They stop it together; and whichever starts it has done so for the others."""
-    container = await image.create(DEAF)
-    await container.start()
+    container = await started(image, DEAF)
     before, asked = (await container.info()).pid, Asked()
     async with trio.open_nursery() as nursery:
         for _restart in range(3):
@@ -134,8 +148,7 @@ async def test_restarts_at_once(gates: Gates, image: Image) -> None:
 async def test_forced_removal_while_it_is_restarted(gates: Gates, image: Image) -> None:
     """Who starts it first is told by chance, so it is tried some times; gone it is each time."""
     for _time in range(6):
-        container = await image.create(DEAF)
-        await container.start()
+        container = await started(image, DEAF)
         asked = Asked()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(asked, lambda: container.restart(timeout=1000))  # noqa: B023 -- over before the next
