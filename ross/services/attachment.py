@@ -200,7 +200,14 @@ class Attachment:
                 stderr=self._stderr is not None,
             )
             ending = self._target.ending if self._ending is None else self._ending
-            chunks = read_log(log, options, ended=ending.is_set, wait_ended=ending.wait, begin=begin)
+            chunks = read_log(
+                log,
+                options,
+                ended=ending.is_set,
+                wait_ended=ending.wait,
+                begin=begin,
+                end=lambda: ending.log_end,  # or a slow reader would go on with what the next run has written
+            )
             printer = Printer()
             async with aclosing(chunks):
                 async for chunk in chunks:

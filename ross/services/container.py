@@ -336,7 +336,7 @@ class Container(RestorableContainer):
         self._state = _S.REMOVED
         self.init.fail_pending(NotFound(f"the container {self.record.name} was removed before it was started"))
         self._stopped.set(self.record.outcome)
-        self.ending.set(self.record.outcome)
+        self.ending.set(None)
         for event in (self._begun, self._settled, self._removed):
             event.set()
         self._parts.forget(self)

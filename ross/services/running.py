@@ -30,6 +30,7 @@ from ross.services.stats import Sampler
 from ross.services.tracked import Ending, TrackedContainer
 from ross.shim.handed import NOTHING, Handed
 from ross.shim.logfiles import LogFiles
+from ross.shim.logs import log_end
 from ross.shim.state import ALIVE, check_transition
 from ross.shim.valid_logs import check_handed
 
@@ -169,8 +170,6 @@ class RunnableContainer(TrackedContainer):
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
             self._stopped = Ending()
-        if before is not _S.CREATED:
-            self.ending = Ending()
         try:
             launched, started_at = await self._launch(handed, restoring)
         except Exception as error:
@@ -288,7 +287,8 @@ class RunnableContainer(TrackedContainer):
         again = self._restarts.wanted(self.record, result)
         self._state = _S.RESTARTING if again else _S.STOPPED
         self._save(evolve(self.record, run=None, outcome=result, paused=False, restarting=again))
-        self.ending.set(result)
+        ending, self.ending = self.ending, Ending()
+        ending.set(result, log_end=log_end(self.log_files))
         if not again:
             self._stopped.set(result)
         if self._restarts.given_up(self.record, result):

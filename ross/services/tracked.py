@@ -39,10 +39,13 @@ class Ending:
     def __init__(self) -> None:
         self._event = trio.Event()
         self._outcome: Outcome | None = None
+        self.log_end: int | None = None
+        """The position in the log up to which it is of that run, as far as it has ended and kept one."""
 
-    def set(self, result: Outcome | None) -> None:
+    def set(self, result: Outcome | None, *, log_end: int | None = None) -> None:
         """It has ended so; None: there will be no run."""
         self._outcome = result
+        self.log_end = log_end
         self._event.set()
 
     @property
@@ -65,7 +68,7 @@ class TrackedContainer:
         self.record = record
         self.layout = parts.state.container(record.id)
         self.ending = Ending()
-        """Of the run that is, or that comes next."""
+        """Of the run that is, or that comes next: another one from each end on."""
         self._parts = parts
         self._state = _S.STOPPED if record.outcome is not None else _S.CREATED
         self._stopped = Ending()

@@ -126,6 +126,8 @@ class _Reader:
         self.fd = fd
         self.seen = offset
         """How far the file has been read, with the beginning of a record that is not complete."""
+        self.end: int | None = None
+        """The offset that nothing is read behind."""
         self._number = number
         self._offset = offset
         self._wanted = wanted
@@ -135,7 +137,7 @@ class _Reader:
         """Some more chunks, and whether this was all that is there now."""
         found: list[LogChunk] = []
         for _block in range(_BLOCKS):
-            block = os.pread(self.fd, _BLOCK_BYTES, self._offset)
+            block = os.pread(self.fd, self._most(), self._offset)
             self.seen = self._offset + len(block)
             end = block.rfind(b"\n") + 1
             if not end:
@@ -154,6 +156,16 @@ class _Reader:
                 break
         return found, False
 
+    def ends_at(self, position: int | None) -> bool:
+        """Read nothing behind a position. Returns whether it is in this file, or before it."""
+        if position is None or position >> _OFFSET_BITS > self._number:
+            return False
+        self.end = position - position_of(self._number, 0)
+        return True
+
+    def _most(self) -> int:
+        return _BLOCK_BYTES if self.end is None else max(0, min(_BLOCK_BYTES, self.end - self._offset))
+
     def lost(self) -> bool:
         """Whether what it was to read is not there any more."""
         size = os.fstat(self.fd).st_size
@@ -167,6 +179,7 @@ async def read_log(
     ended: Callable[[], bool],
     wait_ended: Callable[[], Awaitable[object]],
     begin: LogBegin | None = None,
+    end: Callable[[], int | None] = lambda: None,
 ) -> AsyncGenerator[LogChunk, None]:
     """The log in chunks: what is there, and with ``follow`` what comes, until the container has stopped and all was read.
 
@@ -176,6 +189,7 @@ async def read_log(
         ended: Whether the container has stopped.
         wait_ended: Returns when it has.
         begin: Where to begin, if somebody has looked already, in the place of what ``options`` say of it.
+        end: The position behind which nothing is wanted, once that is known; what follows it is of another run.
 
     Raises:
         InvalidArgument: the position to go on from is none of this log.
@@ -197,15 +211,16 @@ async def read_log(
             while following is None:
                 # Asked before reading: what was written before is then surely read.
                 last, following = ended(), files.following(place.number)
-                everything = False
+                at_end = everything = False
                 while not everything:
+                    at_end = reader.ends_at(end())
                     chunks, everything = await trio.to_thread.run_sync(reader.read)
                     for chunk in chunks:
                         yield evolve(chunk, gap=gap)  # noqa: ASYNC119 -- closed by its only caller
                         gap = False
                     if wanted.past_until:
                         return
-                if following is None and (last or not options.follow or is_past(options.until)):
+                if at_end or (following is None and (last or not options.follow or is_past(options.until))):
                     return
                 if following is None:
                     await _more(files, reader, place.number, options, wait_ended)
@@ -289,6 +304,12 @@ def _first_place(files: LogFiles, options: LogOptions) -> tuple[_Place, bool]:
             "the log does not go as far as the position to go on from", hint="use a position of this very log"
         )
     return _Place(number, offset), False
+
+
+def log_end(files: LogFiles) -> int:
+    """The position behind all that there is now."""
+    number = (files.numbers() or [1])[-1]
+    return position_of(number, _size(files, number))
 
 
 def _size(files: LogFiles, number: int) -> int:

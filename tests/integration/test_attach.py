@@ -220,6 +220,22 @@ async def test_reader_is_told_when_the_log_has_made_place(plain: Image, shared: 
     await container.remove()
 
 
+async def test_slow_reader_of_one_run_is_not_given_the_next_one(plain: Image) -> None:
+    """Which does not wait for it for long, and writes to the same log."""
+    script = "echo >> /runs; echo $(wc -l < /runs); sleep 0.1"
+    container = await plain.create(["sh", "-c", script], restart="always")
+    kept, go = Kept(), trio.Event()
+    process = await container.attach(stdout=stuck_until(go, kept))
+    await container.start()
+    with trio.fail_after(60):
+        while (await container.info()).restart_count < 2:  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    go.set()
+    assert (await process.wait()).exit_code == 0
+    assert kept.data == b"1\n"
+    await container.remove(force=True)
+
+
 async def test_without_a_log_the_process_waits_for_its_readers(plain: Image) -> None:
     container = await plain.create(["sh", "-c", COUNT], log_driver="none")
     kept = Kept()

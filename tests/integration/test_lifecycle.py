@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +172,24 @@ def test_wait_for_the_next_exit_and_for_removal(daemon: Daemon, box: str) -> Non
     assert daemon.ok("wait", "one") == "3\n"
     daemon.ok("rm", "one")
     assert waiting[1].communicate()[0] == b"3\n"
+
+
+def test_next_exit_of_one_that_has_ended(daemon: Daemon, box: str) -> None:
+    """Is that of its next run, or none."""
+    daemon.ok("run", "-d", "--name", "one", box, "sh", "-c", "echo >> /runs; exit $(wc -l < /runs)")
+    assert daemon.ok("wait", "one") == "1\n"
+
+    def wait_for_the_next() -> subprocess.Popen[bytes]:
+        waiting = daemon.popen("wait", "--condition", "next-exit", "one")
+        until(lambda: waiting.poll() is not None or "ContainerServer.wait" in daemon.ok("debug", "tasks"))
+        return waiting
+
+    waiting = wait_for_the_next()
+    daemon.ok("start", "one")
+    assert waiting.communicate()[0] == b"2\n"
+    waiting = wait_for_the_next()
+    daemon.ok("rm", "one")
+    assert b"was removed before it was started" in waiting.communicate()[1]
 
 
 def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -24,7 +25,7 @@ from ross.linux.inotify import Watches
 from ross.model.logs import LogChunk, LogConfig, LogOptions
 from ross.model.records import LogEntry, Printer, Stream, entries, kind_of, time_of
 from ross.shim.logfiles import LogFiles
-from ross.shim.logs import _BLOCK_BYTES, LogBegin, find_begin, position_of, read_log
+from ross.shim.logs import _BLOCK_BYTES, LogBegin, find_begin, log_end, position_of, read_log
 
 SECOND = 10**9
 BEGIN = int(datetime(2026, 11, 24, 8, 6, tzinfo=UTC).timestamp()) * SECOND
@@ -434,6 +435,29 @@ async def chunks_from(files: LogFiles, begin: LogBegin) -> list[LogChunk]:
     found = read_log(files, LogOptions(), ended=lambda: True, wait_ended=trio.sleep_forever, begin=begin)
     async with aclosing(found):
         return [chunk async for chunk in found]
+
+
+@pytest.mark.parametrize("rotated", [False, True])
+async def test_reading_ends_where_the_next_run_begins(tmp_path: Path, *, rotated: bool) -> None:
+    path, files = tmp_path / "log", files_of(tmp_path)
+    path.write_bytes(record("one") + record("two"))
+    end = log_end(files)
+    with path.open("ab") as file:
+        file.write(record("of the next"))
+    if rotated:
+        path.rename(tmp_path / "log.1")
+        path.write_bytes(record("of the one behind"))
+    for position, expected in ((end, [b"one\n", b"two\n"]), (end - len(record("two")), [b"one\n"])):
+        found = read_log(
+            files,
+            LogOptions(follow=True),
+            ended=lambda: True,
+            wait_ended=trio.sleep_forever,
+            end=partial(int, position),
+        )
+        async with aclosing(found):
+            data = [entry.data async for chunk in found for entry in entries(chunk)]
+        assert data == expected
 
 
 async def test_following_ends_at_a_time(tmp_path: Path) -> None:
