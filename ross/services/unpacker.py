@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from attrs import define, field, frozen
 
-from ross.errors import Corrupt, Internal
+from ross.errors import Corrupt, Internal, RossError
 from ross.linux.archive.apply import apply_layer
 from ross.linux.archive.inflate import LayerBytes
 from ross.linux.archive.limits import ArchiveLimits
@@ -167,11 +167,21 @@ class Unpacker:
             layer.claimed.set()
 
     async def _discard(self, work: Sequence[_Work]) -> None:
-        for layer in work:
-            if layer.staged is not None:
-                await self._snapshotter.remove(layer.staged)
-            if layer.ours:
-                self._claims.pop(layer.chain_id).set()
+        """Remove what did not get to its place, as far as that can be, and leave the layers to whoever waits for them in any case."""
+        try:
+            for layer in work:
+                if layer.staged is not None:
+                    await self._remove_staged(layer.staged)
+        finally:
+            for layer in work:
+                if layer.ours:
+                    self._claims.pop(layer.chain_id).set()
+
+    async def _remove_staged(self, name: str) -> None:
+        try:
+            await self._snapshotter.remove(name)
+        except (OSError, RossError) as error:
+            logger.warning("%s cannot be removed, and stays until the next start: %s", name, error)
 
     # -- one layer ----------------------------------------------------------------------------------------------------
 
