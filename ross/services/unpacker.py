@@ -251,7 +251,7 @@ class Unpacker:
             return await arrival.more_than(seen, size_bytes=size)
 
         target = await self._stage(layer)
-        blob = self._open_blob(layer, arrival)
+        blob = await self._open_blob(layer, arrival)
         try:
             applied, found = await self._workers.apply(
                 blob,
@@ -267,11 +267,13 @@ class Unpacker:
         _check(layer, found)
         return applied
 
-    def _open_blob(self, layer: _Work, arrival: Arrival) -> int:
+    async def _open_blob(self, layer: _Work, arrival: Arrival) -> int:
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
         if arrival.path is not None and not arrival.complete:
-            with suppress(FileNotFoundError):  # it has just got to its place
+            with suppress(FileNotFoundError):
                 return os.open(arrival.path, flags)
+            # It is on its way to its place, or was thrown away to be fetched anew.
+            await layer.fetched.wait()
         return os.open(self._store.path(layer.source.descriptor.digest), flags)
 
     async def _apply_here(self, layer: _Work, target: Path, progress: Callable[[BlobProgress], None]) -> Applied:

@@ -42,7 +42,7 @@ class Stall:
 
 @define
 class Source:
-    """A registry of one image under all names, and the engine's services beside it."""
+    """A registry, and the engine's services beside it."""
 
     host: str
     services: Services
@@ -68,7 +68,8 @@ def layers(*sizes: int) -> list[bytes]:
 
 
 @asynccontextmanager
-async def open_source(filesystem: Path, image: ScriptedImage) -> AsyncIterator[Source]:
+async def open_source(filesystem: Path, image: ScriptedImage, **others: ScriptedImage) -> AsyncIterator[Source]:
+    """A registry of an image, and of some others by repository."""
     place = filesystem / token_hex(4)
     place.mkdir()
     stalls: list[Stall] = []
@@ -81,7 +82,7 @@ async def open_source(filesystem: Path, image: ScriptedImage) -> AsyncIterator[S
             if stall.status:
                 await reply(stream, stall.status)
                 return
-        await serve_image(image, request, stream)
+        await serve_image(others.get(request.path.split("/")[2], image), request, stream)
 
     with trio.fail_after(120):
         async with scripted_registry(serve) as registry, open_services(place) as services:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+import os
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
+from ross.oci.digest import Digest
 from tests.integration.test_collecting import missing
 from tests.integration.test_image_races import layers, open_source
-from tests.support.images import ARCHITECTURE
-from tests.support.scripted_registry import make_image
+from tests.support.images import ARCHITECTURE, ImageBuilder, Layer
+from tests.support.scripted_registry import ScriptedImage, make_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.integration
+
+
+def one_layer(tar: bytes, compression: str) -> ScriptedImage:
+    built = ImageBuilder().layer(tar, compression=compression).build()
+    document = json.loads(built.manifest)
+    layer, config = document["layers"][0]["digest"], document["config"]["digest"]
+    return ScriptedImage(built.manifest, built.blobs, config, (layer,))
 
 
 async def test_pull_that_cannot_clear_up_leaves_its_layers_to_others(
@@ -48,3 +62,33 @@ async def test_pull_that_cannot_clear_up_leaves_its_layers_to_others(
         for info in services.snapshotter.list():
             if info.name.startswith("unpack-"):
                 await services.snapshotter.remove(info.name)
+
+
+async def test_layer_that_is_just_moved_to_its_place_is_unpacked_from_there(filesystem: Path) -> None:
+    """It is in neither place as far as the books say, for a moment: here as long as it takes to remove what lies beside it."""
+    tar = Layer().add("f", os.urandom(2_000_000)).tar()
+    plain, packed = one_layer(tar, ""), one_layer(tar, "+gzip")
+    digest = Digest.parse(packed.layer_digests[0])
+    async with open_source(filesystem, plain, packed=packed) as source:
+        services = source.services
+        claiming, moving = source.stall(f"/blobs/{plain.layer_digests[0]}"), source.stall(f"/blobs/{digest}")
+        given_up = trio.CancelScope()
+
+        async with trio.open_nursery() as nursery:
+
+            async def pull() -> None:
+                with given_up:
+                    await source.pull("app:1")
+
+            nursery.start_soon(pull)
+            await claiming.reached.wait()
+            nursery.start_soon(source.pull, "packed:1")  # unpacks to the same, and waits for the first one's layer
+            await moving.reached.wait()
+            for number in range(20_000):
+                (services.store.ingests.path(digest) / str(number)).touch()
+            moving.passed.set()
+            while not services.state.blob(digest).exists():  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            given_up.cancel()
+
+        assert missing(services, services.images.get(f"{source.host}/packed:1")) == []
