@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+import signal
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from ross.linux.archive.limits import ArchiveLimits
+from ross.linux.archive.workers import Workers
 from ross.oci.digest import Digest
 from tests.integration.test_collecting import missing
 from tests.integration.test_image_races import layers, open_source
 from tests.support.images import ARCHITECTURE, ImageBuilder, Layer
 from tests.support.scripted_registry import ScriptedImage, make_image
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -92,3 +92,46 @@ async def test_layer_that_is_just_moved_to_its_place_is_unpacked_from_there(file
             given_up.cancel()
 
         assert missing(services, services.images.get(f"{source.host}/packed:1")) == []
+
+
+async def test_worker_that_ends_while_it_has_nothing_to_do_is_missed_by_nobody(tmp_path: Path) -> None:
+    tar = Layer().add("f", b"x").tar()
+    (tmp_path / "blob").write_bytes(tar)
+    workers = Workers()
+
+    async def apply(name: str) -> None:
+        (tmp_path / name).mkdir()
+        with (tmp_path / "blob").open("rb") as blob:
+            await workers.apply(
+                blob.fileno(),
+                tmp_path / name,
+                size_bytes=len(tar),
+                algorithm="sha256",
+                limits=ArchiveLimits(),
+                arrivals=whole,
+                progress=unheard,
+            )
+
+    async def whole(_seen: int) -> int:
+        await trio.lowlevel.checkpoint()
+        return len(tar)
+
+    before = children()
+    async with workers.session():
+        await apply("one")
+        (worker,) = children() - before
+        os.kill(worker, signal.SIGKILL)
+        await trio.to_thread.run_sync(os.waitid, os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+
+        await apply("two")
+
+        assert (tmp_path / "two/f").read_bytes() == b"x"
+    assert children() == before
+
+
+def children() -> set[int]:
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+def unheard(_packed: int) -> None:
+    """Nobody looks."""

@@ -47,6 +47,11 @@ class _Process:
         self._pending = bytearray()
         self.broken = False
 
+    @property
+    def ended(self) -> bool:
+        """By itself, or killed by somebody."""
+        return self._process.poll() is not None
+
     async def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         data = json.dumps(message).encode() + b"\n"
         if fds:
@@ -128,16 +133,16 @@ class Workers:
         """
         answer: dict[str, Any] = {}
         async with self._turns, self._worker() as worker:
-            await _request(worker, blob_fd, root, {
-                "algorithm": algorithm, "size_bytes": size_bytes, "limits": asdict(limits)
-            })  # fmt: skip
             try:
+                await _request(worker, blob_fd, root, {
+                    "algorithm": algorithm, "size_bytes": size_bytes, "limits": asdict(limits)
+                })  # fmt: skip
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_feed, worker, arrivals, size_bytes, name="feed a worker")
                     while "packed" in (answer := await worker.receive()):
                         progress(answer["packed"])
                     nursery.cancel_scope.cancel()
-            except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            except* (trio.BrokenResourceError, trio.ClosedResourceError, BrokenPipeError, ConnectionResetError):
                 answer = {"code": ErrorCode.INTERNAL, "message": "the process that unpacked the layer has ended"}
                 worker.broken = True
         if "applied" not in answer:
@@ -147,7 +152,7 @@ class Workers:
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[_Process]:
         """One that has nothing to do. It is kept for the next layer if all went well, and ended otherwise."""
-        worker = self._idle.pop() if self._idle else await _start()
+        worker = await self._take_idle() or await _start()
         keep = False
         try:
             yield worker
@@ -157,6 +162,16 @@ class Workers:
                 self._idle.append(worker)
             else:
                 await worker.end()  # noqa: ASYNC102 -- shielded, and brief: it is killed
+
+    async def _take_idle(self) -> _Process | None:
+        """One that waits for work; those that have ended meanwhile, as for want of memory, are forgotten."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.ended:
+                await worker.end()
+            else:
+                return worker
+        return None
 
 
 async def _start() -> _Process:
