@@ -78,9 +78,10 @@ class Pending:
             OSError: it could not be written.
         """
         names = {key: value for key, value in self.record.names.items() if key != name}
-        self.record = evolve(self.record, names=names if record is None else {**names, name: record})
+        changed = evolve(self.record, names=names if record is None else {**names, name: record})
         make_directory(self._path.parent)
-        write_atomic(self._path, write_record(self.record), sync=False)
+        write_atomic(self._path, write_record(changed), sync=False)
+        self.record = changed
 
     def forget(self) -> None:
         """All is on the disk, or nothing came of it."""

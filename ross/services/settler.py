@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -39,6 +40,8 @@ class Settler:
         self._waiting: list[Pending] = []
         self._wake: trio.Event | None = None
         """There as long as somebody settles."""
+        self._complaint = ""
+        """What was last told of as wrong: it is told once, however often it is tried again."""
 
     async def recover_content(self) -> Sequence[Pending]:
         """Look at what a power failure may have torn. Returns what only needs the disk, for :meth:`recover_names`."""
@@ -65,15 +68,14 @@ class Settler:
         self._wake = trio.Event()
         try:
             while True:
-                while self._waiting:
-                    await self._settle()
-                await self._wake.wait()
+                await self._settle()
+                with trio.move_on_after(_AGAIN_SECONDS if self._waiting else inf):
+                    await self._wake.wait()
                 self._wake = trio.Event()
         finally:
             self._wake = None
-            if self._waiting:
-                with bounded_cleanup(_LAST_SECONDS, what="making pulled images durable"):
-                    await self._settle()
+            with bounded_cleanup(_LAST_SECONDS, what="making pulled images durable"):
+                await self._settle()
 
     @contextmanager
     def bringing_in(self) -> Iterator[Pending | None]:
@@ -102,16 +104,30 @@ class Settler:
             self._tags.announce(reference, record, pending)
 
     async def _settle(self) -> None:
+        """Make durable what waits for it. What cannot be goes on waiting, and keeps nothing else from it."""
         batch = tuple(self._waiting)
+        if not batch:
+            return
         try:
             await self._pendings.sync()
-            for pending in batch:
+        except OSError as error:
+            self._complain(error)
+            return
+        for pending in batch:
+            try:
                 self._tags.settle(pending)
                 pending.forget()
+            except OSError as error:
+                self._complain(error)
+            else:
                 self._waiting.remove(pending)
-        except OSError as error:
-            logger.error("what was pulled cannot be made durable: %s; trying again", error)
-            await trio.sleep(_AGAIN_SECONDS)
+        if not self._waiting:
+            self._complaint = ""
+
+    def _complain(self, error: OSError) -> None:
+        if f"{error.strerror}" != self._complaint:
+            logger.error("what was pulled cannot be made durable, which is tried again and again: %s", error)
+        self._complaint = f"{error.strerror}"
 
     async def _doubt(self, names: Sequence[str]) -> None:
         """Remove unpacked layers, those that stand on others first; they are unpacked again from their blobs."""

@@ -112,7 +112,8 @@ class Tags:
         """
         reference = canonical(reference)
         pending.set_name(str(reference), record)
-        self._overtake(reference)
+        if self._pending.get(reference) is not pending:
+            self._overtake(reference)
         self._pending[reference] = pending
         self._known[reference] = record
 
@@ -127,9 +128,10 @@ class Tags:
             self.set(reference, self._known[reference])
 
     def _overtake(self, reference: Reference) -> None:
-        pending = self._pending.pop(reference, None)
+        pending = self._pending.get(reference)
         if pending is not None:
             pending.set_name(str(reference), None)
+            del self._pending[reference]
 
     def set(self, reference: Reference, record: TagRecord) -> None:
         """Let a name denote something, durably.
@@ -145,15 +147,20 @@ class Tags:
         self._overtake(reference)
 
     def remove(self, reference: Reference) -> None:
-        """Take a name away, durably; missing is fine."""
+        """Take a name away, durably; missing is fine.
+
+        Raises:
+            OSError: it could not be taken away; the name denotes what it did.
+        """
         reference = canonical(reference)
-        if self._known.pop(reference, None) is None:
+        if reference not in self._known:
             return
         path = self._path(reference)
         if path.exists():
             path.unlink()
             sync_directory(path.parent)
         self._overtake(reference)
+        del self._known[reference]
         for parent in path.parents:
             if parent == self._root:
                 return
