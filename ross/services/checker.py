@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -303,27 +304,28 @@ class Checker:
         return compare_trees(actual, wanted, checkpoint=checkpoint, directory_times=directory_times)
 
     async def _exchange(self, finding: Finding, layer: _Layer, again: str) -> Finding:
-        def allow() -> None:
-            user = self._running_on(layer.name)
-            if user is not None:
-                raise FailedPrecondition(f"the container {user} runs on it; stop it first")
-
         try:
-            await self._snapshotter.exchange(layer.name, again, allow=allow)
+            await self._snapshotter.exchange(layer.name, again, allow=partial(self._check_unused, layer.name))
         except (OSError, RossError) as error:
             return evolve(finding, resolution=f"cannot be repaired: {error}")
         return evolve(finding, repaired=True, resolution=f"unpacked again from {layer.sources[-1].descriptor.digest}")
 
-    def _running_on(self, name: str) -> str | None:
+    def _check_unused(self, name: str) -> None:
+        """See that no container has the files of a layer mounted.
+
+        Raises:
+            FailedPrecondition: one runs on it, or is being copied from or to while it is at rest.
+        """
         files = self._snapshotter.files(name)
         for container in self._containers.list(ContainerFilter(all=True)):
-            if container.state in AT_REST:
+            at_rest = container.state in AT_REST
+            if at_rest and not self._layout.container(container.id).rootfs.is_mount():
                 continue
             used = (container.id, *self._containers.mounted_by(container.id))
             known = (one for one in used if self._snapshotter.find(one) is not None)
             if any(files in self._snapshotter.layers(one) for one in known):
-                return container.name
-        return None
+                why = "is being read or written; try again" if at_rest else "runs on it; stop it first"
+                raise FailedPrecondition(f"the container {container.name} {why}")
 
     def _mend_missing(self, layer: _Layer) -> Mend:
         async def mend() -> str:
