@@ -348,7 +348,10 @@ class Checker:
 
     def _mend_stranger(self, path: str) -> Mend:
         async def mend() -> str:
-            await trio.to_thread.run_sync(remove_tree, self._layout.root / path)
+            if self._usage.knows(path):  # what was a stranger may have become content that somebody has pulled
+                return "somebody's meanwhile"
+            doomed = self._store.set_aside(self._layout.root / path, "stranger")
+            await trio.to_thread.run_sync(remove_tree, doomed)
             return "removed"
 
         return mend

@@ -205,7 +205,7 @@ class ContentStore:
         """
         if digest not in known:
             return 0
-        doomed = self._set_aside(path, ingest_key(digest))
+        doomed = self.set_aside(path, ingest_key(digest))
         del known[digest]
         if digest not in self._blobs and digest not in self._manifests:
             self.labels.forget(digest)
@@ -214,7 +214,8 @@ class ContentStore:
             freed += await trio.to_thread.run_sync(remove_tree, doomed)
         return freed
 
-    def _set_aside(self, path: Path, name: str) -> Path:
+    def set_aside(self, path: Path, name: str) -> Path:
+        """Out of its place in one step, which is fine if it is not there; returns where it is, to be removed for good."""
         make_directory(self.layout.trash)
         doomed = self.layout.trash / f"{name}-{secrets.token_hex(4)}"
         with suppress(FileNotFoundError):

@@ -117,6 +117,10 @@ class Usage:
         found = await self._look()
         return frozenset(path for path, thing in found.things.items() if thing.kind == "unknown")
 
+    def knows(self, path: str) -> bool:
+        """Whether something below the root is somebody's, by its path from there."""
+        return path in self._books()
+
     async def _look(self) -> _Found:
         async with self._turn:
             before = self._books()

@@ -11,8 +11,10 @@ import pytest
 import trio
 
 from ross.model.containers import ContainerSpec
+from ross.oci.digest import Digest
 from ross.services.snapshotter import committed_name
 from tests.integration.test_cancellation_storage import checker_of, usage_of
+from tests.integration.test_collecting import missing
 from tests.integration.test_image_races import open_source
 from tests.support.images import ARCHITECTURE, Layer
 from tests.support.scripted_registry import make_image
@@ -56,3 +58,26 @@ async def test_layer_is_not_exchanged_under_a_copy_of_a_container_at_rest(filesy
         report = await checker_of(services, usage_of(services)).check(repair=True)
         assert [finding.repaired for finding in report.findings] == [True]
         await container.remove(force=False)
+
+
+async def test_content_that_was_a_stranger_and_is_pulled_meanwhile_stays(filesystem: Path) -> None:
+    image = make_image(Layer().add("f", b"x").tar(), architecture=ARCHITECTURE)
+    async with open_source(filesystem, image) as source:
+        services = source.services
+        stranger = services.state.blob(Digest.parse(image.layer_digests[0]))
+        stranger.parent.mkdir(parents=True)
+        stranger.write_bytes(b"nobody's")
+        checker = checker_of(services, usage_of(services))
+        (problem,) = await checker._check_strangers()
+
+        pulled = await source.pull()
+        assert problem.mend is not None
+        await problem.mend()
+
+        assert missing(services, pulled) == []
+        stranger.with_name("other").touch()
+        (problem,) = await checker._check_strangers()
+        assert problem.mend is not None
+        await problem.mend()
+        assert not stranger.with_name("other").exists()
+        assert list(services.state.trash.iterdir()) == []
