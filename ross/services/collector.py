@@ -124,7 +124,9 @@ class Collector:
         while unread := [info.digest for info in self._store.manifests() if self._is_news(info.digest)]:
             for digest in unread:
                 if self._store.find_manifest(digest) is not None:
-                    self._learned[digest] = await self._references(digest)
+                    found = await self._references(digest)
+                    if self._store.find_manifest(digest) is not None:
+                        self._learned[digest] = found
         for digest in [digest for digest in self._learned if self._store.find_manifest(digest) is None]:
             del self._learned[digest]
 
@@ -142,7 +144,8 @@ class Collector:
         try:
             document = parse_manifest(await self._store.read_manifest(digest), what=f"manifest {digest.short}")
         except (OSError, RossError) as error:
-            logger.warning("the manifest %s cannot be read: %s", digest, error)
+            if self._store.find_manifest(digest) is not None:  # else somebody has removed it meanwhile
+                logger.warning("the manifest %s cannot be read: %s", digest, error)
             return _References(content_unknown=True, snapshots_unknown=True)
         if not isinstance(document, Manifest):
             return _References(content=frozenset(one.digest for one in document.manifests))
@@ -152,6 +155,8 @@ class Collector:
         try:
             config = parse_config(await self._store.read(document.config.digest), what="image config")
         except (OSError, RossError) as error:
+            if self._store.find(document.config.digest) is None:
+                return _References(content=content, waits_for=document.config.digest)
             logger.warning("the config %s cannot be read: %s", document.config.digest, error)
             return _References(content=content, snapshots_unknown=True)
         names = frozenset(committed_name(chain) for chain in chain_ids(config.rootfs.diff_ids))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trio.testing import wait_all_tasks_blocked
 
 from ross.layout import StateLayout
 from ross.oci.digest import Digest
@@ -120,6 +121,28 @@ async def test_collection_can_be_cancelled_and_done_again(tmp_path: Path) -> Non
     assert not world.collector._lock.locked()
     await world.collector.collect()
     assert world.content() == set()
+
+
+async def test_manifest_that_goes_while_it_is_read_is_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World(tmp_path)
+    going, _content = await world.image([b"one"])
+    staying, kept = await world.image([b"two"])
+    world.roots = {staying}
+    limiter = trio.to_thread.current_default_thread_limiter()
+    limiter.total_tokens = 1
+
+    async with trio.open_nursery() as nursery:
+        async with limiter:
+            nursery.start_soon(world.collector.learn)
+            await wait_all_tasks_blocked()  # it is about to read
+            nursery.start_soon(world.store.remove_manifest, going)
+            await wait_all_tasks_blocked()
+
+    await world.collector.collect()
+    assert world.content() == kept
+    assert caplog.records == []
 
 
 def test_pin_is_released_once() -> None:
