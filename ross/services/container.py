@@ -194,6 +194,7 @@ class Container(RestorableContainer):
         async with self._turn:
             check_transition(self.record.name, self._state, _S.PAUSED)
             self._save(evolve(self.record, paused=True))
+            self.standstills += 1
             try:
                 await self._parts.runtime.pause(self.id)
             except BaseException:
@@ -304,6 +305,7 @@ class Container(RestorableContainer):
 
     async def _end_for_good(self) -> None:
         """Kill it if it has a process, or will have; nothing of it is left behind this, unless somebody starts it again."""
+        self.freezer.give_up()
         self.checkpoints.give_up()
         async with self._turn:
             pass

@@ -46,8 +46,8 @@ class Subject(Protocol):
     def is_running(self) -> bool:
         """Whether it can be checked: it runs, is not paused and not on its way to an end."""
 
-    async def probe(self) -> HealthResult:
-        """Check it once."""
+    async def probe(self) -> HealthResult | None:
+        """Check it once. None: that says nothing of it."""
 
     def changed(self, state: HealthState) -> None:
         """It is in another state now."""
@@ -91,7 +91,9 @@ class Checking:
                 continue
             counts = not self._starting()
             result = await self._subject.probe()
-            if self._subject.is_running():  # else it says nothing: whoever is paused or asked to end does not answer
+            if (
+                result is not None and self._subject.is_running()
+            ):  # else it says nothing: whoever is paused or asked to end does not answer
                 self._take(result, counts=counts)
 
     def _take(self, result: HealthResult, *, counts: bool) -> None:
@@ -172,7 +174,8 @@ class Health:
 
     def is_running(self) -> bool:
         """Whether it can be checked."""
-        return self._container.state is _S.RUNNING and not self._container.checkpoints.busy
+        container = self._container
+        return container.state is _S.RUNNING and not container.checkpoints.busy and not container.freezer.busy
 
     def changed(self, state: HealthState) -> None:
         """Its checks say something else of it now."""
@@ -220,10 +223,12 @@ class Health:
 
     # -- a check ------------------------------------------------------------------------------------------------------
 
-    async def probe(self) -> HealthResult:
-        """Execute the check once. Never raises for what it comes to."""
-        started_at, output = time.time_ns(), _Output()
+    async def probe(self) -> HealthResult | None:
+        """Execute the check once. Never raises for what it comes to; None where it was held still meanwhile."""
+        started_at, output, standstills = time.time_ns(), _Output(), self._container.standstills
         exit_code, words = await self._execute(output)
+        if self._container.standstills != standstills:
+            return None
         return HealthResult(
             started_at=started_at, finished_at=time.time_ns(), exit_code=exit_code, output=words + output.text()
         )

@@ -91,6 +91,7 @@ class RestorableContainer(RunnableContainer):
         self._save(evolve(self.record, restoring=None))
 
     async def _without_checkpoint(self) -> None:
-        """Who is to end is not written to files."""
+        """Who is to end is not written to files, and not held still for it either."""
+        self.freezer.give_up()
         self.checkpoints.give_up()
         await self.checkpoints.over()

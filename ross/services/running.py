@@ -71,6 +71,8 @@ class RunnableContainer(TrackedContainer):
         self.files = Files(self, parts, self._turn)
         self.freezer = Freezer(self, parts, self._turn)
         self.stats = Sampler(self, parts)
+        self.standstills = 0
+        """How often its processes have been held still: whoever has asked them something got no answer."""
         self._restarts = Restarts()
         self._give_up = trio.Event()
         """Set to end the pause before a restart."""

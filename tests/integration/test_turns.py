@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Final, Unpack
 
 import pytest
 import trio
 
 from ross.client import connect
 from ross.errors import FailedPrecondition, NotFound, RossError
-from ross.model.containers import ContainerState
+from ross.model.containers import ContainerState, WaitCondition
 from tests.support.gates import Gates, gated_daemon
 from tests.support.waiting import until
 
@@ -160,10 +161,10 @@ async def test_forced_removal_while_it_is_restarted(gates: Gates, image: Image) 
 
 
 @contextmanager
-def slow_to_open(daemon: Daemon, path: Path, seconds: int) -> Iterator[None]:
-    """Have the daemon's threads stand still where they open a file."""
-    argv = ["strace", "-f", "-p", str(daemon.pid), "-P", str(path), "-o", "/dev/null"]
-    argv += ["-e", "trace=openat", "-e", f"inject=openat:delay_enter={seconds}s"]
+def slow(daemon: Daemon, call: str, seconds: float, *options: str) -> Iterator[None]:
+    """Have the daemon's threads stand still before each such system call, for so long or until the block ends."""
+    argv = ["strace", "-f", "-p", str(daemon.pid), "-o", "/dev/null", *options]
+    argv += ["-e", f"trace={call}", "-e", f"inject={call}:delay_enter={seconds * 1000:.0f}ms"]
     tracer = subprocess.Popen(argv, stderr=subprocess.DEVNULL)
     tasks = Path(f"/proc/{daemon.pid}/task")
     try:
@@ -188,9 +189,82 @@ async def test_stop_ends_the_run_that_it_found(gates: Gates, image: Image) -> No
     await container.start()
     freezer, *_others = freezers((await container.info()).id)
     async with trio.open_nursery() as nursery:
-        with slow_to_open(gates.daemon, freezer, 4):
+        with slow(gates.daemon, "openat", 4, "-P", str(freezer)):
             nursery.start_soon(lambda: container.stop(timeout=1))
             await until_state(container, ContainerState.STOPPED)
             await container.start()
     assert (await container.info()).state is ContainerState.RUNNING
+    await container.remove(force=True)
+
+
+ENDS: Final[dict[str, Callable[[Container], Awaitable[None]]]] = {
+    "stop": lambda container: container.stop(),
+    "kill": lambda container: container.kill(),
+    "remove": lambda container: container.remove(force=True),
+}
+
+
+@pytest.mark.parametrize("end", list(ENDS))
+async def test_commit_of_one_that_is_to_end(gates: Gates, image: Image, end: str) -> None:
+    """Nobody waits for it, and what begins to move while it is read is no image."""
+    container = await started(
+        image, ["sh", "-c", "trap 'echo late > /late; exit 7' TERM; echo up; while :; do sleep 0.1; done"]
+    )
+    asked = Asked()
+    gates.shut("behind-pause")
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(asked, container.commit)
+            await trio.to_thread.run_sync(gates.until_reached, "behind-pause")
+            await ENDS[end](container)
+    gates.open("behind-pause")
+    assert asked.done == 0
+    assert "not held still any more" in asked.failures[0].message
+    if end == "stop":
+        assert (await container.wait()).exit_code == 7
+    if end != "remove":
+        await container.remove(force=True)
+
+
+async def test_commit_of_one_that_is_removed(gates: Gates, image: Image) -> None:
+    """What is left of its files is no image either, where it is not held still for that."""
+    fill = "mkdir /d; for name in $(seq 300); do : > /d/$name; done; echo up; exec sleep 1000"
+    container = await started(image, ["sh", "-c", fill])
+    asked = Asked()
+    async with trio.open_nursery() as nursery:
+        with slow(gates.daemon, "listxattr,flistxattr", 0.1):
+            nursery.start_soon(asked, lambda: container.commit(pause=False))
+            await trio.sleep(0.5)  # it has read some of them
+            await container.remove(force=True)
+    assert [type(failure) for failure in asked.failures] == [NotFound]
+
+
+async def test_health_of_one_that_is_held_still(gates: Gates, image: Image) -> None:
+    """A check that gets no answer then says nothing of it."""
+    container = await image.create(
+        ["sleep", "1000"],
+        health_cmd="sleep 0.5",
+        health_interval=0.01,
+        health_timeout=2,
+        health_retries=1,
+        health_on_failure="kill",
+    )
+    await container.start()
+    await container.wait(WaitCondition.HEALTHY)
+    gates.shut("before-resume")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(container.commit)
+        await trio.to_thread.run_sync(gates.until_reached, "before-resume")
+        await trio.sleep(3)  # a check was on its way, most likely, and takes too long
+        gates.open("before-resume")
+    before = time.time_ns()
+    with trio.fail_after(60):
+        while True:
+            info = await container.info()
+            assert info.state is ContainerState.RUNNING
+            assert info.health is not None
+            if info.health.results[-1].started_at > before:
+                break
+            await trio.sleep(0.02)
+    assert {result.exit_code for result in info.health.results} == {0}
     await container.remove(force=True)
