@@ -7,7 +7,8 @@ the whole pull is as slow as its last layer.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[BlobProgress], None]
 Tell = Callable[[PullPhase], None]
+Place = Callable[[], AbstractAsyncContextManager[None]]
+"""One among those that download."""
 
 
 @frozen(kw_only=True)
@@ -184,13 +187,22 @@ class Puller:
         def source(descriptor: Descriptor, diff_id: Digest) -> LayerSource:
             arrival = Arrival()
 
+            def go_on() -> None:
+                for digest in largest_first[order[descriptor.digest] + 1 :][:1]:
+                    turns[digest].set()
+
+            @asynccontextmanager
+            async def place() -> AsyncIterator[None]:
+                async with self._downloads:
+                    go_on()
+                    yield
+
             async def fetch() -> None:
                 await turns[descriptor.digest].wait()
-                following = order[descriptor.digest] + 1
-                async with self._downloads:
-                    if following < len(largest_first):
-                        turns[largest_first[following]].set()
-                    await self._fetch(remote, descriptor, progress, arrival, durable=durable)
+                if self._store.ingests.is_busy(descriptor.digest):
+                    go_on()  # another pull brings it in, which is waited for without a place
+                await self._fetch(remote, descriptor, progress, arrival, durable=durable, place=place)
+                go_on()
 
             _report(progress, descriptor, PullPhase.WAITING, 0)
             return LayerSource(descriptor=descriptor, diff_id=diff_id, fetch=fetch, arrival=arrival)
@@ -198,9 +210,19 @@ class Puller:
         return [source(layer, diff_id) for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)]
 
     async def _fetch(
-        self, remote: Remote, descriptor: Descriptor, progress: Report, arrival: Arrival, *, durable: bool = True
+        self,
+        remote: Remote,
+        descriptor: Descriptor,
+        progress: Report,
+        arrival: Arrival,
+        *,
+        durable: bool = True,
+        place: Place = nullcontext,
     ) -> None:
-        """See that a blob is in the store: from the registry, going on where an earlier attempt stopped."""
+        """See that a blob is in the store: from the registry, going on where an earlier attempt stopped.
+
+        It has a ``place`` from when it is its turn to take the blob in, which is when it begins to arrive.
+        """
         windows = Windows(
             remote,
             descriptor,
@@ -209,7 +231,7 @@ class Puller:
             throttle=self._throttle,
             space=self._store.space,
         )
-        while not await self._ingest(remote, descriptor, progress, arrival, windows, durable=durable):
+        while not await self._ingest(remote, descriptor, progress, arrival, windows, durable=durable, place=place):
             logger.warning("%s of %s came out wrong; fetching all of it again", descriptor.digest, remote)
         arrival.finish()
 
@@ -222,6 +244,7 @@ class Puller:
         windows: Windows,
         *,
         durable: bool,
+        place: Place,
     ) -> bool:
         """Take a blob in. False: it came out wrong, but that may be an earlier attempt's fault, a mirror's, or that of windows."""
         async with self._store.ingest(descriptor.digest, descriptor.size) as ingest:
@@ -229,17 +252,18 @@ class Puller:
                 _report(progress, descriptor, PullPhase.EXISTS, descriptor.size)
                 return True
             resumed = ingest.offset > 0
-            arrival.begin(ingest.path, ingest.offset)
 
             def report(phase: PullPhase) -> None:
                 arrival.advance(ingest.offset)
                 _report(progress, descriptor, phase, ingest.offset + windows.held_bytes)
 
             try:
-                async with windows.open(ingest, partial(report, PullPhase.DOWNLOADING)):
-                    await self._fill(remote, descriptor, ingest, report, windows)
-                report(PullPhase.VERIFYING)
-                await ingest.commit(durable=durable)
+                async with place():
+                    arrival.begin(ingest.path, ingest.offset)
+                    async with windows.open(ingest, partial(report, PullPhase.DOWNLOADING)):
+                        await self._fill(remote, descriptor, ingest, report, windows)
+                    report(PullPhase.VERIFYING)
+                    await ingest.commit(durable=durable)
             except Corrupt:
                 if not ingest.corrupt:
                     raise  # an answer that is none; what came before it is as good as it was

@@ -188,3 +188,24 @@ async def test_pulls_beside_each_other_find_a_damaged_config(filesystem: Path) -
                 nursery.start_soon(source.pull, "app:1")
                 nursery.start_soon(source.pull, "app:2")
             assert path.read_bytes() == whole
+
+
+async def test_pulls_that_wait_for_another_ones_layer_take_no_place_of_a_download(filesystem: Path) -> None:
+    shared, other = (make_image(*layers(1000, 2000), architecture=ARCHITECTURE) for _number in range(2))
+    async with open_source(filesystem, shared, other=other) as source:
+        stall = source.stall(f"/blobs/{shared.layer_digests[1]}")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(source.pull, "app:0")
+            await stall.reached.wait()
+            for number in range(1, 7):
+                nursery.start_soon(source.pull, f"app:{number}")
+            await trio.testing.wait_all_tasks_blocked(0.05)
+
+            await source.pull("other:1")
+
+            assert not stall.passed.is_set()
+            stall.passed.set()
+
+        names = {name for image in source.services.images.list() for name in image.names}
+        assert names == {f"{source.host}/{name}" for name in ("other:1", *(f"app:{number}" for number in range(7)))}
