@@ -151,15 +151,16 @@ class Images:
         Each name is told of as ``action``. Without a name it is kept until somebody removes it."""
         image = Image(self._parts, target=target, digest=digest, manifest=manifest, config=config)
         self._known[digest] = image
-        for reference in names:
-            self._name(reference, self._record(target, digest), pending)
-            image.publish(action, str(reference))
-        if not names:
-            if not self.tags.of(digest):
+        try:
+            for reference in names:
+                self._name(reference, self._record(target, digest), pending)
+                image.publish(action, str(reference))
+            if not names and not self.tags.of(digest):
                 self.keep_nameless(target, (digest,), pending)
-            if action != "tag":
-                image.publish(action)
-        self.forget_unused()
+        finally:
+            self.forget_unused()  # also this one, if its name could not be written
+        if not names and action != "tag":
+            image.publish(action)
         return image
 
     def pending(self, image: Image) -> Pending | None:
@@ -202,8 +203,10 @@ class Images:
                 digest, target = pulled.manifest_descriptor.digest, pulled.target.digest
                 image = Image(self._parts, target=target, digest=digest, manifest=pulled.manifest, config=pulled.config)
                 self._known[digest] = image
-                self._name(reference, self._record(target, digest), pending)
-        self.forget_unused()
+                try:
+                    self._name(reference, self._record(target, digest), pending)
+                finally:
+                    self.forget_unused()  # also this one, if its name could not be written
         image.publish("pull", str(reference))
         return image
 

@@ -91,3 +91,21 @@ async def test_name_that_cannot_be_taken_away_stays(filesystem: Path) -> None:
         wrong.rmdir()
         await source.pull("three:1")
         await until(source, "one:1")
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_image_whose_name_cannot_be_written_is_not_there(filesystem: Path, settled: bool) -> None:
+    image = make_image(*layers(1000), architecture=ARCHITECTURE)
+    async with open_source(filesystem, image) as source:
+        services = source.services
+        if settled:  # all of it is there already, so that the name is written at once
+            await source.pull("two:1")
+        tag_file(source, "one:1").mkdir(parents=True)
+        with pytest.raises(OSError, match=":1"):
+            await source.pull("one:1")
+
+        assert [found.names for found in services.images.list()] == [(f"{source.host}/two:1",)] * settled
+        if settled:
+            await services.remover.remove(f"{source.host}/two:1", force=False)
+        await services.remover.collect()
+        assert services.store.blobs() == ()
