@@ -14,6 +14,7 @@ from ross.oci.image import Descriptor, DocumentPlatform, ImageConfig, Index, Man
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from ross.oci.digest import Digest
     from ross.oci.reference import Reference
     from ross.registry.client import Remote
     from ross.services.pins import Pin
@@ -40,6 +41,17 @@ class Documents:
         self._remote = remote
         self._pin = pin
         self.durable = durable
+        self.brought = False
+        """Something that the store has not had."""
+
+    async def keep(self, digest: Digest, data: bytes) -> None:
+        """Have a manifest or index in the store.
+
+        Raises:
+            Corrupt: it is not what its digest promises.
+        """
+        self.brought |= self._store.find_manifest(digest) is None
+        await self._store.write_manifest(digest, data, durable=self.durable)
 
     async def choose(
         self, descriptor: Descriptor, data: bytes, platform: DocumentPlatform, depth: int = 0
@@ -79,7 +91,8 @@ class Documents:
         data = descriptor.embedded()
         if data is None:
             data = await self._remote.manifest(descriptor)
-        await self._store.write_manifest(descriptor.digest, data, durable=self.durable)
+        await self.keep(descriptor.digest, data)
+        self.brought = True  # if only in the place of what was damaged
         return data
 
     async def config(self, manifest: Manifest, fetch: Callable[[], Awaitable[None]]) -> ImageConfig:
@@ -102,6 +115,7 @@ class Documents:
         right = await self._store.is_right(descriptor.digest)
         if not right and self._store.find(descriptor.digest) is not None:
             logger.warning("the config %s in the store is damaged; fetching it again", descriptor.digest)
+        self.brought |= not right
         with nullcontext() if right else self._store.replacing(descriptor.digest):
             embedded = descriptor.embedded()
             if embedded is not None:

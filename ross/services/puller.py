@@ -116,8 +116,8 @@ class Puller:
         remote = self._registry.open(reference, notify=notify)
         resolved = await remote.resolve()
         pin.add(resolved.descriptor.digest)
-        await self._store.write_manifest(resolved.descriptor.digest, resolved.data, durable=durable)
         documents = Documents(self._store, remote, pin, durable=durable)
+        await documents.keep(resolved.descriptor.digest, resolved.data)
         descriptor, manifest = await documents.choose(resolved.descriptor, resolved.data, platform)
         config = await self._config(documents, remote, manifest)
         check_platform(reference, config, platform)
@@ -127,7 +127,7 @@ class Puller:
             pin.add(digest)
         self._store.require_room({layer.digest: layer.size for layer in manifest.layers}, what=str(reference))
         if pending is not None:
-            await self._announce(pending, manifest, chains)
+            await self._announce(pending, manifest, chains, documents)
         layers = self._sources(remote, manifest, config, progress, durable=durable)
         try:
             chain_id = await self._unpacker.unpack(layers, progress=progress, durable=durable)
@@ -142,8 +142,12 @@ class Puller:
             chain_id=chain_id,
         )
 
-    async def _announce(self, pending: Pending, manifest: Manifest, chains: Sequence[Digest]) -> None:
+    async def _announce(
+        self, pending: Pending, manifest: Manifest, chains: Sequence[Digest], documents: Documents
+    ) -> None:
         blobs = dict.fromkeys(layer.digest for layer in manifest.layers if self._store.find(layer.digest) is None)
+        if documents.brought:  # they came before they could be announced, and are verified when they are read
+            blobs[manifest.config.digest] = None
         snapshots = [name for name in map(committed_name, chains) if self._snapshotter.find(name) is None]
         if blobs or snapshots:
             await pending.announce(blobs=blobs, snapshots=snapshots)

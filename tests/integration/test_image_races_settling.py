@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from tests.integration.test_image_races import layers, open_source
-from tests.support.images import ARCHITECTURE
+from tests.support.images import ARCHITECTURE, Layer
 from tests.support.scripted_registry import make_image
 
 if TYPE_CHECKING:
@@ -109,3 +109,26 @@ async def test_image_whose_name_cannot_be_written_is_not_there(filesystem: Path,
             await services.remover.remove(f"{source.host}/two:1", force=False)
         await services.remover.collect()
         assert services.store.blobs() == ()
+
+
+async def test_name_waits_for_documents_that_are_not_on_the_disk(filesystem: Path) -> None:
+    """Nothing but the config and the manifest of the second image is new."""
+    layer = Layer().add("f", b"x").tar()
+    first, second = (
+        make_image(layer, architecture=ARCHITECTURE),
+        make_image(layer, architecture=ARCHITECTURE, annotations={"a": "b"}),
+    )
+    async with open_source(filesystem, first, second=second) as source, trio.open_nursery() as nursery:
+        nursery.start_soon(source.services.images.settle_forever)
+        await trio.testing.wait_all_tasks_blocked()
+        await source.pull("first:1")
+        await until(source, "first:1")
+
+        await source.pull("second:1")
+
+        assert not tag_file(source, "second:1").exists()
+        assert len(pending(source)) == 1
+        await until(source, "second:1")
+        await source.pull("second:2")
+        assert tag_file(source, "second:2").exists(), "of this nothing is new"
+        nursery.cancel_scope.cancel()
