@@ -69,6 +69,7 @@ class Container(RestorableContainer):
             async with self._turn:
                 pass
         if self._state in ACTIVE and number in {signal.SIGKILL, self._stop_signal()}:
+            self._ends_asked += 1
             self._save(evolve(self.record, stopped_by_hand=True))
             if self._state is _S.RESTARTING:
                 self._rest()
@@ -116,6 +117,7 @@ class Container(RestorableContainer):
         """
         number = self._stop_signal(signal)
         grace = grace_seconds if grace_seconds >= 0 else self.record.spec.stop_grace_seconds
+        self._ends_asked += 1
         await self._to_the_end(lambda: self._stop(number, grace), name="stop")
 
     def _stop_signal(self, wanted: str = "") -> int:
@@ -175,10 +177,28 @@ class Container(RestorableContainer):
 
         async def again() -> None:
             await self._stop(number, grace)
-            await self._start(unless_it_runs=True)  # somebody may have started it by now
-            self.publish("restart")
+            await self._start_again()
 
         await self._to_the_end(again, name="restart")
+
+    async def restart_unasked(self) -> None:
+        """Restart it without anybody having asked for that, unless somebody wants its end meanwhile.
+
+        Raises:
+            FailedPrecondition: it cannot be started.
+        """
+        asked = self._ends_asked
+
+        async def again() -> None:
+            await self._stop(self._stop_signal(), self.record.spec.stop_grace_seconds)
+            if self._ends_asked == asked:
+                await self._start_again()
+
+        await self._to_the_end(again, name="restart")
+
+    async def _start_again(self) -> None:
+        await self._start(unless_it_runs=True)  # somebody may have started it by now
+        self.publish("restart")
 
     # -- pausing ------------------------------------------------------------------------------------------------------
 
@@ -288,6 +308,7 @@ class Container(RestorableContainer):
             FailedPrecondition: it runs.
             NotFound: it has been removed.
         """
+        self._ends_asked += 1
         await self._to_the_end(lambda: self._remove(force=force), name="remove")
 
     async def _remove(self, *, force: bool) -> None:
@@ -339,7 +360,7 @@ class Container(RestorableContainer):
         self.init.fail_pending(NotFound(f"the container {self.record.name} was removed before it was started"))
         self._stopped.set(self.record.outcome)
         self.ending.set(None)
-        for event in (self._begun, self._settled, self._removed):
+        for event in (self._begun, self._settled, self._removed, self._removal_tried):
             event.set()
         self._parts.forget(self)
 

@@ -272,6 +272,9 @@ class Health:
     async def _act(self) -> None:
         assert self._check is not None  # noqa: S101 -- as above
         container, action = self._container, self._check.on_failure
+        if not self.is_running():  # somebody has been faster
+            self._acting = False
+            return
         logger.info("the container %s is unhealthy: %s", container.record.name, action.value)
         try:
             if action is HealthAction.KILL:
@@ -279,7 +282,7 @@ class Health:
             elif action is HealthAction.STOP:
                 await container.stop(signal="", grace_seconds=-1)
             else:
-                await container.restart(signal="", grace_seconds=-1)
+                await container.restart_unasked()
         except RossError as error:
             logger.info("the container %s is unhealthy, and %s: %s", container.record.name, action.value, error)
         finally:

@@ -73,6 +73,8 @@ class RunnableContainer(TrackedContainer):
         self.stats = Sampler(self, parts)
         self.standstills = 0
         """How often its processes have been held still: whoever has asked them something got no answer."""
+        self._ends_asked = 0
+        """How often somebody has asked for its end: what restarts it without having been asked to gives way."""
         self._restarts = Restarts()
         self._give_up = trio.Event()
         """Set to end the pause before a restart."""
@@ -126,6 +128,10 @@ class RunnableContainer(TrackedContainer):
     @abstractmethod
     async def restart(self, *, signal: str, grace_seconds: int) -> None:
         """Stop it, and start it."""
+
+    @abstractmethod
+    async def restart_unasked(self) -> None:
+        """The same, unless somebody wants its end meanwhile."""
 
     @abstractmethod
     async def _remove_now(self) -> None:
@@ -270,9 +276,16 @@ class RunnableContainer(TrackedContainer):
             if self._settled is not settled:
                 return  # whoever had the turn before us has begun the next one
             if self.record.spec.auto_remove and self._state is _S.STOPPED:
-                await self._remove_now()
+                await self._remove_itself()
         if self._state is _S.RESTARTING:
             self.spawn(self._restart_later, name=f"restart {self.id[:12]}")
+
+    async def _remove_itself(self) -> None:
+        try:
+            await self._remove_now()
+        except (RossError, OSError) as error:
+            logger.error("the container %s cannot remove itself: %s", self.record.name, error)
+            self._removal_tried.set()
 
     async def _take_apart(self) -> None:
         """Take down what is left of a run that has ended, before anything else is done with the container. Called in its turn."""

@@ -76,6 +76,8 @@ class TrackedContainer:
         self._settled = trio.Event()
         """Set once nothing of a run is left."""
         self._removed = trio.Event()
+        self._removal_tried = trio.Event()
+        """Set once it has been removed, or could not be."""
         self._begun = trio.Event()
         """Set once it has been started, or removed."""
         if record.outcome is not None:
@@ -149,7 +151,7 @@ class TrackedContainer:
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     async def wait(self, condition: WaitCondition = WaitCondition.NOT_RUNNING) -> Outcome:
-        """Wait until it has stopped (and if it removes itself, until it is gone), or for another condition.
+        """Wait until it has stopped (and if it removes itself, until it is gone, or cannot be), or for another condition.
 
         Returns:
             The outcome of its last run; of its first, if it has not been started.
@@ -165,7 +167,7 @@ class TrackedContainer:
         else:
             result = await self.wait_stopped()
             if self.record.spec.auto_remove:
-                await self._removed.wait()
+                await self._removal_tried.wait()
         if result is None:
             raise self._never_ran()
         return result

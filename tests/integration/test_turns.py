@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -14,6 +15,7 @@ import trio
 from ross.client import connect
 from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.model.containers import ContainerState, WaitCondition
+from tests.integration.test_obstacles import immovable
 from tests.support.gates import Gates, gated_daemon
 from tests.support.waiting import until
 
@@ -49,12 +51,18 @@ async def image(engine: Engine, busybox: str) -> Image:
     return await engine.images.get(busybox)
 
 
+async def until_tasks(gates: Gates, condition: Callable[[str], object]) -> str:
+    """Wait until the daemon's tasks are so."""
+    with trio.fail_after(60):
+        while not condition(tasks := await trio.to_thread.run_sync(gates.daemon.ok, "debug", "tasks")):  # noqa: ASYNC110
+            await trio.sleep(0.02)
+    return tasks
+
+
 async def under_way(gates: Gates, what: str, container: Container, count: int = 1) -> None:
     """Wait until so many such operations on a container have begun."""
     task = f"{what} {(await container.info()).id[:12]}"
-    with trio.fail_after(60):
-        while (await trio.to_thread.run_sync(gates.daemon.ok, "debug", "tasks")).count(task) < count:  # noqa: ASYNC110
-            await trio.sleep(0.02)
+    await until_tasks(gates, lambda tasks: tasks.count(task) >= count)
 
 
 async def until_state(container: Container, state: ContainerState) -> None:
@@ -268,3 +276,32 @@ async def test_health_of_one_that_is_held_still(gates: Gates, image: Image) -> N
             await trio.sleep(0.02)
     assert {result.exit_code for result in info.health.results} == {0}
     await container.remove(force=True)
+
+
+async def test_stop_while_its_health_restarts_it(gates: Gates, image: Image) -> None:
+    """Nobody has asked for the restart: whoever wants it stopped has it stopped."""
+    container = await started(
+        image,
+        DEAF,
+        health_cmd="false",
+        health_interval=0.1,
+        health_retries=1,
+        health_on_failure="restart",
+        stop_timeout=1000,
+    )
+    await until_state(container, ContainerState.STOPPING)
+    await container.stop(timeout=0)
+    await until_tasks(gates, lambda tasks: "unhealthy" not in tasks)
+    assert (await container.info()).state is ContainerState.STOPPED
+    await container.remove()
+
+
+async def test_waiting_for_one_that_cannot_remove_itself(gates: Gates, image: Image) -> None:
+    gates.daemon.expect_log("cannot remove itself")
+    container = await started(image, ["sh", "-c", "echo up; exec sleep 1000"], auto_remove=True)
+    with immovable(gates.daemon.root / "containers" / (await container.info()).id / "immovable"):
+        await container.kill()
+        with trio.fail_after(60):
+            assert (await container.wait()).signal == signal.SIGKILL
+    await container.remove()
+    assert (await container.wait(WaitCondition.REMOVED)).signal == signal.SIGKILL
