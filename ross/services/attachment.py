@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from ross.errors import FailedPrecondition, RossError
+from ross.errors import FailedPrecondition, RossError, Unavailable
 from ross.model.containers import Pace
 from ross.model.logs import LogOptions
 from ross.model.records import Printer, Stream
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ross.shim.spares import Spares
 
 
+_HELD_UP_SECONDS: Final = 1.0
 _UNKNOWN_BYTES: Final = 0
 """In a gap: nobody has counted them."""
 
@@ -107,11 +108,12 @@ class Attachment:
         """Whether the process waits while its sinks take nothing."""
         return self._log is None and self.options.pace is not Pace.DROP
 
-    async def connect(self, *, accepted: bool = True) -> None:
+    async def connect(self, *, accepted: bool = True, runs: bool = False) -> None:
         """Connect now; the output flows from here on.
 
         Args:
             accepted: Wait until the monitor has taken the connection. That of an exec takes one only after the beginning.
+            runs: The process has begun. Another attachment may then have the monitor wait, and is not waited for.
 
         Raises:
             FailedPrecondition: it does not listen.
@@ -129,7 +131,7 @@ class Attachment:
         if self._log is not None and not self.options.since:
             begin = await trio.to_thread.run_sync(find_begin, self._log, LogOptions(tail=self.options.tail))
         if self._log is None or self.options.stdin:
-            self._stream = await self._connection(accepted=accepted)
+            self._stream = await self._connection(accepted=accepted, runs=runs)
             if self._input_closed:
                 self._stream.close_input()
         self._connected.set()
@@ -139,15 +141,23 @@ class Attachment:
 
         self._target.spawn(pump, name=f"attachment of {self._target.title}")
 
-    async def _connection(self, *, accepted: bool) -> AttachStream:
+    async def _connection(self, *, accepted: bool, runs: bool) -> AttachStream:
         stream = await self._target.spares.take() or await connect(self._target.monitor_directory)
         try:
             if accepted:
-                await stream.accepted()
+                await self._accepted(stream, runs=runs)
         except BaseException:
             stream.close()
             raise
         return stream
+
+    async def _accepted(self, stream: AttachStream, *, runs: bool) -> None:
+        others = self._target.attachments - {self}
+        if not (runs and any(one.has_it_wait for one in others)):
+            await stream.accepted()
+            return
+        with suppress(Unavailable):
+            await stream.accepted(seconds=_HELD_UP_SECONDS)
 
     async def _pump(self, begin: LogBegin | None) -> None:
         try:

@@ -209,6 +209,7 @@ class Exec:
                     handed=handed,
                     connect=self._connect,
                 )
+            await trio.lowlevel.checkpoint_if_cancelled()  # whoever has gone meanwhile will not let go of it
             if scope.cancelled_caught:
                 raise Unavailable(
                     f"the runtime did not execute anything in the container {self._container.record.name} in "
@@ -335,8 +336,10 @@ class Exec:
         attachment = Attachment(self, options, stdout, stderr)
         self.attachments.add(attachment)
         try:
-            await attachment.connect()
+            await attachment.connect(runs=True)
+            await trio.lowlevel.checkpoint_if_cancelled()  # whoever has gone meanwhile will not let go of it
         except BaseException:
             self.attachments.discard(attachment)
+            await attachment.detach()  # noqa: ASYNC120 -- waits for nothing
             raise
         return attachment

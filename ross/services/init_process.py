@@ -99,15 +99,13 @@ class InitProcess:
             )
         attachment = Attachment(self, options, stdout, stderr)
         self._container.publish("attach")
-        if state not in ALIVE:
-            self.pending.add(attachment)
-            await trio.lowlevel.checkpoint()
-            return attachment
-        self.attachments.add(attachment)
+        (self.attachments if state in ALIVE else self.pending).add(attachment)
         try:
-            await attachment.connect()
-            if options.rows and options.columns and self.has_terminal:
-                await resize(self.monitor_directory, rows=options.rows, columns=options.columns)
+            if state in ALIVE:
+                await attachment.connect(runs=True)
+                if options.rows and options.columns and self.has_terminal:
+                    await resize(self.monitor_directory, rows=options.rows, columns=options.columns)
+            await trio.lowlevel.checkpoint_if_cancelled()  # whoever has gone meanwhile will not let go of it
         except BaseException:
             self.attachments.discard(attachment)
             await attachment.detach()  # noqa: ASYNC120 -- waits for nothing
@@ -143,17 +141,17 @@ class InitProcess:
         while self.pending:
             attachment = next(iter(self.pending))
             try:
-                await self._connect(attachment)
+                await self._connect(attachment, runs=True)
             except RossError as error:  # it has ended already, and its monitor with it
                 attachment.fail(error)
         self._starting.clear()
 
-    async def _connect(self, attachment: Attachment) -> None:
+    async def _connect(self, attachment: Attachment, *, runs: bool = False) -> None:
         self.pending.discard(attachment)
         self._starting.add(attachment)
         self.attachments.add(attachment)
         try:
-            await attachment.connect()
+            await attachment.connect(runs=runs)
         except BaseException:
             self.attachments.discard(attachment)
             raise

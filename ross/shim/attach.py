@@ -113,7 +113,7 @@ class AttachStream:
             with suppress(OSError, trio.ClosedResourceError):
                 self._sock.shutdown(socket.SHUT_WR)
 
-    async def accepted(self) -> None:
+    async def accepted(self, *, seconds: float = _ACCEPT_SECONDS) -> None:
         """Wait until the monitor has taken the connection.
 
         The kernel connects us without it. A monitor that finds both connections and output takes one of the connections, and hands the
@@ -122,12 +122,12 @@ class AttachStream:
         Raises:
             Unavailable: it does not for long: it is stopped.
         """
-        with trio.move_on_after(_ACCEPT_SECONDS) as limit:
+        with trio.move_on_after(seconds) as limit:
             while not is_accepted(self._now) and self.is_quiet():  # noqa: ASYNC110 -- the kernel tells nobody
                 await trio.sleep(_ACCEPT_PAUSE)
         if limit.cancelled_caught:
             raise Unavailable(
-                f"the container's monitor has not answered for {_ACCEPT_SECONDS:g} s", hint="is it stopped (SIGSTOP)?"
+                f"the container's monitor has not answered for {seconds:g} s", hint="is it stopped (SIGSTOP)?"
             )
 
     async def wait_readable(self) -> None:

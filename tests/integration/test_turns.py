@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Unpack
 
@@ -15,6 +16,7 @@ import trio
 from ross.client import connect
 from ross.errors import FailedPrecondition, NotFound, RossError
 from ross.model.containers import ContainerState, WaitCondition
+from tests.integration.test_attach import Kept, stuck_until
 from tests.integration.test_obstacles import immovable
 from tests.support.gates import Gates, gated_daemon
 from tests.support.waiting import until
@@ -305,3 +307,34 @@ async def test_waiting_for_one_that_cannot_remove_itself(gates: Gates, image: Im
             assert (await container.wait()).signal == signal.SIGKILL
     await container.remove()
     assert (await container.wait(WaitCondition.REMOVED)).signal == signal.SIGKILL
+
+
+async def test_client_that_goes_while_it_is_being_connected(gates: Gates, image: Image) -> None:
+    container = await started(image, ["sh", "-c", "echo up; exec sleep 1000"])
+    await until_tasks(gates, lambda tasks: "attachment of" not in tasks)
+    info = await container.info()
+    with slow(gates.daemon, "pread64", 20, "-P", info.log_path):  # in a thread, which nobody can cancel
+        async with connect(gates.daemon.socket) as engine, trio.open_nursery() as nursery:
+            theirs = await engine.containers.get(info.name)
+            nursery.start_soon(partial(theirs.attach, stdout=Kept()))
+            before = (await until_tasks(gates, lambda tasks: "ContainerServer.attach" in tasks)).count(" session ")
+            nursery.cancel_scope.cancel()
+        await until_tasks(gates, lambda tasks: tasks.count(" session ") < before)
+    tasks = await until_tasks(gates, lambda tasks: "ContainerServer.attach" not in tasks)
+    assert "attachment of" not in tasks
+    await container.remove(force=True)
+
+
+async def test_attach_while_another_reader_has_it_wait(gates: Gates, image: Image) -> None:
+    """What keeps the monitor busy is no reason to refuse anybody else."""
+    container = await image.create(["sh", "-c", "yes | head -c 8000000; echo end"])
+    kept, go = Kept(), trio.Event()
+    attached = [await container.attach(stdout=stuck_until(go, kept), pace="block")]
+    await container.start()
+    await trio.sleep(1)  # by now it waits
+    attached.append(await container.attach(stdout=Kept(), pace="drop"))
+    go.set()
+    for process in attached:
+        assert (await process.wait()).exit_code == 0
+    assert kept.data.endswith(b"y\nend\n")
+    await container.remove()
