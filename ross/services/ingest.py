@@ -71,7 +71,7 @@ class Ingest:
         return self._directory / "data"
 
     def open(self) -> None:
-        """Open or make the data, and hash what is there from an earlier attempt. Blocking."""
+        """Open or make the data, and hash what is there from an earlier attempt. Blocking, in a thread: until that is cancelled."""
         make_directory(self._directory)
         record = self._directory / "metadata.json"
         if not record.exists():
@@ -84,6 +84,7 @@ class Ingest:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         self._fd = os.open(self._directory / "data", flags, 0o600)
         while chunk := os.read(self._fd, 1 << 20):
+            trio.from_thread.check_cancelled()
             self._hash.update(chunk)
             self.offset += len(chunk)
         if self.offset > self._record.size_bytes:

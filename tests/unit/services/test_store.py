@@ -233,3 +233,22 @@ async def test_ingest_that_is_just_being_made_does_not_expire(tmp_path: Path) ->
         await ingest.write(b"content")
         await ingest.commit()
     assert store.find(digest) is not None
+
+
+async def test_going_on_with_what_is_large_can_be_given_up(tmp_path: Path) -> None:
+    store = await opened(tmp_path)
+    directory = store.ingests.path(DIGEST)
+    directory.mkdir(parents=True)
+    with (directory / "data").open("wb") as file:
+        file.truncate(1 << 42)  # which takes an hour to hash
+
+    async def go_on() -> None:
+        async with store.ingest(DIGEST, 1 << 42):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(go_on)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert not store.ingests.is_busy(DIGEST)
+    assert (directory / "data").stat().st_size == 1 << 42, "it stays for whoever goes on with it"
