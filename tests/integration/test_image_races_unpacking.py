@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
+from attrs import define
 
 from ross.linux.archive.limits import ArchiveLimits
 from ross.linux.archive.workers import Workers
@@ -18,6 +21,9 @@ from tests.integration.test_collecting import missing
 from tests.integration.test_image_races import layers, open_source
 from tests.support.images import ARCHITECTURE, ImageBuilder, Layer
 from tests.support.scripted_registry import ScriptedImage, make_image
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 pytestmark = pytest.mark.integration
 
@@ -94,39 +100,87 @@ async def test_layer_that_is_just_moved_to_its_place_is_unpacked_from_there(file
         assert missing(services, services.images.get(f"{source.host}/packed:1")) == []
 
 
-async def test_worker_that_ends_while_it_has_nothing_to_do_is_missed_by_nobody(tmp_path: Path) -> None:
-    tar = Layer().add("f", b"x").tar()
-    (tmp_path / "blob").write_bytes(tar)
-    workers = Workers()
+@define
+class Unpacking:
+    """A blob, and workers to unpack it."""
 
-    async def apply(name: str) -> None:
-        (tmp_path / name).mkdir()
-        with (tmp_path / "blob").open("rb") as blob:
-            await workers.apply(
+    directory: Path
+    workers: Workers
+
+    async def apply(self, name: str, arrived: trio.Event | None = None) -> None:
+        """Unpack it; it comes in with that event."""
+        tar = (self.directory / "blob").read_bytes()
+
+        async def arrivals(_seen: int) -> int:
+            if arrived is not None:
+                await arrived.wait()
+            return len(tar)
+
+        (self.directory / name).mkdir()
+        with (self.directory / "blob").open("rb") as blob:
+            await self.workers.apply(
                 blob.fileno(),
-                tmp_path / name,
+                self.directory / name,
                 size_bytes=len(tar),
                 algorithm="sha256",
                 limits=ArchiveLimits(),
-                arrivals=whole,
+                arrivals=arrivals,
                 progress=unheard,
             )
+        assert (self.directory / name / "f").read_bytes() == b"x"
 
-    async def whole(_seen: int) -> int:
-        await trio.lowlevel.checkpoint()
-        return len(tar)
 
+@asynccontextmanager
+async def open_unpacking(directory: Path, *, count: int) -> AsyncIterator[Unpacking]:
+    (directory / "blob").write_bytes(Layer().add("f", b"x").tar())
     before = children()
-    async with workers.session():
-        await apply("one")
+    with trio.fail_after(60):
+        workers = Workers(count=count)
+        async with workers.session():
+            yield Unpacking(directory, workers)
+    assert children() == before
+
+
+async def test_worker_that_ends_while_it_has_nothing_to_do_is_missed_by_nobody(tmp_path: Path) -> None:
+    before = children()
+    async with open_unpacking(tmp_path, count=1) as unpacking:
+        await unpacking.apply("one")
         (worker,) = children() - before
         os.kill(worker, signal.SIGKILL)
         await trio.to_thread.run_sync(os.waitid, os.P_PID, worker, os.WEXITED | os.WNOWAIT)
 
-        await apply("two")
+        await unpacking.apply("two")
 
-        assert (tmp_path / "two/f").read_bytes() == b"x"
-    assert children() == before
+
+async def test_layer_that_does_not_come_in_keeps_no_other_from_being_unpacked(tmp_path: Path) -> None:
+    arrived = trio.Event()
+    async with open_unpacking(tmp_path, count=1) as unpacking, trio.open_nursery() as nursery:
+        nursery.start_soon(unpacking.apply, "stalled", arrived)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await unpacking.apply("whole")
+        arrived.set()
+
+
+async def test_layer_that_is_given_up_while_it_waits_to_go_on_leaves_its_turn(tmp_path: Path) -> None:
+    arrived, arriving = trio.Event(), trio.Event()
+    async with open_unpacking(tmp_path, count=1) as unpacking:
+        for number in range(3):
+            given_up = trio.CancelScope()
+            async with trio.open_nursery() as nursery:
+
+                async def stall(name: str, scope: trio.CancelScope = given_up) -> None:
+                    with scope:
+                        await unpacking.apply(name, arrived)
+
+                nursery.start_soon(stall, f"stalled{number}")
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                nursery.start_soon(
+                    unpacking.apply, f"arriving{number}", arriving
+                )  # has the turn that the first one leaves
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                given_up.cancel()
+                arriving.set()
+        await unpacking.apply("last")
 
 
 def children() -> set[int]:

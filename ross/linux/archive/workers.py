@@ -1,4 +1,7 @@
-"""The processes that apply large layers: as many as there are processors, started when they are wanted, ended with their last user."""
+"""The processes that apply large layers: as many as there are processors, started when they are wanted, ended with their last user.
+
+One whose layer has not come any further for a while is not counted: it does nothing, and the next layer need not wait for its registry.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,8 @@ _PROGRAM: Final = (
 )
 """Isolated from the environment and the current directory, as ``-I`` has it, but with the very modules that this process has."""
 
+_PATIENCE_SECONDS: Final = 1.0
+"""How long nothing may come of a layer before others have its turn."""
 Arrivals = Callable[[int], Awaitable[int]]
 """Waits until more of a blob is there than a number of bytes; returns how many are."""
 
@@ -80,11 +85,39 @@ class _Process:
             await self._stream.aclose()
 
 
+class _Turn:
+    """A place among those that are at work, which may be left and taken again."""
+
+    def __init__(self, turns: trio.CapacityLimiter) -> None:
+        self._turns = turns
+        self._taken = False
+
+    async def take(self) -> None:
+        await self._turns.acquire_on_behalf_of(self)
+        self._taken = True
+
+    def leave(self) -> None:
+        """Does nothing if it is left already."""
+        if self._taken:
+            self._taken = False
+            self._turns.release_on_behalf_of(self)
+
+
+@asynccontextmanager
+async def _taking(turns: trio.CapacityLimiter) -> AsyncIterator[_Turn]:
+    turn = _Turn(turns)
+    await turn.take()
+    try:
+        yield turn
+    finally:
+        turn.leave()
+
+
 class Workers:
     """The workers of a daemon."""
 
     def __init__(self, *, count: int | None = None) -> None:
-        """At most ``count`` layers at a time; as many as there are processors, and at least two, if absent."""
+        """At most ``count`` layers at a time of those that come in; as many as there are processors, and at least two, if absent."""
         self._turns = trio.CapacityLimiter(count or max(2, os.cpu_count() or 1))
         self._idle: list[_Process] = []
         self._users = 0
@@ -132,13 +165,13 @@ class Workers:
             Internal: the worker ended, or failed.
         """
         answer: dict[str, Any] = {}
-        async with self._turns, self._worker() as worker:
+        async with _taking(self._turns) as turn, self._worker() as worker:
             try:
                 await _request(worker, blob_fd, root, {
                     "algorithm": algorithm, "size_bytes": size_bytes, "limits": asdict(limits)
                 })  # fmt: skip
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_feed, worker, arrivals, size_bytes, name="feed a worker")
+                    nursery.start_soon(_feed, worker, arrivals, size_bytes, turn, name="feed a worker")
                     while "packed" in (answer := await worker.receive()):
                         progress(answer["packed"])
                     nursery.cancel_scope.cancel()
@@ -203,11 +236,20 @@ async def _request(worker: _Process, blob_fd: int, root: Path, request: dict[str
         os.close(root_fd)
 
 
-async def _feed(worker: _Process, arrivals: Arrivals, size_bytes: int) -> None:
+async def _feed(worker: _Process, arrivals: Arrivals, size_bytes: int, turn: _Turn) -> None:
     available = -1
     while available < size_bytes:
-        available = await arrivals(available)
+        available = await _more_than(available, arrivals, turn)
         await worker.send({"available": available})
+
+
+async def _more_than(seen: int, arrivals: Arrivals, turn: _Turn) -> int:
+    with trio.move_on_after(_PATIENCE_SECONDS):
+        return await arrivals(seen)
+    turn.leave()
+    available = await arrivals(seen)
+    await turn.take()
+    return available
 
 
 def _failure(answer: dict[str, Any]) -> RossError:
