@@ -25,7 +25,7 @@ from ross.services.container_lookup import check_new_name, find_id
 from ross.services.events import Events
 from ross.services.filters import select_containers
 from ross.services.handed_mounts import identities, with_handed
-from ross.services.image_mounts import find_images
+from ross.services.image_mounts import find_images, holding
 from ross.services.images import ImageUser
 from ross.services.names import make_id, make_name
 from ross.services.records import ContainerRecord, Records, check_new
@@ -173,11 +173,13 @@ class Containers:
         command = effective_command(spec, image.config.execution)
         if mode.key and (made := self._made_by(mode.key)) is not None:
             return _the_same(made, image, spec)
-        find_images(spec, self._images)  # or nothing is removed for it
+        mounted = find_images(spec, self._images)  # or nothing is removed for it
         check_new(evolve(self._new_record(image, spec, command, image_name), key=mode.key))
         if spec.name:
             check_new_name(spec.name, self._by_id)
-        if (made := await self._make_way(spec, mode)) is not None:
+        with holding(mounted):
+            made = await self._make_way(spec, mode)
+        if made is not None:
             return _the_same(made, image, spec)
         if spec.name in self._names:
             raise self._taken(spec.name)
@@ -185,14 +187,15 @@ class Containers:
         made_spec = with_profile(self._with_ids(evolve(spec, name=name)))
         record = evolve(
             self._new_record(image, made_spec, command, image_name),
-            mounted_images=find_images(spec, self._images),
+            mounted_images=tuple(one.record for one in mounted),
             handed_mounts=identities(spec, shared),
             key=mode.key,
             asked_name=spec.name,
         )
         container = Container(self._parts, record, image)
         self._add(container)
-        self._images.keep(image)
+        for used in (image, *(one.image for one in mounted)):
+            self._images.keep(used)
         await self._put_down(container)
         container.publish("create")
         return container

@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from ross.errors import FailedPrecondition, InvalidArgument, NotFound
 from ross.linux.files import make_directory
 from ross.linux.mount import bind
 from ross.linux.openat2 import Resolve, openat2
 from ross.model.mounts import MountKind
+from ross.services.image import Image
 from ross.services.own_users import take_binds_away
 from ross.services.records import MountedImage
 from ross.services.snapshot_mounts import mount_snapshot_now
 from ross.services.snapshotter import committed_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ross.linux.idmap import Ids
     from ross.model.containers import ContainerSpec
@@ -37,8 +38,16 @@ if TYPE_CHECKING:
 _INSIDE: Final = Resolve.IN_ROOT | Resolve.NO_MAGICLINKS | Resolve.NO_XDEV
 
 
-def find_images(spec: ContainerSpec, images: Images) -> tuple[MountedImage, ...]:
-    """The images that a spec wants to be mounted. They stay until they are asked for next, by when they must be in use.
+@frozen
+class FoundImage:
+    """An image that is to be mounted."""
+
+    image: Image
+    record: MountedImage
+
+
+def find_images(spec: ContainerSpec, images: Images) -> tuple[FoundImage, ...]:
+    """The images that a spec wants to be mounted, by what their names denote now.
 
     Raises:
         NotFound: one is not in the store.
@@ -51,9 +60,18 @@ def find_images(spec: ContainerSpec, images: Images) -> tuple[MountedImage, ...]
         image = images.get(mount.source)
         if image.chain_id is None:
             raise InvalidArgument(f"the image {mount.source} has no files to be mounted")
-        images.keep(image)
-        found.append(MountedImage(at=mount.target, target=image.target, manifest=image.digest, chain_id=image.chain_id))
+        record = MountedImage(at=mount.target, target=image.target, manifest=image.digest, chain_id=image.chain_id)
+        found.append(FoundImage(image, record))
     return tuple(found)
+
+
+@contextmanager
+def holding(found: Sequence[FoundImage]) -> Iterator[None]:
+    """They stay for the length of a block, whatever becomes of their names: by its end they must be in use."""
+    with ExitStack() as held:
+        for one in found:
+            held.enter_context(one.image.hold())
+        yield
 
 
 @contextmanager

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from ross.model.archives import SaveOptions
-from ross.model.containers import ContainerFilter, ContainerSpec
+from ross.model.containers import ContainerFilter, ContainerSpec, CreateMode
 from ross.model.images import Platform, PullOptions, PushOptions
+from ross.model.mounts import Mount, MountKind
 from tests.integration.test_cancellation import open_services
-from tests.support.images import ARCHITECTURE, ImageBuilder, Layer, push_index
+from tests.integration.test_collecting import missing
+from tests.support.images import ARCHITECTURE, ImageBuilder, Layer, push, push_index
 from tests.support.scripted_registry import Request, scripted_registry
 from tests.support.upload_registry import UploadRegistry
 
@@ -121,3 +124,29 @@ async def test_name_given_to_an_image_in_use_denotes_what_is_there(services: Ser
 
 async def to_nobody(_piece: bytes) -> None:
     await trio.lowlevel.checkpoint()
+
+
+async def test_image_to_be_mounted_that_is_removed_while_a_container_is_replaced_stays(
+    services: Services, registry: str
+) -> None:
+    name = await pull(services, registry, "races/mounted:1")
+    image = services.images.get(name)
+    builder = ImageBuilder().layer(Layer().add("mounted", b"x"))
+    mounted = push(registry, "races/mounting:1", builder.build())
+    wanted = await services.images.pull(mounted, PullOptions(), lambda _progress: None)
+    mount = Mount(kind=MountKind.IMAGE, source=mounted, target="/m")
+    old = await services.containers.create(image, ContainerSpec(args=("x",), name="web"))
+    spec = ContainerSpec(args=("x",), name="web", mounts=(mount,))
+
+    async with trio.open_nursery() as nursery:
+        async with old.turn:  # so its removal waits
+            nursery.start_soon(services.containers.create, image, spec, CreateMode(replace=True))
+            await trio.testing.wait_all_tasks_blocked()
+            await services.remover.remove(mounted, force=False)
+
+    (found,) = services.containers.list(ContainerFilter(all=True))
+    assert found.id != old.id
+    assert missing(services, wanted) == []
+    await services.containers.get("web").remove(force=False)
+    await services.remover.collect()
+    assert services.store.find_manifest(wanted.digest) is None
