@@ -6,9 +6,10 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import trio
 from attrs import frozen
 
-from ross.errors import FailedPrecondition, Internal, Reason, RossError
+from ross.errors import FailedPrecondition, Internal, Reason, RossError, Unavailable
 from ross.linux.process import Completed, run, search_path, which
 from ross.shim.direct import forget, let_begin
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from ross.linux.pidfd import ProcessIdentity
 
+_MOST_SECONDS: Final = 60.0
+"""It needs a tenth of a second; one that hangs must not keep others from the container for ever."""
 _MESSAGE: Final = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 _NOT_FOUND: Final = ("executable file not found", "no such file or directory", "not found in $PATH")
 _FREEZE_ATTEMPTS: Final = 5
@@ -53,7 +56,20 @@ class Runtime:
     def _argv(self, *arguments: str) -> list[str]:
         return [str(self.program), "--root", str(self.root), *arguments]
 
-    async def _run(self, argv: Sequence[str], *, input: bytes = b"", env: Mapping[str, str] | None = None) -> Completed:  # noqa: A002 -- as in run
+    async def _run(self, verb: str, *arguments: str, input: bytes = b"") -> Completed:  # noqa: A002 -- as in run
+        with trio.move_on_after(_MOST_SECONDS):
+            return await self._run_to_the_end([*self._argv(verb), *arguments], input=input)
+        raise Unavailable(
+            f"{self.program.name} {verb} did not end in {_MOST_SECONDS:g} s, and was killed", hint="try again"
+        )
+
+    async def _run_to_the_end(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 -- as in run
+        env: Mapping[str, str] | None = None,
+    ) -> Completed:
         try:
             return await run(argv, input=input, env=env)
         except OSError as error:  # somebody removes or upgrades it just now, or there are too many processes
@@ -74,7 +90,7 @@ class Runtime:
         """
         if await let_begin(self.root / container_id, process):
             return
-        done = await self._run(self._argv("start", container_id))
+        done = await self._run("start", container_id)
         if done.returncode != 0:
             raise runtime_error(_text(done), what="start")
 
@@ -93,7 +109,7 @@ class Runtime:
         """
         if group is not None and await forget(self.root / container_id, group):
             return True
-        done = await self._run(self._argv("delete", "--force", container_id))
+        done = await self._run("delete", "--force", container_id)
         if done.returncode != 0 and (self.root / container_id).exists():
             raise Internal(f"{self.program.name} cannot delete the container {container_id[:12]}: {_text(done)[:300]}")
         return False
@@ -103,6 +119,7 @@ class Runtime:
 
         Raises:
             FailedPrecondition: it cannot.
+            Unavailable: the runtime hangs.
         """
         attempts = _FREEZE_ATTEMPTS
         while attempts:
@@ -134,8 +151,7 @@ class Runtime:
         Raises:
             FailedPrecondition: it cannot.
         """
-        argv = self._argv("update", "--resources", "-", container_id)
-        done = await self._run(argv, input=json.dumps(resources).encode())
+        done = await self._run("update", "--resources", "-", container_id, input=json.dumps(resources).encode())
         if done.returncode != 0:
             raise runtime_error(_text(done), what="update")
 
@@ -152,12 +168,12 @@ class Runtime:
             FailedPrecondition: it could not.
         """
         argv = self._argv("checkpoint", "--image-path", str(images), "--work-path", str(work), *flags, container_id)
-        done = await self._run(argv, env=environment())
+        done = await self._run_to_the_end(argv, env=environment())
         if done.returncode != 0:
             raise runtime_error(_text(done), what="checkpoint")
 
     async def _control(self, verb: str, container_id: str) -> None:
-        done = await self._run(self._argv(verb, container_id))
+        done = await self._run(verb, container_id)
         if done.returncode != 0:
             raise runtime_error(_text(done), what=verb)
 
@@ -165,7 +181,7 @@ class Runtime:
         """What the runtime knows; None if it knows nothing, or nothing that can be read."""
         if not (self.root / container_id).exists():
             return None  # of a thousand containers that are at rest it need not be asked
-        done = await self._run(self._argv("state", container_id))
+        done = await self._run("state", container_id)
         if done.returncode != 0:
             return None
         try:
