@@ -222,7 +222,7 @@ class Container(RestorableContainer):
                 self._save(evolve(self.record, paused=False))
                 raise
             if self._state is not _S.RUNNING:  # somebody stops it meanwhile, which a frozen process would never notice
-                await self._parts.runtime.resume(self.id)
+                thaw_cgroup(self.group)
                 self._save(evolve(self.record, paused=False))
                 raise FailedPrecondition(f"the container {self.record.name} is {self._state.value}")
             self._state = _S.PAUSED
@@ -316,6 +316,7 @@ class Container(RestorableContainer):
             if force and self._state in ACTIVE:
                 await self._end_for_good()
             async with self._turn:
+                await self._take_apart()
                 if self._state is _S.REMOVED and self.record.spec.auto_remove:
                     return  # it has removed itself meanwhile, which is what was wanted
                 if force and self._state in ACTIVE:
@@ -339,7 +340,6 @@ class Container(RestorableContainer):
             await settled.wait()
 
     async def _remove_now(self) -> None:
-        await self._take_apart()
         self._state = _S.REMOVING
         self._save(evolve(self.record, removing=True))
         await self.launcher.take_down(self.record)

@@ -73,6 +73,8 @@ class Exec:
         self._parts = parts
         self._container = container
         self._running = Executed(process=None, monitor=None)
+        self._begun = trio.Event()
+        """Set when it runs, or could not be executed; others find it before."""
         self.ending = Ending()
         """Set when its outcome is known."""
         self._holders = 0
@@ -125,7 +127,7 @@ class Exec:
             FailedPrecondition: it has ended.
         """
         number = parse_signal(name)
-        await trio.lowlevel.checkpoint()
+        await self._begun.wait()
         if self.has_ended():
             raise FailedPrecondition(f"the {self.title} has ended: there is no process to signal")
         self._send(number)
@@ -142,6 +144,7 @@ class Exec:
         """
         if not self.has_terminal:
             raise FailedPrecondition(f"the {self.title} has no terminal")
+        await self._begun.wait()
         await resize(self.layout.directory, rows=rows, columns=columns)
         self.resized(rows=rows, columns=columns)
 
@@ -222,6 +225,7 @@ class Exec:
             self.failed = True
             self._end(Outcome(exit_code=_LOST_EXIT_CODE, error="it could not be executed", finished_at=time.time_ns()))
             self.ended.set()
+            self._begun.set()
             for attachment in (*self.pending, *self.attachments):
                 self.pending.discard(attachment)
                 attachment.fail(error if isinstance(error, RossError) else FailedPrecondition(str(error)))
@@ -252,6 +256,7 @@ class Exec:
 
     def watch(self) -> None:
         """Begin to watch it."""
+        self._begun.set()
 
         def failed(error: Exception, pause: float) -> None:
             logger.error("watching the %s failed; again in %.1f s", self.title, pause, exc_info=error)
@@ -329,9 +334,9 @@ class Exec:
         Raises:
             FailedPrecondition: it has ended, or has its streams from whoever began it.
         """
+        await self._begun.wait()
         if self.has_ended() or self.record.options.stdio:
             why = "has ended" if self.has_ended() else "was given its streams when it was begun"
-            await trio.lowlevel.checkpoint()
             raise FailedPrecondition(f"the {self.title} {why}: there is nothing to attach to")
         attachment = Attachment(self, options, stdout, stderr)
         self.attachments.add(attachment)

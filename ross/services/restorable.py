@@ -61,6 +61,7 @@ class RestorableContainer(RunnableContainer):
 
     async def _restore(self, options: RestoreOptions) -> None:
         async with self._turn:
+            await self._take_apart()
             name, state = self.record.name, self._state
             if state in ACTIVE:
                 raise FailedPrecondition(

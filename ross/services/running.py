@@ -163,6 +163,7 @@ class RunnableContainer(TrackedContainer):
 
     async def _start(self, handed: Handed = NOTHING, *, unless_it_runs: bool = False) -> None:
         async with self._turn:
+            await self._take_apart()
             if unless_it_runs and self._state in ALIVE:
                 return
             if self._state is _S.RESTARTING:
@@ -174,7 +175,6 @@ class RunnableContainer(TrackedContainer):
 
     async def _begin(self, handed: Handed = NOTHING, restoring: Restoring | None = None) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
-        await self._take_apart()
         before, self._state = self._state, _S.STARTING
         if self._stopped.is_set():
             self._stopped = Ending()
@@ -333,6 +333,7 @@ class RunnableContainer(TrackedContainer):
                 await self._give_up.wait()
             with self.files.making_way():
                 async with self._turn:
+                    await self._take_apart()
                     if self._state is not _S.RESTARTING:
                         return
                     self._save(evolve(self.record, restart_count=self.record.restart_count + 1))

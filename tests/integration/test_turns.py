@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from ross.client import Container, Engine, Image
+    from ross.client.processes import Completed
     from ross.client.specs import CreateOptions
     from tests.support.daemon import Daemon
 
@@ -337,4 +338,43 @@ async def test_attach_while_another_reader_has_it_wait(gates: Gates, image: Imag
     for process in attached:
         assert (await process.wait()).exit_code == 0
     assert kept.data.endswith(b"y\nend\n")
+    await container.remove()
+
+
+async def test_exec_that_is_found_while_it_is_begun(gates: Gates, image: Image) -> None:
+    """A signal is for the program, and waits for it."""
+    container = await started(image, ["sh", "-c", "echo up; exec sleep 1000"])
+    asked = Asked()
+    results: list[Completed] = []
+
+    async def execute() -> None:
+        results.append(await container.exec(["sleep", "1000"]))
+
+    gates.shut("before-exec")
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(execute)
+            await trio.to_thread.run_sync(gates.until_reached, "before-exec")
+            ((_info, found),) = await container.execs()
+            nursery.start_soon(asked, lambda: found.signal("KILL"))
+            await until_tasks(gates, lambda tasks: asked.done or "ExecServer.signal" in tasks)
+            gates.open("before-exec")
+    assert results[0].outcome.signal == signal.SIGKILL
+    await container.remove(force=True)
+
+
+async def test_kill_while_it_is_being_paused(gates: Gates, image: Image) -> None:
+    """It ends; and whoever pauses it is told so, and not what the runtime makes of it."""
+    container = await started(image, DEAF)
+    asked = Asked()
+    gates.shut("behind-pause")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asked, container.pause)
+        await trio.to_thread.run_sync(gates.until_reached, "behind-pause")
+        await container.kill()
+        await until_state(container, ContainerState.STOPPED)
+        gates.open("behind-pause")
+    assert [failure.message for failure in asked.failures] == [
+        f"the container {(await container.info()).name} is stopped"
+    ]
     await container.remove()

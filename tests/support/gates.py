@@ -21,7 +21,7 @@ wait_at() {{
   touch {directory}/$1.reached
   while [ -e {directory}/$1.shut ]; do sleep 0.01; done
 }}
-for verb in create pause resume update; do
+for verb in create exec pause resume update; do
   case " $* " in
   *" $verb "*)
     wait_at before-$verb
