@@ -247,6 +247,7 @@ class Attachment:
     def fail(self, error: RossError) -> None:
         """The start that this waited for has failed."""
         self._failure = error
+        self._pumping.cancel()  # the log will be that of the next one
         self._connected.set()
         self._finished.set()
 

@@ -122,8 +122,9 @@ async def test_attach_while_others_are_being_connected(hold: Hold, busybox: str)
 async def test_start_that_fails_behind_the_connection_is_told_to_everybody(hold: Hold, busybox: str) -> None:
     paces: tuple[PaceName, ...] = ("log", "drop", "block")
     async with connect(hold.daemon.socket) as engine:
-        container = await (await engine.images.get(busybox)).create(["true"])
-        attached = [await container.attach(stdout=Kept(), pace=pace) for pace in paces]
+        container = await (await engine.images.get(busybox)).create(["echo", "here"])
+        kept = [Kept() for _pace in paces]
+        attached = [await container.attach(stdout=one, pace=pace) for one, pace in zip(kept, paces, strict=True)]
         with pytest.raises(ExceptionGroup) as told:
             async with hold.monitor_stopped(container) as process:
                 os.kill(process, signal.SIGKILL)
@@ -133,7 +134,13 @@ async def test_start_that_fails_behind_the_connection_is_told_to_everybody(hold:
             with trio.fail_after(30), pytest.raises(FailedPrecondition) as caught:
                 await one.wait()
             assert caught.value.message == failed.message
+        again = Kept()
+        attached.append(await container.attach(stdout=again))
+        await container.start()
+        assert (await attached[-1].wait()).exit_code == 0
         await container.remove()
+        assert again.data == b"here\n"
+        assert [one.data for one in kept] == [b""] * len(paces), "of the next start they have nothing"
 
 
 async def test_monitor_that_stays_stopped_fails_the_start(hold: Hold, busybox: str) -> None:
