@@ -72,13 +72,14 @@ class LogFiles:
 
     def open(self, number: int) -> int | None:
         """A descriptor to read a file, which stays readable when its name is gone; None if there is none of that number."""
-        numbered = self._numbered()
-        live = not numbered or number == numbered[-1] + 1
-        path = self._layout.log if live else self._path(number)
-        try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return None
+        while True:
+            numbered = self._numbered()
+            live = not numbered or number == numbered[-1] + 1
+            fd = _opened(self._layout.log if live else self._path(number))
+            if not live or self._numbered() == numbered:
+                return fd
+            if fd is not None:  # of the next file, where we are in a thread, and this one was just put away
+                os.close(fd)
 
     def _path(self, number: int) -> Path:
         return self._layout.log.with_name(f"{self._layout.log.name}.{number}")
@@ -206,3 +207,10 @@ class LogFiles:
             return readable_bytes(fd) > 0
         finally:
             os.close(fd)
+
+
+def _opened(path: Path) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None

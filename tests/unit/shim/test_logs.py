@@ -419,6 +419,28 @@ async def test_following_goes_on_in_the_next_file(tmp_path: Path) -> None:
     ]
 
 
+class PutAway(LogFiles):
+    """One that is put away in the middle of somebody's looking which files there are."""
+
+    def _numbered(self) -> list[int]:
+        found = super()._numbered()
+        if not found:
+            self._layout.log.rename(self._path(1))
+            self._layout.log.write_bytes(record("of the next"))
+        return found
+
+
+def test_file_that_is_put_away_while_it_is_opened(tmp_path: Path) -> None:
+    """A thread looks for the end of a log while the daemon begins the next file of it."""
+    (tmp_path / "log").write_bytes(record("here"))
+    fd = PutAway(ContainerLayout(directory=tmp_path), LogConfig(), Watches()).open(1)
+    assert fd is not None
+    try:
+        assert os.read(fd, 1000) == record("here")
+    finally:
+        os.close(fd)
+
+
 async def test_reading_begins_where_somebody_has_looked(tmp_path: Path) -> None:
     """What comes between looking and reading is not missed."""
     files = files_of(tmp_path)
