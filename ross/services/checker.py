@@ -182,8 +182,10 @@ class Checker:
 
         async def check(info: BlobInfo, kind: str, path: Path, mend: Mend) -> None:
             wrong = await trio.to_thread.run_sync(_look_at, path, info.digest, meter.add, limiter=self._threads)
-            known = self._store.find(info.digest) or self._store.find_manifest(info.digest)
-            if wrong is not None and known is not None:
+            known = (self._store.find(info.digest), self._store.find_manifest(info.digest))
+            if wrong is not None and any(
+                one is info for one in known
+            ):  # else it has gone since, and perhaps come again
                 problems.append(_problem(kind, str(info.digest), wrong[0], wrong[1], mend))
 
         async with trio.open_nursery() as nursery:

@@ -81,3 +81,23 @@ async def test_content_that_was_a_stranger_and_is_pulled_meanwhile_stays(filesys
         await problem.mend()
         assert not stranger.with_name("other").exists()
         assert list(services.state.trash.iterdir()) == []
+
+
+async def test_content_that_goes_and_comes_again_while_it_is_checked_is_not_wrong(filesystem: Path) -> None:
+    async with open_source(filesystem, make_image(Layer().tar(), architecture=ARCHITECTURE)) as source:
+        store = source.services.store
+        documents = [f'{{"schemaVersion": 2, "manifests": [], "number": {number}}}'.encode() for number in range(100)]
+        for document in documents:
+            await store.write_manifest(Digest.of(document), document, durable=False)
+
+        async def come_and_go() -> None:
+            for document in documents:
+                await store.remove_manifest(Digest.of(document))
+                await store.write_manifest(Digest.of(document), document, durable=False)
+
+        for _round in range(5):
+            async with trio.open_nursery() as nursery:
+                for _time in range(3):
+                    nursery.start_soon(come_and_go)
+                report = await checker_of(source.services, usage_of(source.services)).check(repair=False)
+            assert {finding.problem for finding in report.findings} <= {"orphan"}
