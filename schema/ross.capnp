@@ -1044,6 +1044,7 @@ struct ContainerSpec {
   privileged @12 :Bool;
   labels @13 :List(Pair);
   autoRemove @14 :Bool;
+  # When it has stopped, or could not be started. Not at the end of a run that `restart` ends.
   stopSignal @15 :Text;
   stopGraceSeconds @16 :Int32 = 10;
   restart @17 :RestartPolicy;

@@ -50,7 +50,7 @@ class CreateFlags:
     tty: Annotated[bool, Parameter(name=["--tty", "-t"], negative=())] = False
     """Give it a terminal."""
     rm: Annotated[bool, Parameter(negative=())] = False
-    """Remove it when it has stopped."""
+    """Remove it when it has stopped, or cannot be started."""
     name: str = ""
     """How to call it; made up if not given."""
     env: Annotated[tuple[str, ...], Parameter(name=["--env", "-e"], negative=())] = ()

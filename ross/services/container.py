@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import signal
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +35,7 @@ from ross.shim.update import changed_resources, updated_spec
 from ross.shim.validate import validate_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from ross.model.containers import AttachOptions, ContainerUpdate
     from ross.model.execs import ProcessTable
@@ -176,8 +176,9 @@ class Container(RestorableContainer):
         grace = grace_seconds if grace_seconds >= 0 else self.record.spec.stop_grace_seconds
 
         async def again() -> None:
-            await self._stop(number, grace)
-            await self._start_again()
+            async with self._keeping():
+                await self._stop(number, grace)
+                await self._start_again()
 
         await self._to_the_end(again, name="restart")
 
@@ -190,11 +191,24 @@ class Container(RestorableContainer):
         asked = self._ends_asked
 
         async def again() -> None:
-            await self._stop(self._stop_signal(), self.record.spec.stop_grace_seconds)
-            if self._ends_asked == asked:
-                await self._start_again()
+            async with self._keeping():
+                await self._stop(self._stop_signal(), self.record.spec.stop_grace_seconds)
+                if self._ends_asked == asked:
+                    await self._start_again()
 
         await self._to_the_end(again, name="restart")
+
+    @asynccontextmanager
+    async def _keeping(self) -> AsyncIterator[None]:
+        """Let it not remove itself at its end, but behind this, if it does not run again by then."""
+        self._kept += 1
+        try:
+            yield
+        finally:
+            self._kept -= 1
+            async with self._turn:  # noqa: ASYNC102 -- in a task that only a shutdown cancels
+                if self._state is _S.CREATED or (self._state is _S.STOPPED and self._settled.is_set()):
+                    await self._remove_itself()  # noqa: ASYNC102 -- as above
 
     async def _start_again(self) -> None:
         await self._start(unless_it_runs=True)  # somebody may have started it by now

@@ -75,6 +75,8 @@ class RunnableContainer(TrackedContainer):
         """How often its processes have been held still: whoever has asked them something got no answer."""
         self._ends_asked = 0
         """How often somebody has asked for its end: what restarts it without having been asked to gives way."""
+        self._kept = 0
+        """How many are about to start it again: it does not remove itself meanwhile."""
         self._restarts = Restarts()
         self._give_up = trio.Event()
         """Set to end the pause before a restart."""
@@ -171,7 +173,11 @@ class RunnableContainer(TrackedContainer):
             check_transition(self.record.name, self._state, _S.STARTING)
             self._save(evolve(self.record, stopped_by_hand=False, restart_count=0))
             self._restarts = Restarts()
-            await self._begin(handed)
+            try:
+                await self._begin(handed)
+            except RossError:
+                await self._remove_itself()
+                raise
 
     async def _begin(self, handed: Handed = NOTHING, restoring: Restoring | None = None) -> None:
         """From created, stopped or restarting to running, or back if it fails. Called in its turn."""
@@ -275,12 +281,15 @@ class RunnableContainer(TrackedContainer):
             await self._take_apart()
             if self._settled is not settled:
                 return  # whoever had the turn before us has begun the next one
-            if self.record.spec.auto_remove and self._state is _S.STOPPED:
+            if self._state is _S.STOPPED:
                 await self._remove_itself()
         if self._state is _S.RESTARTING:
             self.spawn(self._restart_later, name=f"restart {self.id[:12]}")
 
     async def _remove_itself(self) -> None:
+        """Behind its end, or a start that has failed, if that is wanted. Called in its turn."""
+        if not self.record.spec.auto_remove or self._kept:
+            return
         try:
             await self._remove_now()
         except (RossError, OSError) as error:

@@ -168,6 +168,7 @@ class TrackedContainer:
             result = await self.wait_stopped()
             if self.record.spec.auto_remove:
                 await self._removal_tried.wait()
+                result = self.record.outcome  # it may have been restarted meanwhile
         if result is None:
             raise self._never_ran()
         return result

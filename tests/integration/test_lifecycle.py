@@ -192,6 +192,27 @@ def test_next_exit_of_one_that_has_ended(daemon: Daemon, box: str) -> None:
     assert b"was removed before it was started" in waiting.communicate()[1]
 
 
+def test_one_that_removes_itself_outlives_a_restart(daemon: Daemon, box: str) -> None:
+    """And who waits for it is told of its last run."""
+    script = "[ -e /ran ] && exit 5; touch /ran; exec sleep 600"
+    daemon.ok("run", "-d", "--rm", "--name", "once", box, "sh", "-c", script)
+    until(lambda: daemon.ross("exec", "once", "test", "-e", "/ran").returncode == 0)
+    waiting = daemon.popen("wait", "once")
+    until(lambda: "ContainerServer.wait" in daemon.ok("debug", "tasks"))
+    daemon.ok("restart", "-t", "0", "once")
+    assert waiting.communicate(timeout=60)[0] == b"5\n"
+    assert not daemon.ok("ps", "-aq")
+
+
+def test_one_that_removes_itself_is_gone_when_it_cannot_be_started(daemon: Daemon, box: str) -> None:
+    daemon.ok("create", "--rm", "--name", "never", box, "/nosuch")
+    assert "no program '/nosuch'" in refused(daemon, "start", "never")
+    assert not daemon.ok("ps", "-aq")
+    daemon.ok("create", "--rm", "--name", "never", box, "/nosuch")
+    assert "no program '/nosuch'" in refused(daemon, "restart", "never")
+    assert not daemon.ok("ps", "-aq")
+
+
 def test_on_failure_gives_up_after_its_retries(daemon: Daemon, box: str) -> None:
     daemon.ok("run", "-d", "--restart", "on-failure:2", "--name", "one", box, "sh", "-c", "echo again; exit 5")
     assert daemon.ok("wait", "one") == "5\n"
