@@ -465,7 +465,7 @@ interface ContentPages {
 
 interface ContentWriter {
   # A blob on its way in. Implemented by the daemon. Dropping it, or losing the connection, closes it: what has come stays for whoever
-  # goes on with it, for a day.
+  # goes on with it, for a day. So does writing nothing for a minute while others wait for it.
 
   write @0 (offset :UInt64, data :Data) -> (offset :UInt64);
   # Appends, and returns how much is there; `offset` must be where it goes on.

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 KEEP: Final = "ross.gc.root"
 """Content with this label, of whatever value, and what it references, is not collected."""
 _CHUNK_BYTES: Final = 1 << 20
+_IDLE_SECONDS: Final = 60.0
+"""A client that has written nothing for so long has others go on, where they wait for it."""
 
 
 class Content:
@@ -195,6 +197,7 @@ class Content:
         """
         if self._store.find(digest) is not None:
             raise AlreadyExists(f"the content {digest} is in the store")
+        await self._store.ingests.take_from_idle(digest)
         if self._store.ingests.is_busy(digest):
             raise Unavailable(f"somebody else is bringing in {digest}", hint="wait until it is there")
         pin = self._pins.hold(digest)
@@ -207,7 +210,9 @@ class Content:
             await stack.aclose()
             pin.release()
             raise
-        return ContentWriter(self, ingest, stack, pin)
+        writer = ContentWriter(self, ingest, stack, pin)
+        stack.enter_context(self._store.ingests.lent(digest, writer.close_if_idle))
+        return writer
 
 
 class ContentWriter:
@@ -220,6 +225,8 @@ class ContentWriter:
         self._pin = pin
         self._turn = trio.Lock()
         self._closed = False
+        self._taken = False
+        self._active_at = trio.current_time()
 
     @property
     def offset(self) -> int:
@@ -239,6 +246,7 @@ class ContentWriter:
             if offset != self._ingest.offset:
                 raise InvalidArgument(f"{self._ingest.digest} goes on at {self._ingest.offset}, not at {offset}")
             await self._ingest.write(data)
+            self._active_at = trio.current_time()
             return self._ingest.offset
 
     async def restart(self) -> None:
@@ -272,12 +280,24 @@ class ContentWriter:
                 await self._close_ingest()
         self._pin.release()
 
+    async def close_if_idle(self) -> None:
+        """Let go if nothing came for long."""
+        async with self._turn:
+            if not self._closed and trio.current_time() - self._active_at >= _IDLE_SECONDS:
+                self._taken = True
+                await self._close_ingest()
+
     async def _close_ingest(self) -> None:
         self._closed = True
         with trio.CancelScope(shield=True):
             await self._stack.aclose()
 
     def _check_open(self) -> None:
+        if self._taken:
+            raise FailedPrecondition(
+                f"nothing of {self._ingest.digest} came for {_IDLE_SECONDS:g} s, and others bring it in",
+                hint="if it does not come, begin to write it again: it goes on where it stopped",
+            )
         if self._closed:
             raise FailedPrecondition(f"the writer of {self._ingest.digest} is closed")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -21,12 +21,15 @@ from ross.oci.digest import Digest
 from ross.services.ingest import IngestRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
     from ross.layout import StateLayout
 
 logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 1.0
+"""How often those who wait look whether the writer does nothing any more."""
 
 
 class Ingests:
@@ -37,6 +40,7 @@ class Ingests:
         self._layout = layout
         self._is_there = is_there
         self._busy: dict[Digest, trio.Semaphore] = {}
+        self._lent: dict[Digest, Callable[[], Awaitable[None]]] = {}
         self._busy_directories: set[str] = set()
 
     def recover(self) -> None:
@@ -96,15 +100,40 @@ class Ingests:
 
     @asynccontextmanager
     async def writer(self, digest: Digest) -> AsyncIterator[None]:
-        """Be the one who writes to the ingest of a digest; waits for who is."""
+        """Be the one who writes to the ingest of a digest; waits for who is, unless that is a client that does nothing."""
         # No lock: whoever lets go of a client's ingest is another task than the one that began it.
         turn = self._busy.setdefault(digest, trio.Semaphore(1, max_value=1))
         try:
-            async with turn:
+            await self._wait_for(turn, digest)
+            try:
                 yield
+            finally:
+                turn.release()
         finally:
             if turn.value and not turn.statistics().tasks_waiting:
                 self._busy.pop(digest, None)
+
+    async def _wait_for(self, turn: trio.Semaphore, digest: Digest) -> None:
+        while True:
+            with trio.move_on_after(_LOOK_SECONDS):
+                await turn.acquire()
+                return
+            await self.take_from_idle(digest)
+
+    @contextmanager
+    def lent(self, digest: Digest, take_if_idle: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Say that who writes is a client, for the length of a block. ``take_if_idle`` ends that if it has done nothing for long."""
+        self._lent[digest] = take_if_idle
+        try:
+            yield
+        finally:
+            del self._lent[digest]
+
+    async def take_from_idle(self, digest: Digest) -> None:
+        """Have a client that brings this in and does nothing let go of it."""
+        take_if_idle = self._lent.get(digest)
+        if take_if_idle is not None:
+            await take_if_idle()
 
     @contextmanager
     def busy_directory(self, key: str) -> Iterator[None]:
