@@ -120,6 +120,7 @@ class Attachment:
             Unavailable: it is stopped.
         """
         if self._detached:
+            self._target.attachments.discard(self)
             return
         self._ending = self._target.ending
         if not (self._stdout or self._stderr or self.options.stdin):  # only the end is waited for
