@@ -176,7 +176,7 @@ class RunnableContainer(TrackedContainer):
             try:
                 await self._begin(handed)
             except RossError:
-                await self._remove_itself()
+                await self._remove_itself()  # noqa: ASYNC120 -- runs in a task that only a shutdown cancels
                 raise
 
     async def _begin(self, handed: Handed = NOTHING, restoring: Restoring | None = None) -> None:
