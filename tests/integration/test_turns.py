@@ -182,7 +182,7 @@ def slow(daemon: Daemon, call: str, seconds: float, *options: str) -> Iterator[N
         until(lambda: all(f"TracerPid:\t{tracer.pid}\n" in (task / "status").read_text() for task in tasks.iterdir()))
         yield
     finally:
-        tracer.terminate()
+        tracer.kill()  # asked to end, it may wait for a thread that does not stop; the kernel lets go of them all
         tracer.wait()
 
 
