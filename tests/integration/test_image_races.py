@@ -51,6 +51,11 @@ class Source:
     async def pull(self, name: str = "app:1") -> Image:
         return await self.services.images.pull(f"{self.host}/{name}", PullOptions(), lambda _progress: None)
 
+    async def pull_unless(self, given_up: trio.CancelScope) -> None:
+        """As whoever loses patience."""
+        with given_up:
+            await self.pull()
+
     def stall(self, part: str, status: int = 0) -> Stall:
         """Have the next request for something wait."""
         self.stalls.append(Stall(part, status))

@@ -45,12 +45,7 @@ async def test_pull_that_cannot_clear_up_leaves_its_layers_to_others(
         given_up = trio.CancelScope()
 
         async with trio.open_nursery() as nursery:
-
-            async def pull() -> None:
-                with given_up:
-                    await source.pull("app:1")
-
-            nursery.start_soon(pull)
+            nursery.start_soon(source.pull_unless, given_up)
             await stall.reached.wait()
             with trio.fail_after(60):
                 while not list(services.state.snapshots.glob("unpack-*/fs/f0")):  # noqa: ASYNC110
@@ -81,12 +76,7 @@ async def test_layer_that_is_just_moved_to_its_place_is_unpacked_from_there(file
         given_up = trio.CancelScope()
 
         async with trio.open_nursery() as nursery:
-
-            async def pull() -> None:
-                with given_up:
-                    await source.pull("app:1")
-
-            nursery.start_soon(pull)
+            nursery.start_soon(source.pull_unless, given_up)
             await claiming.reached.wait()
             nursery.start_soon(source.pull, "packed:1")  # unpacks to the same, and waits for the first one's layer
             await moving.reached.wait()
